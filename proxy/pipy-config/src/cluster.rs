@@ -1,0 +1,77 @@
+//! Where traffic goes: clusters and their endpoints.
+
+use std::net::SocketAddr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Origin, SpiffeId};
+
+/// A set of endpoints that can stand in for each other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// Object that made this cluster, such as `Service/bookstore/bookstore-v1`.
+    pub origin: Origin,
+    /// How its endpoints are found.
+    #[serde(default)]
+    pub kind: ClusterKind,
+    /// Its endpoints. Empty: requests are answered 503, connections closed.
+    #[serde(default)]
+    pub endpoints: Vec<Endpoint>,
+    /// How long a connection attempt may take, in milliseconds.
+    #[serde(default = "connect_timeout_ms")]
+    pub connect_timeout_ms: u64,
+    /// How much it may be loaded.
+    #[serde(default)]
+    pub limits: ConnectionLimits,
+}
+
+fn connect_timeout_ms() -> u64 {
+    5_000
+}
+
+/// How the endpoints of a cluster are found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClusterKind {
+    /// They are listed.
+    #[default]
+    Static,
+    /// The address that the application dialled.
+    OriginalDestination,
+}
+
+/// One address of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// `ip:port`, IPv6 in brackets.
+    #[schemars(with = "String")]
+    pub address: SocketAddr,
+    /// Its share among the endpoints. 0 beside others: used only after a failure of theirs.
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// Who must be there. Present: mutual TLS, and the peer's certificate must carry exactly this identity. Absent:
+    /// plain text.
+    #[serde(default)]
+    pub identity: Option<SpiffeId>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Limits per worker; `0` means no limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConnectionLimits {
+    /// Open connections.
+    pub connections_max: u32,
+    /// Requests that wait for a connection.
+    pub pending_max: u32,
+    /// Requests in flight.
+    pub requests_max: u32,
+    /// Requests after which a connection is not used again.
+    pub requests_per_connection_max: u32,
+}

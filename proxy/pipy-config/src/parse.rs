@@ -1,0 +1,182 @@
+//! From bytes to a configuration that can be carried out, or to the reason why not.
+//!
+//! Two steps: the shape (types, unknown fields, with the path of the first fault) and the sense (every fault at once:
+//! clusters that do not exist, regular expressions that do not compile, rules that can never apply).
+
+use std::collections::BTreeSet;
+
+use regex::bytes::RegexBuilder;
+use thiserror::Error;
+
+use crate::{Allow, HostRule, Path, Protocol, ProxyConfig, Route, TcpRule, WeightedCluster};
+
+/// LIMIT: compiled size of one regular expression, bytes. Larger than any path or header pattern met in practice,
+/// small enough that a thousand of them stay bounded.
+pub const REGEX_BYTES_MAX: usize = 1 << 20;
+
+/// Why a configuration is refused.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// It is not of the contract's shape.
+    #[error("{path}: {message}")]
+    Shape {
+        /// Where, such as `inbound.matches[0].port`.
+        path: String,
+        /// What is wrong there.
+        message: String,
+    },
+    /// It has the shape, but cannot be carried out.
+    #[error("{}", .0.join("; "))]
+    Sense(Vec<String>),
+}
+
+/// Parses and checks a configuration.
+///
+/// # Errors
+/// [`ConfigError::Shape`] with the path of the first fault, or [`ConfigError::Sense`] with every fault.
+pub fn parse(json: &[u8]) -> Result<ProxyConfig, ConfigError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let config: ProxyConfig = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        ConfigError::Shape { path: error.path().to_string(), message: error.inner().to_string() }
+    })?;
+    deserializer
+        .end()
+        .map_err(|error| ConfigError::Shape { path: ".".into(), message: error.to_string() })?;
+    let faults = check(&config);
+    if faults.is_empty() { Ok(config) } else { Err(ConfigError::Sense(faults)) }
+}
+
+/// The JSON Schema of [`ProxyConfig`], as it is checked in under `contract/`.
+pub fn schema() -> String {
+    let schema = schemars::schema_for!(ProxyConfig);
+    let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+fn check(config: &ProxyConfig) -> Vec<String> {
+    let mut check = Checker { clusters: config.clusters.keys().collect(), faults: Vec::new() };
+    if config.version.is_empty() {
+        check.fault("version", "is empty");
+    }
+    if let Some(inbound) = &config.inbound {
+        let mut ports = BTreeSet::new();
+        for (i, rule) in inbound.matches.iter().enumerate() {
+            let path = format!("inbound.matches[{i}]");
+            if !ports.insert(rule.port) {
+                check.fault(&path, &format!("port {} has a match already", rule.port));
+            }
+            check.protocol(&path, rule.protocol, &rule.hosts, rule.tcp.as_ref());
+        }
+    }
+    if let Some(outbound) = &config.outbound {
+        for (i, rule) in outbound.matches.iter().enumerate() {
+            let path = format!("outbound.matches[{i}]");
+            check.protocol(&path, rule.protocol, &rule.hosts, rule.tcp.as_ref());
+        }
+    }
+    check.faults
+}
+
+struct Checker<'a> {
+    clusters: BTreeSet<&'a String>,
+    faults: Vec<String>,
+}
+
+impl Checker<'_> {
+    fn fault(&mut self, path: &str, message: &str) {
+        self.faults.push(format!("{path}: {message}"));
+    }
+
+    fn protocol(&mut self, path: &str, protocol: Protocol, hosts: &[HostRule], tcp: Option<&TcpRule>) {
+        match protocol {
+            Protocol::Http | Protocol::Grpc => {
+                if tcp.is_some() {
+                    self.fault(&format!("{path}.tcp"), "is set, but the protocol is not tcp");
+                }
+            }
+            Protocol::Tcp | Protocol::TcpServerFirst => {
+                if !hosts.is_empty() {
+                    self.fault(&format!("{path}.hosts"), "is set, but the protocol is tcp");
+                }
+                if tcp.is_none() {
+                    self.fault(&format!("{path}.tcp"), "is missing, but the protocol is tcp");
+                }
+            }
+        }
+        for (i, host) in hosts.iter().enumerate() {
+            self.host(&format!("{path}.hosts[{i}]"), host);
+        }
+        if let Some(rule) = tcp {
+            self.allowed(&format!("{path}.tcp"), rule.allowed.as_deref());
+            self.targets(&format!("{path}.tcp"), &rule.clusters);
+        }
+    }
+
+    fn host(&mut self, path: &str, host: &HostRule) {
+        if host.names.is_empty() {
+            self.fault(&format!("{path}.names"), "is empty, the host can never be met");
+        }
+        for (i, name) in host.names.iter().enumerate() {
+            if name.is_empty() || name.bytes().any(|b| b.is_ascii_uppercase() || b <= b' ') {
+                self.fault(&format!("{path}.names[{i}]"), &format!("{name:?} is not a lower-case host"));
+            }
+        }
+        for (i, route) in host.routes.iter().enumerate() {
+            self.route(&format!("{path}.routes[{i}]"), route);
+        }
+    }
+
+    fn route(&mut self, path: &str, route: &Route) {
+        match &route.path {
+            Path::Regex(pattern) => self.regex(&format!("{path}.path.regex"), pattern),
+            Path::Exact(text) | Path::Prefix(text) => {
+                if !text.starts_with('/') {
+                    self.fault(&format!("{path}.path"), &format!("{text:?} does not start with a slash"));
+                }
+            }
+        }
+        for (i, header) in route.headers.iter().enumerate() {
+            let path = format!("{path}.headers[{i}]");
+            if header.name.is_empty() || header.name.bytes().any(|b| b.is_ascii_uppercase()) {
+                self.fault(&format!("{path}.name"), &format!("{:?} is not lower case", header.name));
+            }
+            self.regex(&format!("{path}.regex"), &header.regex);
+        }
+        self.allowed(path, route.allowed.as_deref());
+        self.targets(path, &route.clusters);
+    }
+
+    fn regex(&mut self, path: &str, pattern: &str) {
+        if let Err(error) = RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build() {
+            // The library draws the fault over several lines; a fault is one line here.
+            let reason = error.to_string().lines().last().unwrap_or_default().trim().to_owned();
+            self.fault(path, &format!("{pattern:?} is no regular expression: {reason}"));
+        }
+    }
+
+    fn allowed(&mut self, path: &str, allowed: Option<&[Allow]>) {
+        for (i, allow) in allowed.unwrap_or_default().iter().enumerate() {
+            if !allow.identity.starts_with("spiffe://") {
+                self.fault(
+                    &format!("{path}.allowed[{i}].identity"),
+                    &format!("{:?} is not a spiffe:// identity", allow.identity),
+                );
+            }
+        }
+    }
+
+    fn targets(&mut self, path: &str, clusters: &[WeightedCluster]) {
+        if clusters.is_empty() {
+            self.fault(&format!("{path}.clusters"), "is empty");
+        }
+        for (i, target) in clusters.iter().enumerate() {
+            if !self.clusters.contains(&target.cluster) {
+                self.fault(
+                    &format!("{path}.clusters[{i}].cluster"),
+                    &format!("{:?} is not a cluster of this configuration", target.cluster),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Rules: virtual hosts, routes, and who may use them. The same types serve both directions.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Origin, SpiffeId};
+
+/// What is spoken on a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// HTTP/1.x or HTTP/2.
+    Http,
+    /// HTTP/2 with gRPC on top.
+    Grpc,
+    /// Bytes.
+    Tcp,
+    /// Bytes, and the server speaks first: nothing may wait for the client.
+    TcpServerFirst,
+}
+
+/// A virtual host: the names it answers to and its routes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostRule {
+    /// Host header values, lower case, with the port where one is meant (`bookstore.bookstore:14001`); `*` is any.
+    pub names: Vec<String>,
+    /// The service that this host stands for, `namespace/name`; names the rule in logs and statistics.
+    pub service: String,
+    /// Object that made this host.
+    pub origin: Origin,
+    /// Tried in order; the first that fits decides.
+    pub routes: Vec<Route>,
+}
+
+/// What a request must look like, who may send it, and where it goes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Object that made this route, with `#match` where it has several.
+    pub origin: Origin,
+    /// The path that it fits.
+    pub path: Path,
+    /// The methods that it fits. Empty: any.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// Headers that must all fit.
+    #[serde(default)]
+    pub headers: Vec<Header>,
+    /// Who may use it. `null`: everyone who reached it. Empty: no one.
+    #[serde(default)]
+    pub allowed: Option<Vec<Allow>>,
+    /// Where it goes, by weight. All weights 0: every cluster alike.
+    pub clusters: Vec<WeightedCluster>,
+}
+
+/// A request path. Regular expressions search, unanchored, in linear time; path and query are searched together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Path {
+    /// The path, whole, without the query.
+    Exact(String),
+    /// The path or a parent of it, by whole segments.
+    Prefix(String),
+    /// A regular expression over path and query.
+    Regex(String),
+}
+
+/// A header that must be there and fit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// Header name, lower case.
+    pub name: String,
+    /// Regular expression, searched unanchored in the value; an absent header has the value ``.
+    pub regex: String,
+}
+
+/// An identity that may use a route, and the object that says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Allow {
+    /// Who.
+    pub identity: SpiffeId,
+    /// Which object says so, such as `TrafficTarget/bookstore/bookstore-v1`.
+    pub origin: Origin,
+}
+
+/// A share of traffic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeightedCluster {
+    /// Name of a cluster of this configuration.
+    pub cluster: String,
+    /// Its share, relative to the other weights. 0 beside others: used only after a failure of theirs.
+    pub weight: u32,
+    /// Object that set the share, where it is not the route's own, such as `TrafficSplit/bookstore/bookstore-split`.
+    #[serde(default)]
+    pub origin: Option<Origin>,
+}
+
+/// What happens to a TCP connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TcpRule {
+    /// Object that made this rule.
+    pub origin: Origin,
+    /// The service that this rule stands for, `namespace/name`.
+    pub service: String,
+    /// Who may connect. `null`: everyone who reached it. Empty: no one.
+    #[serde(default)]
+    pub allowed: Option<Vec<Allow>>,
+    /// Where it goes, by weight.
+    pub clusters: Vec<WeightedCluster>,
+}
