@@ -1,0 +1,377 @@
+//! The graph: all pipelines of one worker, the events under way between them, and what they ask of the world.
+//!
+//! INVARIANT: `queue` is the only way from filter to filter. An event for a pipeline or socket that is gone is dropped.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use slab::Slab;
+
+use crate::{CloseReason, Cx, Event, Filter, Timers};
+
+/// By what a filter knows its sub-pipelines.
+pub type Slot = u32;
+
+/// A pipeline. Ids are not reused: one that is gone stays gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PipelineId {
+    index: u32,
+    serial: u32,
+}
+
+/// A socket, as the graph knows it; the worker holds the real one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketId {
+    /// Place in the worker's table.
+    pub index: u32,
+    /// Tells the users of one place apart.
+    pub serial: u32,
+}
+
+/// Which way an event travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dir {
+    /// To the right, towards the upstream.
+    Input,
+    /// To the left, back.
+    Output,
+}
+
+/// Which end of a pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Where input comes in.
+    Left,
+    /// Where input goes out.
+    Right,
+}
+
+/// What a pipeline ends in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Nothing: events that leave are dropped.
+    Nothing,
+    /// A socket.
+    Socket(SocketId),
+    /// A filter of another pipeline, whose sub-pipeline this is.
+    Filter {
+        /// That pipeline.
+        pipeline: PipelineId,
+        /// The filter's place in it.
+        index: usize,
+        /// By what the filter knows this pipeline.
+        slot: Slot,
+    },
+}
+
+/// Where to connect, and how.
+#[derive(Debug, Clone)]
+pub struct ConnectTo {
+    /// The peer.
+    pub address: SocketAddr,
+    /// Source address to bind to.
+    pub source: Option<IpAddr>,
+    /// How long the attempt may take.
+    pub timeout: Duration,
+}
+
+/// What the graph asks of the worker.
+#[derive(Debug)]
+pub enum Op {
+    /// Make a connection.
+    Connect(SocketId, ConnectTo),
+    /// Send bytes.
+    Write(SocketId, Bytes),
+    /// Everything was said: send what is queued, then end this direction.
+    Finish(SocketId),
+    /// Close at once; `true` resets the connection.
+    Close(SocketId, bool),
+    /// Stop or go on reading.
+    Reading(SocketId, bool),
+}
+
+/// Where an event goes within a pipeline.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Target {
+    Filter { index: usize, dir: Dir },
+    Sub { index: usize, slot: Slot },
+}
+
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) pipeline: PipelineId,
+    pub(crate) target: Target,
+    pub(crate) event: Event,
+}
+
+struct Pipeline {
+    serial: u32,
+    filters: Vec<Option<Box<dyn Filter>>>,
+    left: End,
+    right: End,
+}
+
+/// A socket's place in the graph.
+struct Attachment {
+    serial: u32,
+    pipeline: PipelineId,
+    side: Side,
+}
+
+/// All pipelines of one worker.
+pub struct Graph {
+    /// The time of this turn; the worker sets it.
+    pub now: Instant,
+    /// Whether the worker drains.
+    pub draining: bool,
+    /// What the worker must carry out, in order.
+    pub ops: Vec<Op>,
+    /// Timers; the worker asks when the next is due.
+    pub timers: Timers,
+    pub(crate) deferred: Vec<(PipelineId, usize)>,
+    queue: VecDeque<Work>,
+    pipelines: Slab<Pipeline>,
+    sockets: Slab<Attachment>,
+    serial: u32,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new(now: Instant) -> Self {
+        Graph {
+            now,
+            draining: false,
+            ops: Vec::new(),
+            timers: Timers::default(),
+            deferred: Vec::new(),
+            queue: VecDeque::new(),
+            pipelines: Slab::new(),
+            sockets: Slab::new(),
+            serial: 0,
+        }
+    }
+
+    /// Makes the pipeline of an accepted connection: the socket is its left end.
+    pub fn accept(&mut self, filters: Vec<Box<dyn Filter>>) -> (SocketId, PipelineId) {
+        let pipeline = self.open(filters, End::Nothing, End::Nothing);
+        let socket = self.attach(pipeline, Side::Left);
+        (socket, pipeline)
+    }
+
+    /// Events from a socket, `Data` or `Close`: into the pipeline that it ends.
+    pub fn from_socket(&mut self, socket: SocketId, event: Event) {
+        let Some(attachment) = self.attachment(socket) else { return };
+        let (pipeline, side) = (attachment.pipeline, attachment.side);
+        let target = match side {
+            Side::Left => Target::Filter { index: 0, dir: Dir::Input },
+            Side::Right => {
+                let last = self.pipeline(pipeline).map_or(0, |p| p.filters.len());
+                Target::Filter { index: last.wrapping_sub(1), dir: Dir::Output }
+            }
+        };
+        self.push(Work { pipeline, target, event });
+    }
+
+    /// A socket is gone, both ways. On the left end that is the end of the pipeline.
+    pub fn socket_gone(&mut self, socket: SocketId) {
+        let Some(attachment) = self.attachment(socket) else { return };
+        let (pipeline, side) = (attachment.pipeline, attachment.side);
+        self.sockets.remove(socket.index as usize);
+        match side {
+            Side::Left => self.destroy(pipeline, CloseReason::Finished),
+            Side::Right => {
+                if let Some(p) = self.pipeline_mut(pipeline) {
+                    p.right = End::Nothing;
+                }
+            }
+        }
+    }
+
+    /// Carries all events until none is left; then what was deferred; then again.
+    pub fn run(&mut self) {
+        loop {
+            while let Some(work) = self.queue.pop_front() {
+                self.deliver(work);
+            }
+            if self.deferred.is_empty() {
+                return;
+            }
+            for (pipeline, index) in std::mem::take(&mut self.deferred) {
+                self.call(pipeline, index, |filter, cx| filter.flush(cx));
+            }
+        }
+    }
+
+    /// Calls the timers that are due.
+    pub fn run_timers(&mut self) {
+        while let Some((pipeline, index, token)) = self.timers.pop_due(self.now) {
+            self.call(pipeline, index, |filter, cx| filter.timer(cx, token));
+        }
+    }
+
+    /// Tells every filter that the worker drains.
+    pub fn drain(&mut self) {
+        self.draining = true;
+        let all: Vec<_> = self.pipelines.iter().map(|(index, p)| (id(index, p.serial), p.filters.len())).collect();
+        for (pipeline, filters) in all {
+            for index in 0..filters {
+                self.call(pipeline, index, |filter, cx| filter.drain(cx));
+            }
+        }
+    }
+
+    /// How many pipelines there are; a leak shows here.
+    pub fn pipelines(&self) -> usize {
+        self.pipelines.len()
+    }
+
+    /// How many sockets there are.
+    pub fn sockets(&self) -> usize {
+        self.sockets.len()
+    }
+
+    pub(crate) fn push(&mut self, work: Work) {
+        self.queue.push_back(work);
+    }
+
+    pub(crate) fn alive(&self, id: PipelineId) -> bool {
+        self.pipeline(id).is_some()
+    }
+
+    pub(crate) fn set_left(&mut self, id: PipelineId, left: End) {
+        if let Some(pipeline) = self.pipeline_mut(id) {
+            pipeline.left = left;
+        }
+    }
+
+    pub(crate) fn open(&mut self, filters: Vec<Box<dyn Filter>>, left: End, right: End) -> PipelineId {
+        let serial = self.next_serial();
+        let count = filters.len();
+        let filters = filters.into_iter().map(Some).collect();
+        let index = self.pipelines.insert(Pipeline { serial, filters, left, right });
+        let pipeline = id(index, serial);
+        for index in 0..count {
+            self.call(pipeline, index, |filter, cx| filter.start(cx));
+        }
+        pipeline
+    }
+
+    pub(crate) fn connect(&mut self, pipeline: PipelineId, to: ConnectTo) -> SocketId {
+        let socket = self.attach(pipeline, Side::Right);
+        self.ops.push(Op::Connect(socket, to));
+        socket
+    }
+
+    pub(crate) fn destroy(&mut self, id: PipelineId, reason: CloseReason) {
+        let Some(pipeline) = self.pipeline(id) else { return };
+        for index in 0..pipeline.filters.len() {
+            self.call(id, index, |filter, cx| filter.closed(cx));
+        }
+        let Some(pipeline) = self.pipelines.try_remove(id.index as usize) else { return };
+        for end in [pipeline.left, pipeline.right] {
+            if let End::Socket(socket) = end
+                && self.attachment(socket).is_some()
+            {
+                self.sockets.remove(socket.index as usize);
+                self.ops.push(Op::Close(socket, !reason.is_clean()));
+            }
+        }
+    }
+
+    fn attach(&mut self, pipeline: PipelineId, side: Side) -> SocketId {
+        let serial = self.next_serial();
+        let index = self.sockets.insert(Attachment { serial, pipeline, side });
+        let socket = SocketId { index: u32::try_from(index).unwrap_or(u32::MAX), serial };
+        if let Some(p) = self.pipeline_mut(pipeline) {
+            match side {
+                Side::Left => p.left = End::Socket(socket),
+                Side::Right => p.right = End::Socket(socket),
+            }
+        }
+        socket
+    }
+
+    fn deliver(&mut self, work: Work) {
+        let Some(pipeline) = self.pipeline(work.pipeline) else { return };
+        match work.target {
+            Target::Sub { index, slot } => {
+                self.call(work.pipeline, index, |filter, cx| filter.sub(cx, slot, work.event));
+            }
+            Target::Filter { index, dir } if index < pipeline.filters.len() => {
+                self.call(work.pipeline, index, |filter, cx| match dir {
+                    Dir::Input => filter.input(cx, work.event),
+                    Dir::Output => filter.output(cx, work.event),
+                });
+            }
+            Target::Filter { dir, .. } => {
+                let end = match dir {
+                    Dir::Input => pipeline.right,
+                    Dir::Output => pipeline.left,
+                };
+                self.leave(end, work.event);
+            }
+        }
+    }
+
+    /// An event leaves a pipeline at an end.
+    fn leave(&mut self, end: End, event: Event) {
+        match end {
+            End::Nothing => {}
+            End::Filter { pipeline, index, slot } => {
+                self.push(Work { pipeline, target: Target::Sub { index, slot }, event });
+            }
+            End::Socket(socket) => {
+                if self.attachment(socket).is_none() {
+                    return;
+                }
+                self.ops.push(match event {
+                    Event::Data(bytes) => Op::Write(socket, bytes),
+                    Event::Close(CloseReason::Finished) => Op::Finish(socket),
+                    Event::Close(reason) => Op::Close(socket, reason != CloseReason::IdleTimeout),
+                    Event::Pause => Op::Reading(socket, false),
+                    Event::Resume => Op::Reading(socket, true),
+                    // A message without a codec has no bytes to send: a pipeline put together wrongly.
+                    Event::Start(..) | Event::End(_) => return,
+                });
+            }
+        }
+    }
+
+    /// Calls a hook of a filter, which stands outside of the graph meanwhile so that it can use all of it.
+    fn call(&mut self, id: PipelineId, index: usize, hook: impl FnOnce(&mut dyn Filter, &mut Cx<'_>)) {
+        let Some(mut filter) =
+            self.pipeline_mut(id).and_then(|p| p.filters.get_mut(index)).and_then(Option::take)
+        else {
+            return;
+        };
+        hook(filter.as_mut(), &mut Cx { graph: self, pipeline: id, index });
+        match self.pipeline_mut(id).and_then(|p| p.filters.get_mut(index)) {
+            Some(place) => *place = Some(filter),
+            // The pipeline was destroyed under the filter's hands, when the filter could not be told.
+            None => filter.closed(&mut Cx { graph: self, pipeline: id, index }),
+        }
+    }
+
+    fn next_serial(&mut self) -> u32 {
+        self.serial = self.serial.wrapping_add(1);
+        self.serial
+    }
+
+    fn pipeline(&self, id: PipelineId) -> Option<&Pipeline> {
+        self.pipelines.get(id.index as usize).filter(|p| p.serial == id.serial)
+    }
+
+    fn pipeline_mut(&mut self, id: PipelineId) -> Option<&mut Pipeline> {
+        self.pipelines.get_mut(id.index as usize).filter(|p| p.serial == id.serial)
+    }
+
+    fn attachment(&self, socket: SocketId) -> Option<&Attachment> {
+        self.sockets.get(socket.index as usize).filter(|a| a.serial == socket.serial)
+    }
+}
+
+fn id(index: usize, serial: u32) -> PipelineId {
+    PipelineId { index: u32::try_from(index).unwrap_or(u32::MAX), serial }
+}

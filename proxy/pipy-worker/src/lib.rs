@@ -1,0 +1,17 @@
+//! The worker: the only shell around the graph of pipelines.
+//!
+//! One thread, one event loop, its own listeners (SO_REUSEPORT), its own sockets and timers; workers share nothing but
+//! what an [`App`] hands each of them. The loop waits for readiness, reads, gives what it read to the graph, lets it
+//! run, and carries out what the graph asks for. Only here is the clock read and are sockets touched.
+//!
+//! Not here: what bytes mean (filters), who may talk to whom (`pipy-mesh`).
+
+#![forbid(unsafe_code)]
+
+mod connect;
+mod listen;
+mod socket;
+mod worker;
+
+pub use listen::{bind, original_destination};
+pub use worker::{Accepted, App, Handle, Settings, Verdict, Worker};

@@ -1,0 +1,129 @@
+//! One connection's socket: what waits to be sent, and how far each direction has come.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use mio::net::TcpStream;
+use socket2::SockRef;
+
+/// LIMIT: bytes waiting to be sent above which the producing side is paused. Holds a few reads (64 KiB each) so that a
+/// fast peer never waits for us, and bounds memory per slow one.
+pub(crate) const OUT_HIGH: usize = 256 * 1024;
+
+/// LIMIT: bytes below which the producing side goes on.
+pub(crate) const OUT_LOW: usize = 64 * 1024;
+
+/// LIMIT: slices handed to one writev call; the kernel takes 1024, but more than this seldom wait.
+const SLICES_MAX: usize = 32;
+
+pub(crate) struct Socket {
+    pub(crate) serial: u32,
+    pub(crate) stream: TcpStream,
+    /// A connection attempt is under way.
+    pub(crate) connecting: bool,
+    /// The kernel has, or may have, something to read.
+    pub(crate) readable: bool,
+    /// The graph takes what we read.
+    pub(crate) reading: bool,
+    /// The peer's end is near: it is behind what the kernel still has.
+    pub(crate) closing: bool,
+    /// The peer has finished.
+    pub(crate) eof: bool,
+    /// The producing side was told to pause.
+    pub(crate) congested: bool,
+    /// Nothing more will be written after what waits.
+    pub(crate) finishing: bool,
+    /// Our direction was ended.
+    pub(crate) shut: bool,
+    /// It stands in the worker's list of sockets to be flushed.
+    pub(crate) dirty: bool,
+    out: VecDeque<Bytes>,
+    out_bytes: usize,
+}
+
+impl Socket {
+    pub(crate) fn new(serial: u32, stream: TcpStream, connecting: bool) -> Self {
+        Socket {
+            serial,
+            stream,
+            connecting,
+            readable: false,
+            reading: true,
+            closing: false,
+            eof: false,
+            congested: false,
+            finishing: false,
+            shut: false,
+            dirty: false,
+            out: VecDeque::new(),
+            out_bytes: 0,
+        }
+    }
+
+    pub(crate) fn queue(&mut self, bytes: Bytes) {
+        if !self.finishing && !bytes.is_empty() {
+            self.out_bytes += bytes.len();
+            self.out.push_back(bytes);
+        }
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.out_bytes
+    }
+
+    /// Sends what the kernel takes; ends our direction when asked to and all is sent.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        while !self.out.is_empty() {
+            let written = match self.write_some() {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            self.sent(written);
+        }
+        if self.out.capacity() > 64 {
+            self.out = VecDeque::new();
+        }
+        if self.finishing && !self.shut {
+            self.shut = true;
+            // The peer may have reset the connection already: then there is nothing left to end.
+            let _ = self.stream.shutdown(Shutdown::Write);
+        }
+        Ok(())
+    }
+
+    /// Makes the coming close a reset: the peer sees an error instead of an end.
+    pub(crate) fn reset_on_close(&self) {
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
+    fn write_some(&mut self) -> io::Result<usize> {
+        if let (1, Some(only)) = (self.out.len(), self.out.front()) {
+            return self.stream.write(only);
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let mut count = 0;
+        for (slice, bytes) in slices.iter_mut().zip(&self.out) {
+            *slice = IoSlice::new(bytes);
+            count += 1;
+        }
+        self.stream.write_vectored(slices.get(..count).unwrap_or_default())
+    }
+
+    fn sent(&mut self, mut written: usize) {
+        self.out_bytes = self.out_bytes.saturating_sub(written);
+        while let Some(front) = self.out.front_mut() {
+            if written < front.len() {
+                front.advance(written);
+                return;
+            }
+            written -= front.len();
+            self.out.pop_front();
+        }
+    }
+}
