@@ -1,0 +1,276 @@
+"""Every proxy that we know: what it was told, what it said about it, and when.
+
+What comes in: polls and acknowledgements (``server``), compiled configurations (the publisher),
+the time. What goes out: wake-ups for waiting polls, and rows for ``fsm status``.
+
+    unknown ──poll──► known, nothing published ──publish──► version waiting to be fetched
+                                                     ▲            │ poll fetches it
+                                                     │            ▼
+                                 publish (newer) ────┴──── sent ──ack──► applied | refused
+
+Invariants: a record exists only while its Pod does; publishing the version that a proxy already
+has wakes nobody; time to applied is counted once per proxy and change, from the first API event
+of the change to the arrival of the acknowledgement (so it never flatters).
+All times are of one monotonic clock, in seconds, except ``at`` and ``*_at`` fields, which are
+wall-clock seconds for people.
+Not done here: HTTP, compiling, deciding which Pods exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+Outcome = Literal["applied", "refused"]
+
+# LIMIT: the recent changes that `fsm status` can show; older ones live on in the histogram only.
+CHANGES_KEPT = 200
+# LIMIT: a proxy polls at least every 55 s; one that missed that and a back-off is gone.
+CONNECTED_S = 75.0
+
+
+class ProxyKey(NamedTuple):
+    """Names one proxy by its Pod; the uid tells apart Pods that reuse a name."""
+
+    namespace: str
+    pod: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.pod}"
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The configuration of one proxy, ready to be sent."""
+
+    version: str
+    body: bytes = field(repr=False)
+
+
+@dataclass(slots=True)
+class Change:
+    """One batch of API events that was turned into configurations together.
+
+    Attributes:
+        number: counts up from 1 for the life of this controller.
+        at: when its first event arrived, wall-clock seconds.
+        started: the same moment, monotonic seconds.
+        objects: what changed, as ``Kind/namespace/name``; shortened when there are many.
+        compile_s: seconds from the first event until the last proxy's configuration was published.
+        proxies: how many proxies it changed.
+        applied: how many of these have acknowledged it (or a newer one) as applied.
+        refused: how many have refused it.
+        slowest_s: the longest time to applied so far, in seconds.
+    """
+
+    number: int
+    at: float
+    started: float
+    objects: tuple[str, ...] = ()
+    compile_s: float = 0.0
+    proxies: int = 0
+    applied: int = 0
+    refused: int = 0
+    slowest_s: float = 0.0
+
+
+@dataclass(slots=True)
+class ProxyRecord:
+    """One proxy; times are wall-clock seconds, ``None`` means "not yet"."""
+
+    key: ProxyKey
+    identity: str
+    connected_at: float
+    seen_at: float
+    seen: float
+    target: Compiled | None = None
+    sent_version: str | None = None
+    sent_at: float | None = None
+    acked_version: str | None = None
+    applied_version: str | None = None
+    applied_at: float | None = None
+    applied_s: float | None = None
+    refused_version: str | None = None
+    refused_reason: str | None = None
+    compile_error: str | None = None
+    certificate_not_after: float | None = None
+    polls: int = 0
+    reconnects: int = 0
+    pending: list[tuple[str, Change]] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def wake(self) -> None:
+        """Let every poll that waits on this record look again."""
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+class ProxyRegistry:
+    """The records by key, with the operations that keep their invariants."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        observe_applied: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        """Make an empty registry.
+
+        Args:
+            clock: monotonic seconds.
+            wall: seconds since the epoch.
+            observe_applied: is told each time to applied, in seconds.
+        """
+        self._clock = clock
+        self._wall = wall
+        self._observe_applied = observe_applied
+        self._records: dict[ProxyKey, ProxyRecord] = {}
+        self._certificates: dict[ProxyKey, float] = {}
+        self.changes: deque[Change] = deque(maxlen=CHANGES_KEPT)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def records(self) -> list[ProxyRecord]:
+        """All records, in the order of their keys."""
+        return [self._records[key] for key in sorted(self._records)]
+
+    def get(self, key: ProxyKey) -> ProxyRecord | None:
+        """Look one up."""
+        return self._records.get(key)
+
+    def connected(self, record: ProxyRecord) -> bool:
+        """Whether the proxy polls, or did so a moment ago."""
+        return record.polls > 0 or self._clock() - record.seen < CONNECTED_S
+
+    def touch(self, key: ProxyKey, identity: str) -> tuple[ProxyRecord, bool]:
+        """Note that a proxy was heard of; returns its record and whether that is new."""
+        record = self._records.get(key)
+        now = self._wall()
+        if record is None:
+            record = ProxyRecord(key, identity, now, now, self._clock())
+            record.certificate_not_after = self._certificates.pop(key, None)
+            self._records[key] = record
+            return record, True
+        if not self.connected(record):
+            record.connected_at = now
+            record.reconnects += 1
+        record.identity = identity
+        record.seen_at = now
+        record.seen = self._clock()
+        return record, False
+
+    def touch_if_known(self, record: ProxyRecord) -> None:
+        """Note that a poll has just ended, unless the proxy was forgotten meanwhile."""
+        if self._records.get(record.key) is record:
+            record.seen_at = self._wall()
+            record.seen = self._clock()
+
+    def certified(self, key: ProxyKey, not_after: float) -> None:
+        """Note until when (wall-clock seconds) a proxy's newest certificate is valid."""
+        record = self._records.get(key)
+        if record is None:
+            # The first certificate comes before the first poll.
+            self._certificates[key] = not_after
+        else:
+            record.certificate_not_after = not_after
+
+    def forget_except(self, alive: Iterable[ProxyKey]) -> list[ProxyKey]:
+        """Drop the records of Pods that are gone; their polls wake up and find nothing."""
+        kept = set(alive)
+        gone = [key for key in self._records if key not in kept]
+        for key in gone:
+            record = self._records.pop(key)
+            for _, change in record.pending:
+                change.proxies -= 1
+            record.pending.clear()
+            record.wake()
+        for key in [key for key in self._certificates if key not in kept]:
+            del self._certificates[key]
+        return gone
+
+    def publish(self, key: ProxyKey, compiled: Compiled, change: Change | None = None) -> bool:
+        """Make a configuration the one that the proxy shall have.
+
+        Args:
+            key: the proxy; unknown ones are ignored.
+            compiled: what it shall have.
+            change: what caused it; ``None`` for the first configuration after a start.
+
+        Returns:
+            Whether it differs from what was published before.
+        """
+        record = self._records.get(key)
+        if record is None:
+            return False
+        record.compile_error = None
+        if record.target is not None and record.target.version == compiled.version:
+            return False
+        record.target = compiled
+        if change is not None:
+            change.proxies += 1
+            record.pending.append((compiled.version, change))
+        if compiled.version == record.applied_version == record.sent_version:
+            # Changed and changed back before the proxy looked: there is nothing to fetch.
+            self._settle(record, compiled.version, "applied")
+        record.wake()
+        return True
+
+    def polled(self, record: ProxyRecord, version: str, applied: str) -> None:
+        """Note what a poll says that the proxy has received last, and what it runs.
+
+        After a restart of the controller this is how it learns what proxies run; and it closes
+        changes whose configuration went out and back in again while a connection was lost.
+        """
+        if applied:
+            record.applied_version = applied
+            if record.target is not None and version == applied == record.target.version:
+                self._settle(record, version, "applied")
+
+    def sent(self, record: ProxyRecord, version: str) -> None:
+        """Note that a configuration is on its way."""
+        record.sent_version = version
+        record.sent_at = self._wall()
+
+    def acknowledge(self, record: ProxyRecord, version: str, outcome: Outcome, reason: str) -> None:
+        """Note what a proxy made of a version; late answers about older versions are kept too."""
+        record.acked_version = version
+        if outcome == "applied":
+            record.applied_version = version
+            record.applied_at = self._wall()
+            record.refused_version = record.refused_reason = None
+        else:
+            record.refused_version = version
+            record.refused_reason = reason
+        self._settle(record, version, outcome)
+
+    def begin_change(self, started: float, objects: tuple[str, ...]) -> Change:
+        """Open the book of a new change; see ``Change``."""
+        number = self.changes[-1].number + 1 if self.changes else 1
+        at = self._wall() - (self._clock() - started)
+        change = Change(number, at, started, objects)
+        self.changes.append(change)
+        return change
+
+    def _settle(self, record: ProxyRecord, version: str, outcome: Outcome) -> None:
+        """Close the changes that a version brought to a proxy, and all before it."""
+        covered = 0
+        for index, (pending, _) in enumerate(record.pending):
+            if pending == version:
+                covered = index + 1
+        now = self._clock()
+        for index, (_, change) in enumerate(record.pending[:covered]):
+            if outcome == "refused":
+                change.refused += 1
+                continue
+            took = now - change.started
+            if index == 0:
+                record.applied_s = took
+            change.applied += 1
+            change.slowest_s = max(change.slowest_s, took)
+            self._observe_applied(took)
+        del record.pending[:covered]

@@ -1,0 +1,342 @@
+"""The HTTPS server that proxies talk to: ``docs/reference/delivery.md``, call by call.
+
+What comes in: requests of proxies. What goes out: certificates, configurations, 304s; and, for the
+registry, what proxies say.
+
+    POST /v1/certificates   token ──► reviewed by the API ──► fits the Pod ──► certificate
+    GET  /v1/config         certificate ──► fits the Pod ──► newer version? 200 : wait ──► 200 | 304
+    POST /v1/acks           certificate ──► fits the Pod ──► noted
+
+Invariants: every refusal has a status and a sentence (JSON ``{"error": …}``); a waiting poll costs
+one event and one connection, nothing periodic; a poll whose client has left is cancelled at once.
+Not done here: whether a caller may (``credentials``), what is known of it (``registry``), the
+content of configurations (``fsm.compile``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import orjson
+from aiohttp import web
+
+from fsm.ca import Authority, CaError, CsrError
+from fsm.delivery.credentials import (
+    AUDIENCE,
+    Denied,
+    PodFacts,
+    World,
+    claimed_pod,
+    identity_of_peer,
+    pod_of_peer,
+    pod_of_token,
+)
+from fsm.delivery.metrics import DeliveryMetrics
+from fsm.delivery.registry import ProxyRecord, ProxyRegistry
+from fsm.kube import ApiError, TokenIdentity, Unauthenticated
+
+log = logging.getLogger("fsm.delivery")
+
+# LIMIT: a request holds at most a signing request or a reason; see csr.CSR_BYTES_MAX.
+REQUEST_BYTES_MAX = 64 * 1024
+# LIMIT: a reason is shown to people; more than this is a stack trace gone astray.
+REASON_CHARS_MAX = 2000
+# LIMIT: of the version strings that proxies send back; ours are 16 characters.
+VERSION_CHARS_MAX = 128
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class TokenReviewer(Protocol):
+    """What this server needs of a ``KubeClient``."""
+
+    async def review_token(self, token: str, audiences: list[str] | None = None) -> TokenIdentity:
+        """Say whose token it is, or raise ``Unauthenticated``."""
+        ...
+
+
+class DeliveryServer:
+    """Serves one mesh; ``start`` binds, ``stop`` ends the waiting polls first."""
+
+    def __init__(
+        self,
+        *,
+        authority: Authority,
+        registry: ProxyRegistry,
+        reviewer: TokenReviewer,
+        world: World,
+        metrics: DeliveryMetrics,
+        leaf_lifetime: Callable[[], timedelta],
+        now: Callable[[], datetime],
+        on_new_proxy: Callable[[ProxyRecord], None],
+        wait_max_s: float = 55.0,
+        review_timeout_s: float = 10.0,
+    ) -> None:
+        """Put the server together.
+
+        Args:
+            authority: signs.
+            registry: remembers.
+            reviewer: asks the API whose a token is.
+            world: knows the Pods.
+            metrics: counts.
+            leaf_lifetime: of certificates issued now.
+            now: the wall clock.
+            on_new_proxy: is told of a proxy that has no configuration yet; must not block.
+            wait_max_s: the longest that a poll waits, seconds.
+            review_timeout_s: the longest that a token review may take, seconds.
+        """
+        self._authority = authority
+        self._registry = registry
+        self._reviewer = reviewer
+        self._world = world
+        self._metrics = metrics
+        self._leaf_lifetime = leaf_lifetime
+        self._now = now
+        self._on_new_proxy = on_new_proxy
+        self._wait_max_s = wait_max_s
+        self._review_timeout_s = review_timeout_s
+        self._closing = False
+        self._runner: web.AppRunner | None = None
+        self.port = 0
+
+    async def start(self, context: ssl.SSLContext, host: str, port: int) -> None:
+        """Listen; ``port`` then says where, also if 0 was asked for.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        app = web.Application(client_max_size=REQUEST_BYTES_MAX, middlewares=[_answer_in_words])
+        app.add_routes(
+            [
+                web.post("/v1/certificates", self._certificates),
+                web.get("/v1/config", self._config),
+                web.post("/v1/acks", self._acks),
+            ]
+        )
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=2)
+        await runner.setup()
+        listener = socket.create_server((host, port), backlog=4096, reuse_port=False)
+        listener.setblocking(False)
+        self.port = listener.getsockname()[1]
+        self._runner = runner
+        await web.SockSite(runner, listener, ssl_context=context, backlog=4096).start()
+        log.info("serving certificates and configurations address=%s:%d", host, self.port)
+
+    async def stop(self) -> None:
+        """Send waiting polls away, then close."""
+        self._closing = True
+        for record in self._registry.records():
+            record.wake()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _certificates(self, request: web.Request) -> web.StreamResponse:
+        begun = time.monotonic()
+        try:
+            answer = await self._certify(request)
+        except Denied as denied:
+            self._metrics.denied.labels(str(denied.status)).inc()
+            raise
+        self._metrics.issued.inc()
+        self._metrics.issue_time.observe(time.monotonic() - begun)
+        return answer
+
+    async def _certify(self, request: web.Request) -> web.StreamResponse:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise Denied(401, "a ServiceAccount token is needed (Authorization: Bearer …)")
+        body = await _json_object(request)
+        claim = claimed_pod(body.get("pod"))
+        csr = body.get("csr")
+        if not isinstance(csr, str):
+            raise Denied(400, "the field csr must hold a signing request in PEM")
+        try:
+            async with asyncio.timeout(self._review_timeout_s):
+                identity = await self._reviewer.review_token(token.strip(), [AUDIENCE])
+                facts = await pod_of_token(self._world, identity, claim)
+        except Unauthenticated as error:
+            raise Denied(401, f"the token is refused: {error}") from error
+        except (ApiError, TimeoutError) as error:
+            log.warning("cannot review the token of proxy=%s: %s", claim, error)
+            raise Denied(503, "the Kubernetes API cannot review the token now") from error
+        try:
+            issued = self._authority.issue(
+                csr,
+                facts.key.namespace,
+                facts.service_account,
+                lifetime=self._leaf_lifetime(),
+                now=self._now(),
+            )
+        except CsrError as error:
+            raise Denied(400, str(error)) from error
+        except CaError as error:
+            log.error("cannot issue a certificate to proxy=%s: %s", claim, error)
+            raise Denied(503, f"the certificate authority cannot sign: {error}") from error
+        self._registry.certified(facts.key, issued.not_after.timestamp())
+        log.info(
+            "issued a certificate proxy=%s identity=%s not_after=%s",
+            claim,
+            issued.identity,
+            issued.not_after.isoformat(timespec="seconds"),
+        )
+        return _json(
+            {
+                "chain": issued.chain,
+                "roots": issued.roots,
+                "identity": issued.identity,
+                "not_after": issued.not_after.isoformat(timespec="seconds").replace("+00:00", "Z"),
+                "renew_after_s": issued.renew_after_s,
+            }
+        )
+
+    async def _config(self, request: web.Request) -> web.StreamResponse:
+        status = 500
+        try:
+            answer = await self._poll(request)
+            status = answer.status
+            return answer
+        except Denied as denied:
+            status = denied.status
+            raise
+        finally:
+            self._metrics.polls.labels(str(status)).inc()
+
+    async def _poll(self, request: web.Request) -> web.StreamResponse:
+        facts = self._member(request)
+        version = request.query.get("version", "")[:VERSION_CHARS_MAX]
+        wait_s = min(_seconds(request.query.get("wait_s", "0")), self._wait_max_s)
+        record = self._known(facts)
+        self._registry.polled(
+            record, version, request.headers.get("fsm-applied", "")[:VERSION_CHARS_MAX]
+        )
+        record.polls += 1
+        try:
+            async with asyncio.timeout(wait_s):
+                while not self._closing and self._registry.get(record.key) is record:
+                    if record.target is not None and record.target.version != version:
+                        return self._send(record)
+                    await record.changed.wait()
+        except TimeoutError:
+            pass
+        finally:
+            record.polls -= 1
+            self._registry.touch_if_known(record)
+        if self._closing:
+            raise Denied(503, "the control plane is shutting down")
+        if self._registry.get(record.key) is not record:
+            raise Denied(404, f"Pod {record.key} is gone")
+        if record.target is None:
+            why = record.compile_error or "it is not compiled yet"
+            raise Denied(503, f"there is no configuration for {record.key}: {why}")
+        return web.Response(status=304, headers={"ETag": f'"{version}"'})
+
+    def _send(self, record: ProxyRecord) -> web.StreamResponse:
+        assert record.target is not None
+        self._registry.sent(record, record.target.version)
+        self._metrics.sent.labels(record.identity).inc()
+        log.debug("sent a configuration proxy=%s version=%s", record.key, record.target.version)
+        return web.Response(
+            body=record.target.body,
+            content_type="application/json",
+            headers={"ETag": f'"{record.target.version}"'},
+        )
+
+    async def _acks(self, request: web.Request) -> web.StreamResponse:
+        facts = self._member(request)
+        body = await _json_object(request)
+        version, outcome = body.get("version"), body.get("outcome")
+        reason = body.get("reason") or ""
+        if not isinstance(version, str) or not 0 < len(version) <= VERSION_CHARS_MAX:
+            raise Denied(400, "the field version must be the version that was received")
+        if not isinstance(reason, str):
+            raise Denied(400, "the field reason must be a text")
+        record = self._known(facts)
+        if outcome == "applied":
+            self._registry.acknowledge(record, version, "applied", "")
+            log.debug("configuration applied proxy=%s version=%s", record.key, version)
+        elif outcome == "refused":
+            reason = reason[:REASON_CHARS_MAX] or "no reason given"
+            self._registry.acknowledge(record, version, "refused", reason)
+            self._metrics.refused.labels(record.identity).inc()
+            log.warning(
+                "a proxy refused its configuration and goes on with the last one"
+                " proxy=%s version=%s: %s",
+                record.key,
+                version,
+                reason,
+            )
+        else:
+            raise Denied(400, 'the field outcome must be "applied" or "refused"')
+        return web.Response(status=204)
+
+    def _member(self, request: web.Request) -> PodFacts:
+        """Find out which Pod a mesh member speaks for, or raise ``Denied``."""
+        tls = request.transport.get_extra_info("ssl_object") if request.transport else None
+        peer = tls.getpeercert() if tls is not None else None
+        namespace, service_account = identity_of_peer(
+            peer, self._authority.trust_domain, self._now().timestamp()
+        )
+        claim = claimed_pod(request.headers.get("fsm-pod", ""))
+        return pod_of_peer(self._world, namespace, service_account, claim)
+
+    def _known(self, facts: PodFacts) -> ProxyRecord:
+        domain = self._authority.trust_domain
+        identity = f"spiffe://{domain}/ns/{facts.key.namespace}/sa/{facts.service_account}"
+        before = self._registry.get(facts.key)
+        reconnects = before.reconnects if before else 0
+        record, new = self._registry.touch(facts.key, identity)
+        if record.reconnects > reconnects:
+            self._metrics.reconnected.inc()
+        if new:
+            log.info("a proxy connected proxy=%s identity=%s", facts.key, identity)
+        if record.target is None:
+            self._on_new_proxy(record)
+        return record
+
+
+@web.middleware
+async def _answer_in_words(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn refusals and faults into JSON; a fault of ours is logged and costs one request."""
+    try:
+        return await handler(request)
+    except Denied as denied:
+        log.debug("denied %s %s status=%d: %s", request.method, request.path, denied.status, denied)
+        return _json({"error": denied.reason}, denied.status)
+    except web.HTTPException as error:
+        return _json({"error": error.reason}, error.status)
+    except Exception:
+        log.exception("a request failed %s %s", request.method, request.path)
+        return _json({"error": "the control plane failed to answer this request"}, 500)
+
+
+async def _json_object(request: web.Request) -> dict[str, Any]:
+    try:
+        body = orjson.loads(await request.read())
+    except orjson.JSONDecodeError as error:
+        raise Denied(400, f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise Denied(400, "the body must be a JSON object")
+    return body
+
+
+def _json(body: dict[str, Any], status: int = 200) -> web.Response:
+    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    # Written so that NaN is refused too.
+    if not 0 <= seconds < 1e6:
+        raise Denied(400, f"wait_s must be a number of seconds, not {text[:20]!r}")
+    return seconds
