@@ -1,0 +1,149 @@
+"""The nftables rules that send a Pod's TCP connections through its sidecar.
+
+What comes in: ports, exclusions, and how to tell the sidecar's own traffic. What goes out: the text
+of one ruleset for ``nft``, which replaces its table in one transaction, so it may run again.
+
+    from outside ──prerouting──► exempt port? as it is : :15003 (inbound listener)
+    from a process in the Pod ──output──►
+        the sidecar's own:  to this Pod's own address? like from outside : as it is
+        the application's:  stays in the Pod, or excluded? as it is : :15001 (outbound listener)
+
+Invariants: the text depends on nothing but the arguments; every value that enters it has been
+parsed, so that no annotation can write rules; what the sidecar does not listen for (IPv6, if it
+listens on IPv4 only) is refused, never let past.
+Source: nft(8), "NAT statements"; fsm-interfaces section 4.5 for the order of the decisions.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fsm.settings import Ports
+
+TABLE = "fsm"
+# An interface name as Linux accepts it (IFNAMSIZ, 15 characters), less what nft would interpret.
+_INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}\Z")
+# The probes that sidecars answer for the application.
+PROBE_PORTS = (15901, 15902, 15903, 15904)
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Redirection:
+    """What is redirected in one Pod.
+
+    Attributes:
+        ports: of the sidecar.
+        mark: packet mark of the sidecar's own connections; used where user ids cannot tell them
+            apart (one uid is mapped in an ordinary user's namespace).
+        uid: user id of the sidecar's process; used when ``mark`` is ``None``.
+        outbound_ports_excluded: connections of the application to these ports pass it by.
+        inbound_ports_excluded: connections to the application on these ports pass it by.
+        outbound_ranges_excluded: connections to these networks pass it by.
+        outbound_ranges_included: if not empty, only connections to these networks do not.
+        interfaces_excluded: connections through these interfaces pass it by, both ways.
+    """
+
+    ports: Ports
+    mark: int | None = None
+    uid: int = 1500
+    outbound_ports_excluded: tuple[int, ...] = ()
+    inbound_ports_excluded: tuple[int, ...] = ()
+    outbound_ranges_excluded: tuple[str, ...] = ()
+    outbound_ranges_included: tuple[str, ...] = ()
+    interfaces_excluded: tuple[str, ...] = ()
+
+
+def redirect_ruleset(wish: Redirection) -> str:
+    """Build the ruleset.
+
+    Raises:
+        ValueError: a network, port or interface name is malformed; names it.
+    """
+    ports = wish.ports
+    own = f"meta mark {wish.mark:#x}" if wish.mark is not None else f"meta skuid {wish.uid}"
+    exempt = {ports.admin, ports.metrics, *PROBE_PORTS, *wish.inbound_ports_excluded}
+    interfaces = _interfaces(wish.interfaces_excluded)
+    inbound = [
+        f"tcp dport {_ports(exempt)} return",
+        f"meta l4proto tcp redirect to :{ports.inbound}",
+    ]
+    prerouting = [
+        "type nat hook prerouting priority -100; policy accept;",
+        *([f"iifname {interfaces} return"] if interfaces else []),
+        "goto inbound",
+    ]
+    output = [
+        "type nat hook output priority -100; policy accept;",
+        # A Pod that calls itself through its Service: the sidecar speaks TLS to what looks like
+        # any other endpoint, so its inbound side must answer, and not the application.
+        f'{own} oifname "lo" ip daddr != 127.0.0.0/8 goto inbound',
+        f'{own} oifname "lo" ip6 daddr != ::1 goto inbound',
+        f"{own} return",
+        'oifname "lo" return',
+        *([f"oifname {interfaces} return"] if interfaces else []),
+        *_matches("return", wish.outbound_ranges_excluded),
+    ]
+    if wish.outbound_ports_excluded:
+        output.append(f"tcp dport {_ports(wish.outbound_ports_excluded)} return")
+    redirect = f"meta l4proto tcp redirect to :{ports.outbound}"
+    if wish.outbound_ranges_included:
+        output += _matches(redirect, wish.outbound_ranges_included)
+    else:
+        output.append(redirect)
+    chains = [("inbound", inbound), ("prerouting", prerouting), ("output", output)]
+    # Declaring the table first makes the deletion succeed also where there was none.
+    lines = [f"table inet {TABLE}", f"delete table inet {TABLE}", f"table inet {TABLE} {{"]
+    for name, rules in chains:
+        lines += [f"  chain {name} {{", *(f"    {rule}" for rule in rules), "  }"]
+    return "\n".join([*lines, "}", ""])
+
+
+def parse_networks(texts: Iterable[str]) -> list[Network]:
+    """Parse addresses and networks; host bits may be set, as people write them.
+
+    Raises:
+        ValueError: one is neither; names it.
+    """
+    found: list[Network] = []
+    for text in texts:
+        try:
+            found.append(ipaddress.ip_network(text.strip(), strict=False))
+        except ValueError as error:
+            raise ValueError(f"{text.strip()!r} is no IP address or CIDR range") from error
+    return found
+
+
+def _matches(verdict: str, texts: Iterable[str]) -> list[str]:
+    """One rule per address family, with overlaps merged: nft refuses overlapping intervals."""
+    networks = parse_networks(texts)
+    v4 = [found for found in networks if isinstance(found, ipaddress.IPv4Network)]
+    v6 = [found for found in networks if isinstance(found, ipaddress.IPv6Network)]
+    rules = []
+    if v4:
+        merged = ", ".join(map(str, ipaddress.collapse_addresses(v4)))
+        rules.append(f"ip daddr {{ {merged} }} {verdict}")
+    if v6:
+        merged = ", ".join(map(str, ipaddress.collapse_addresses(v6)))
+        rules.append(f"ip6 daddr {{ {merged} }} {verdict}")
+    return rules
+
+
+def _ports(ports: Iterable[int]) -> str:
+    found = sorted(set(ports))
+    for port in found:
+        if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
+            raise ValueError(f"{port!r} is no TCP port")
+    return "{ " + ", ".join(map(str, found)) + " }"
+
+
+def _interfaces(names: Iterable[str]) -> str:
+    found = sorted(set(names))
+    for name in found:
+        if not _INTERFACE.match(name):
+            raise ValueError(f"{name!r} is no name of a network interface")
+    return "{ " + ", ".join(f'"{name}"' for name in found) + " }" if found else ""
