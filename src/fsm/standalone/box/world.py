@@ -1,0 +1,113 @@
+"""What PID 1 does to the fresh namespaces before anything else runs: mounts and network.
+
+What comes in: settings. What goes out: a box in which ``/proc`` shows only the box, ``/run`` is
+private and empty, the loopback carries the node's, the API's and the DNS's address, packets are
+forwarded, and everything in the Pod network that is not a Pod is unreachable at once.
+
+Invariants: the loopback, not a dummy link, carries the addresses, because many small kernels have
+no dummy driver; nothing here depends on being root outside. Not done here: links and routes of
+single Pods (``node.network``) and firewall rules (``node.service_rules``).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+from fsm.standalone.box import syscalls
+from fsm.standalone.box.settings import StandaloneSettings
+
+#: Kernel settings of the box's own network namespace, below /proc/sys.
+_SYSCTLS = {
+    "net/ipv4/ip_forward": "1",
+    "net/ipv4/conf/all/rp_filter": "0",
+    "net/ipv4/conf/default/rp_filter": "0",
+    "net/ipv4/ip_unprivileged_port_start": "0",
+    # Packets of local processes to a ClusterIP are routed to `lo` before they are rewritten.
+    "net/ipv4/conf/all/route_localnet": "1",
+}
+
+
+class WorldError(Exception):
+    """The box cannot be furnished; the message says which step failed and why."""
+
+
+def furnish(settings: StandaloneSettings) -> None:
+    """Set up mounts and network of the box; PID 1 calls this once.
+
+    Raises:
+        WorldError: a step failed.
+    """
+    try:
+        _mounts()
+        syscalls.set_hostname(settings.node_name)
+    except OSError as error:
+        raise WorldError(f"cannot set up the mounts of the box: {error}") from error
+    for name, value in _SYSCTLS.items():
+        try:
+            Path("/proc/sys", name).write_text(value)
+        except OSError as error:
+            raise WorldError(f"cannot set {name.replace('/', '.')}={value}: {error}") from error
+    _ip_batch(
+        [
+            "link set lo up",
+            f"addr add {settings.node_ip}/32 dev lo",
+            f"addr add {settings.api_ip}/32 dev lo",
+            f"addr add {settings.dns_ip}/32 dev lo",
+            f"route add {settings.service_cidr} dev lo src {settings.node_ip}",
+            f"route add unreachable {settings.pod_cidr}",
+        ]
+    )
+
+
+def dns_sockets(address: str) -> tuple[socket.socket, socket.socket]:
+    """Bind the UDP and the TCP socket of the cluster DNS.
+
+    PID 1 holds them so that queries wait in the kernel, instead of failing, while the node agent
+    is being restarted.
+    """
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        udp.bind((address, 53))
+        tcp.bind((address, 53))
+        tcp.listen(128)
+    except OSError as error:
+        raise WorldError(f"cannot listen for DNS on {address}:53: {error}") from error
+    return udp, tcp
+
+
+def _mounts() -> None:
+    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
+    syscalls.mount(
+        "proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+    )
+    syscalls.mount("tmpfs", "/run", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755")
+    if os.path.realpath("/var/run") != "/run" and os.path.isdir("/var/run"):
+        syscalls.bind("/run", "/var/run")
+    # `ip netns` wants its directory to be a shared mount; making it here keeps that inside.
+    for path in ("/run/netns", "/run/fsm/pods", "/run/fsm/root", "/run/lock"):
+        os.makedirs(path, mode=0o755, exist_ok=True)
+
+
+def _ip_batch(lines: list[str]) -> None:
+    try:
+        done = subprocess.run(
+            ["ip", "-batch", "-"],
+            input="\n".join(lines) + "\n",
+            text=True,
+            capture_output=True,
+            timeout=10,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise WorldError(
+            "cannot find `ip`\nhint: install iproute2 (Debian: apt-get install iproute2)"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise WorldError("`ip` did not answer within 10 seconds") from error
+    if done.returncode:
+        raise WorldError(f"cannot set up the network of the box: {done.stderr.strip()}")
