@@ -1,0 +1,3 @@
+//! How a proxy gets its certificate and its configuration.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,188 @@
+//! What a line of the access log holds, and how it is written.
+//!
+//! What comes in: an [`Entry`], borrowed from wherever its parts lie. What goes out: one line of JSON, fields in a fixed
+//! order, absent ones left out. Field names are an interface: they are the names of the struct's fields, with units.
+//! Nothing is allocated per field, nothing goes through a general serialiser.
+//!
+//! INVARIANT: one entry, one line, whatever bytes a peer sent.
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::log::json;
+use crate::log::time::Clock;
+
+/// Which way the traffic goes, seen from the application.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Direction {
+    /// To the application.
+    Inbound,
+    /// From the application.
+    #[default]
+    Outbound,
+}
+
+/// What became of a request or connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Decision {
+    /// A rule allowed it, and it was carried out.
+    #[default]
+    Allowed,
+    /// No rule allowed it.
+    Denied,
+    /// It was allowed, but could not be carried out.
+    Failed,
+    /// No rule was asked.
+    Passthrough,
+}
+
+impl Decision {
+    /// As it is written in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Decision::Allowed => "allowed",
+            Decision::Denied => "denied",
+            Decision::Failed => "failed",
+            Decision::Passthrough => "passthrough",
+        }
+    }
+}
+
+impl Direction {
+    /// As it is written in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Direction::Inbound => "inbound",
+            Direction::Outbound => "outbound",
+        }
+    }
+}
+
+/// One request or connection. `None` and empty values are left out.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Entry<'a> {
+    /// When it began, milliseconds since the epoch; written as `time`, RFC 3339.
+    pub unix_ms: u64,
+    /// Which way.
+    pub direction: Direction,
+    /// `http`, `grpc`, `tcp`.
+    pub protocol: &'a str,
+    /// Identity of who asked.
+    pub source: Option<&'a str>,
+    /// Identity of who was asked.
+    pub destination: Option<&'a str>,
+    /// Address of who asked.
+    pub peer: Option<SocketAddr>,
+    /// Where the connection was going before it was redirected.
+    pub original_destination: Option<SocketAddr>,
+    /// The authority of the request, as it was sent.
+    pub host: Option<&'a [u8]>,
+    /// The method of the request.
+    pub method: Option<&'a [u8]>,
+    /// The path of the request with its query, as it was sent.
+    pub path: Option<&'a [u8]>,
+    /// The status that was answered.
+    pub status: Option<u16>,
+    /// What became of it.
+    pub decision: Decision,
+    /// Why, in words.
+    pub reason: Option<&'a str>,
+    /// The object that decided, such as `TrafficTarget/bookstore/bookstore-v1`.
+    pub origin: Option<&'a str>,
+    /// The object whose rule matched, such as `HTTPRouteGroup/bookstore/routes#buy-a-book`.
+    pub rule_origin: Option<&'a str>,
+    /// The object that chose the cluster, such as `TrafficSplit/bookstore/bookstore-split`.
+    pub split_origin: Option<&'a str>,
+    /// The service that was asked for.
+    pub service: Option<&'a str>,
+    /// The cluster that it went to.
+    pub cluster: Option<&'a str>,
+    /// The endpoint that it went to.
+    pub upstream: Option<SocketAddr>,
+    /// Bytes of the request's body, or of the connection towards the upstream.
+    pub request_bytes: Option<u64>,
+    /// Bytes of the response's body, or of the connection from the upstream.
+    pub response_bytes: Option<u64>,
+    /// From its first byte to the end, microseconds.
+    pub duration_us: Option<u64>,
+    /// Number of the connection, unique in its worker.
+    pub connection_id: Option<u64>,
+    /// The request's id, as its sender or this proxy chose it.
+    pub request_id: Option<&'a [u8]>,
+}
+
+/// Appends the entry as one line, newline included.
+pub(crate) fn line(entry: &Entry<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"time\":\"");
+    out.extend_from_slice(clock.format(entry.unix_ms));
+    out.extend_from_slice(b"\",\"direction\":\"");
+    out.extend_from_slice(entry.direction.as_str().as_bytes());
+    out.push(b'"');
+    text(out, b",\"protocol\":", Some(entry.protocol));
+    text(out, b",\"source\":", entry.source);
+    text(out, b",\"destination\":", entry.destination);
+    address(out, b",\"peer\":\"", entry.peer);
+    address(out, b",\"original_destination\":\"", entry.original_destination);
+    bytes(out, b",\"host\":", entry.host);
+    bytes(out, b",\"method\":", entry.method);
+    bytes(out, b",\"path\":", entry.path);
+    number(out, b",\"status\":", entry.status.map(u64::from));
+    out.extend_from_slice(b",\"decision\":\"");
+    out.extend_from_slice(entry.decision.as_str().as_bytes());
+    out.push(b'"');
+    text(out, b",\"reason\":", entry.reason);
+    text(out, b",\"origin\":", entry.origin);
+    text(out, b",\"rule_origin\":", entry.rule_origin);
+    text(out, b",\"split_origin\":", entry.split_origin);
+    text(out, b",\"service\":", entry.service);
+    text(out, b",\"cluster\":", entry.cluster);
+    address(out, b",\"upstream\":\"", entry.upstream);
+    number(out, b",\"request_bytes\":", entry.request_bytes);
+    number(out, b",\"response_bytes\":", entry.response_bytes);
+    number(out, b",\"duration_us\":", entry.duration_us);
+    number(out, b",\"connection_id\":", entry.connection_id);
+    bytes(out, b",\"request_id\":", entry.request_id);
+    out.extend_from_slice(b"}\n");
+}
+
+fn text(out: &mut Vec<u8>, key: &[u8], value: Option<&str>) {
+    bytes(out, key, value.map(str::as_bytes));
+}
+
+fn bytes(out: &mut Vec<u8>, key: &[u8], value: Option<&[u8]>) {
+    if let Some(value) = value.filter(|value| !value.is_empty()) {
+        out.extend_from_slice(key);
+        json::string(value, out);
+    }
+}
+
+fn number(out: &mut Vec<u8>, key: &[u8], value: Option<u64>) {
+    if let Some(value) = value {
+        out.extend_from_slice(key);
+        out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    }
+}
+
+fn address(out: &mut Vec<u8>, key: &[u8], value: Option<SocketAddr>) {
+    let Some(value) = value else { return };
+    out.extend_from_slice(key);
+    match value.ip() {
+        // By far the most common, and by far faster than the general formatter.
+        IpAddr::V4(ip) => {
+            for (i, octet) in ip.octets().into_iter().enumerate() {
+                if i > 0 {
+                    out.push(b'.');
+                }
+                out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+            }
+            out.push(b':');
+            out.extend_from_slice(itoa::Buffer::new().format(value.port()).as_bytes());
+        }
+        // Writing to a Vec can't fail.
+        IpAddr::V6(_) => drop(write!(out, "{value}")),
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests;
