@@ -1,0 +1,113 @@
+"""What must be there before a controller can work: the root certificate and MeshConfig.
+
+What comes in: a client, at a moment when the API may not be up yet. What goes out: an authority; a
+MeshConfig object, made from the preset if there was none.
+
+Invariants: an existing MeshConfig or root is never changed; waiting for the API never ends in a
+crash, but an unusable root does, with the reason in words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+from fsm.ca import Tresor, load_or_create_root
+from fsm.controllers.settings import ControllerSettings
+from fsm.kube import AlreadyExists, ApiError, Backoff, KubeClient, NotFound
+from fsm.kube.resources import CONFIGMAPS, MESHCONFIGS
+
+log = logging.getLogger("fsm.bootstrap")
+
+T = TypeVar("T")
+
+PRESET_KEY = "preset-mesh-config.json"
+_BACKOFF = Backoff(first_s=0.2, last_s=5.0)
+
+
+async def authority(
+    client: KubeClient, settings: ControllerSettings, now: Callable[[], datetime]
+) -> Tresor:
+    """Open the built-in authority, making its root if there is none.
+
+    Raises:
+        CaError: there is a root, and it is unusable.
+    """
+    mesh = settings.mesh
+
+    async def load() -> tuple[str, str]:
+        return await load_or_create_root(client, mesh.fsm_namespace, settings.ca_secret, now())
+
+    certificate, key = await until_answered("read the root certificate", load)
+    return Tresor(certificate, key, mesh.trust_domain)
+
+
+async def ensure_mesh_config(client: KubeClient, settings: ControllerSettings) -> None:
+    """Create MeshConfig from the preset unless there is one.
+
+    Raises:
+        ApiError: the API refuses, or does not know the kind (yet).
+    """
+    namespace, name = settings.mesh.fsm_namespace, settings.mesh.mesh_config_name
+    try:
+        await client.get(MESHCONFIGS, name, namespace)
+        return
+    except NotFound:
+        spec = await _preset(client, settings)
+    if spec is None:
+        return
+    body = {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
+    try:
+        await client.create(MESHCONFIGS, body, namespace)
+        log.info("made MeshConfig %s/%s from the preset", namespace, name)
+    except AlreadyExists:
+        log.debug("another controller made MeshConfig first")
+
+
+async def until_answered(what: str, call: Callable[[], Awaitable[T]]) -> T:
+    """Repeat a call until the API answers it; says once in a while that it still waits."""
+    failures = 0
+    while True:
+        try:
+            return await call()
+        except ApiError as error:
+            failures += 1
+            if failures in (1, 5) or failures % 20 == 0:
+                log.warning("waiting for the API to %s: %s", what, error)
+            await asyncio.sleep(_BACKOFF.wait_s(failures, random.random()))
+
+
+async def _preset(client: KubeClient, settings: ControllerSettings) -> dict[str, Any] | None:
+    namespace, name = settings.mesh.fsm_namespace, settings.preset_config_map
+    hint = f"apply the manifests again, or create MeshConfig {settings.mesh.mesh_config_name}"
+    try:
+        preset = await client.get(CONFIGMAPS, name, namespace)
+    except NotFound:
+        log.warning(
+            "there is neither MeshConfig nor ConfigMap %s/%s; the mesh runs with the strictest"
+            " settings (hint: %s)",
+            namespace,
+            name,
+            hint,
+        )
+        return None
+    try:
+        spec = json.loads((preset.get("data") or {})[PRESET_KEY])
+        if not isinstance(spec, dict):
+            raise TypeError("it is no JSON object")
+        return spec
+    except (KeyError, ValueError, TypeError) as error:
+        log.error(
+            "ConfigMap %s/%s is unusable, no MeshConfig was made: key %s: %s (hint: %s)",
+            namespace,
+            name,
+            PRESET_KEY,
+            error,
+            hint,
+        )
+        return None

@@ -1,0 +1,189 @@
+"""The live copy of everything that configurations are made of.
+
+What comes in: list and watch of ten kinds. What goes out: the objects; batches of changes; answers
+to delivery's questions about Pods and namespaces.
+
+Invariants: a batch is closed ``coalesce_s`` after its first event, however many follow, so a storm
+of events cannot hold up the change that began it; a change that cannot matter opens no batch.
+Not done here: parsing (``engine``), deciding what to do (``publisher``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from fsm.controllers.changes import matters, name_of
+from fsm.delivery import PodFacts, ProxyKey
+from fsm.kube import Informer, KubeClient, KubeObject, NotFound, Resource
+from fsm.kube.resources import (
+    ENDPOINTSLICES,
+    HTTPROUTEGROUPS,
+    MESHCONFIGS,
+    NAMESPACES,
+    PODS,
+    SERVICES,
+    TCPROUTES,
+    TRAFFICSPLITS,
+    TRAFFICTARGETS,
+)
+from fsm.model import Namespace
+from fsm.settings import Settings
+
+CLUSTER_KINDS = (NAMESPACES, PODS, SERVICES, ENDPOINTSLICES)
+POLICY_KINDS = (TRAFFICTARGETS, HTTPROUTEGROUPS, TCPROUTES, TRAFFICSPLITS)
+# LIMIT: names kept of one batch; more is a storm, of which the count is enough.
+NAMES_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Changes that are handled together.
+
+    Attributes:
+        started: arrival of the first, monotonic seconds.
+        objects: names of what changed, in order of arrival, without repetition, shortened.
+    """
+
+    started: float
+    objects: tuple[str, ...]
+
+
+class World:
+    """Informers of all kinds; implements ``fsm.delivery.World``."""
+
+    def __init__(self, client: KubeClient, settings: Settings, metrics: CollectorRegistry) -> None:
+        self._client = client
+        self._settings = settings
+        self.informers: dict[str, Informer] = {
+            resource.kind: Informer(
+                client, resource, settings.fsm_namespace if resource is MESHCONFIGS else None
+            )
+            for resource in (*CLUSTER_KINDS, *POLICY_KINDS, MESHCONFIGS)
+        }
+        self._first: float | None = None
+        self._names: dict[str, None] = {}
+        self._more = 0
+        self._arrived = asyncio.Event()
+        self._events = Counter(
+            "fsm_k8s_api_event_count",
+            "Events of the Kubernetes API.",
+            ["type", "kind"],
+            registry=metrics,
+        )
+        self._monitored = Gauge(
+            "fsm_resource_namespace_count", "Namespaces in the mesh.", registry=metrics
+        )
+        for kind, informer in self.informers.items():
+            informer.subscribe(self._note(kind))
+
+    def tasks(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what keeps the copy current; each runs until cancelled."""
+        return [informer.run() for informer in self.informers.values()]
+
+    async def synced(self) -> None:
+        """Wait until every kind has been listed once."""
+        for informer in self.informers.values():
+            await informer.synced.wait()
+
+    def unsynced(self) -> list[str]:
+        """Name the kinds that have not been listed yet."""
+        return [kind for kind, found in self.informers.items() if not found.synced.is_set()]
+
+    def subscribe(self, resource: Resource, callback: Callable[..., None]) -> None:
+        """Call back on every change of one kind, whether it matters or not."""
+        self.informers[resource.kind].subscribe(callback)
+
+    def objects(self) -> dict[str, list[KubeObject]]:
+        """All objects by kind, in the order of their names."""
+        return {
+            kind: [informer.store[key] for key in sorted(informer.store)]
+            for kind, informer in self.informers.items()
+        }
+
+    def object(self, resource: Resource, namespace: str, name: str) -> KubeObject | None:
+        """Look one up; the namespace of cluster-scoped objects is empty."""
+        return self.informers[resource.kind].get(namespace, name)
+
+    async def next_batch(self, coalesce_s: float) -> Batch:
+        """Wait for a change that matters, and a moment more for what comes with it."""
+        await self._arrived.wait()
+        assert self._first is not None
+        await asyncio.sleep(max(0.0, self._first + coalesce_s - time.monotonic()))
+        names = list(self._names)
+        if self._more:
+            names.append(f"… and {self._more} more")
+        batch = Batch(self._first, tuple(names))
+        self._first, self._names, self._more = None, {}, 0
+        self._arrived.clear()
+        return batch
+
+    def proxies(self) -> list[ProxyKey]:
+        """Return the Pods that exist, as proxies are named."""
+        return [_facts(pod).key for pod in self.informers["Pod"].store.values()]
+
+    # What delivery asks.
+
+    def pod(self, namespace: str, name: str) -> PodFacts | None:
+        """Look a Pod up among those that we know of."""
+        found = self.informers["Pod"].get(namespace, name)
+        return _facts(found) if found is not None else None
+
+    async def fetch_pod(self, namespace: str, name: str) -> PodFacts | None:
+        """Ask the API for a Pod that we may not have heard of yet."""
+        try:
+            return _facts(await self._client.get(PODS, name, namespace))
+        except NotFound:
+            return None
+
+    def monitored(self, namespace: str) -> bool:
+        """Whether the namespace is in the mesh."""
+        found = self.informers["Namespace"].get("", namespace)
+        return found is not None and _namespace(found).monitored_by(self._settings.mesh_name)
+
+    def monitored_namespaces(self) -> list[str]:
+        """List the namespaces of the mesh, in order."""
+        return sorted(name for _, name in self.informers["Namespace"].store if self.monitored(name))
+
+    async def namespace(self, name: str) -> KubeObject:
+        """Return a Namespace object, from the API if we have not heard of it yet.
+
+        Raises:
+            ApiError: it does not exist, or the API cannot be asked.
+        """
+        found = self.informers["Namespace"].get("", name)
+        return found if found is not None else await self._client.get(NAMESPACES, name)
+
+    def _note(self, kind: str) -> Callable[..., None]:
+        def changed(change: str, old: KubeObject | None, new: KubeObject | None) -> None:
+            self._events.labels(change, kind).inc()
+            if kind == "Namespace":
+                self._monitored.set(len(self.monitored_namespaces()))
+            if not matters(kind, old, new):
+                return
+            if self._first is None:
+                self._first = time.monotonic()
+            name = name_of(kind, new or old or {})
+            if name in self._names or len(self._names) < NAMES_MAX:
+                self._names[name] = None
+            else:
+                self._more += 1
+            self._arrived.set()
+
+        return changed
+
+
+def _facts(pod: Mapping[str, Any]) -> PodFacts:
+    meta, spec = pod.get("metadata") or {}, pod.get("spec") or {}
+    key = ProxyKey(str(meta.get("namespace")), str(meta.get("name")), str(meta.get("uid")))
+    return PodFacts(key, str(spec.get("serviceAccountName") or "default"))
+
+
+def _namespace(obj: Mapping[str, Any]) -> Namespace:
+    meta = obj.get("metadata") or {}
+    return Namespace(str(meta.get("name")), meta.get("labels") or {}, meta.get("annotations") or {})
