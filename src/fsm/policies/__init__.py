@@ -1,0 +1,76 @@
+"""The policies of the mesh: one folder each, with schema, validation, compilation and cases.
+
+In: the JSON of objects. Out: violations, warnings, dataclasses. The admission webhook, the command
+line, the snapshot and the tests call the functions below and nothing else.
+
+Invariants: pure; every kind of ours is in ``POLICIES``; the order there is the order in which
+policies bear on a request, and each entry says why it stands where it stands.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fsm.model.fields import JsonObject
+from fsm.policies import http_route_group, mesh_config, tcp_route, traffic_split, traffic_target
+from fsm.policies.base import Policy
+from fsm.policies.violation import Invalid, Violation
+from fsm.settings import Settings
+
+POLICIES: tuple[Policy, ...] = (
+    mesh_config.POLICY,
+    http_route_group.POLICY,
+    tcp_route.POLICY,
+    traffic_target.POLICY,
+    traffic_split.POLICY,
+)
+BY_KIND = {policy.kind: policy for policy in POLICIES}
+
+__all__ = [
+    "BY_KIND",
+    "POLICIES",
+    "Invalid",
+    "Policy",
+    "Violation",
+    "parse",
+    "validate",
+    "warnings",
+]
+
+
+def validate(obj: JsonObject, settings: Settings | None = None) -> list[Violation]:
+    """Return everything that is wrong with an object of one of our kinds, in order of path.
+
+    Args:
+        obj: the object, of any version, with ``kind``.
+        settings: those of the mesh; None means the defaults.
+
+    Returns:
+        the violations; empty for an object that can be used. An object of an unknown kind has one
+        violation, at ``kind``.
+
+    """
+    policy = BY_KIND.get(str(obj.get("kind")))
+    if policy is None:
+        known = ", ".join(BY_KIND)
+        return [Violation("kind", f"{obj.get('kind')!r} is not a kind of the mesh", known)]
+    return policy.validate(obj, settings or Settings())
+
+
+def warnings(obj: JsonObject) -> list[Violation]:
+    """Return what is allowed in an object and probably not meant; empty where there are faults."""
+    policy = BY_KIND.get(str(obj.get("kind")))
+    return sorted(policy.warn(obj)) if policy else []
+
+
+def parse(obj: JsonObject, settings: Settings | None = None) -> Any:
+    """Return the dataclass of an object of one of our kinds.
+
+    Raises:
+        Invalid: with all violations.
+
+    """
+    policy = BY_KIND.get(str(obj.get("kind")))
+    if policy is None:
+        raise Invalid(validate(obj))
+    return policy.parse(obj, settings or Settings())

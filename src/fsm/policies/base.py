@@ -1,0 +1,63 @@
+"""What every policy offers, as data.
+
+In: the functions of one policy folder. Out: a ``Policy``, which the webhook, the command line, the
+snapshot and the tests all go through. Invariant: no policy is treated specially anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fsm.model.fields import JsonObject
+from fsm.policies.violation import Invalid, Violation
+from fsm.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One kind of policy."""
+
+    kind: str
+    group: str
+    plural: str
+    versions: tuple[str, ...]
+    """Served versions, the newest first; the newest is stored."""
+    place: str
+    """Why it stands where it stands in ``POLICIES``."""
+    validate_body: Callable[[JsonObject, Settings], list[Violation]]
+    """All faults, apart from those of the envelope."""
+    warn: Callable[[JsonObject], list[Violation]]
+    """What is allowed and probably not meant."""
+    model: Callable[[JsonObject], Any]
+    """The dataclass of a valid object."""
+
+    def validate(self, obj: JsonObject, settings: Settings) -> list[Violation]:
+        """Return all faults of an object, in order of path."""
+        return sorted([*self._envelope(obj), *self.validate_body(obj, settings)])
+
+    def parse(self, obj: JsonObject, settings: Settings) -> Any:
+        """Return the dataclass of an object.
+
+        Raises:
+            Invalid: with all faults.
+
+        """
+        violations = self.validate(obj, settings)
+        if violations:
+            raise Invalid(violations)
+        return self.model(obj)
+
+    def _envelope(self, obj: JsonObject) -> list[Violation]:
+        # Lists of the API leave kind and apiVersion out of their items.
+        violations = []
+        kind, version = obj.get("kind", self.kind), obj.get("apiVersion")
+        if kind != self.kind:
+            violations.append(Violation("kind", f"{kind!r} is not {self.kind}"))
+        if version is not None and version not in (f"{self.group}/{v}" for v in self.versions):
+            known = ", ".join(self.versions)
+            violations.append(
+                Violation("apiVersion", f"{version!r} is not served", f"{self.group}/ with {known}")
+            )
+        return violations
