@@ -115,10 +115,10 @@ impl Cx<'_> {
         self.graph.alive(pipeline)
     }
 
-    /// Connects the right end of this filter's pipeline to an address. What the peer sends comes back as output; a
-    /// failure as `Close`.
-    pub fn connect(&mut self, to: ConnectTo) -> SocketId {
-        self.graph.connect(self.pipeline, to)
+    /// Connects the right end of a pipeline to an address. What the peer sends comes back as output; a failure as
+    /// `Close`.
+    pub fn connect(&mut self, pipeline: PipelineId, to: ConnectTo) -> SocketId {
+        self.graph.connect(pipeline, to)
     }
 
     /// Asks for [`Filter::flush`] when all events of this turn are handled. Ask once per turn.

@@ -18,8 +18,6 @@ pub(crate) fn connect(to: &ConnectTo, mark: Option<u32>) -> io::Result<TcpStream
         socket.set_mark(mark)?;
     }
     if let Some(source) = to.source {
-        // WHY: lets the kernel pick the port at connect, when the peer is known, so that a port serves many peers.
-        socket.set_bind_address_no_port(true)?;
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
     match socket.connect(&to.address.into()) {

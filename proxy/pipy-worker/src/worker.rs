@@ -60,13 +60,19 @@ pub trait App {
     type Update: Send + 'static;
 
     /// A connection came in on the listener with this key.
-    fn accept(&mut self, listener: u32, connection: Accepted) -> Verdict;
+    fn accept(&mut self, listener: u32, connection: Accepted, now: Instant) -> Verdict;
 
     /// An update arrived. Returns listeners to open (or replace), and, with `None`, to close.
     fn update(&mut self, update: Self::Update) -> Vec<(u32, Option<std::net::TcpListener>)>;
 
-    /// The turn is over: time for what is done once per turn, such as handing over log lines.
-    fn turn(&mut self, _now: Instant) {}
+    /// A turn of the loop begins.
+    fn turn_begins(&mut self, _now: Instant) {}
+
+    /// The turn is over: time for what is done once per turn, such as handing over log lines. Returns when the next turn
+    /// should come at the latest.
+    fn turn_ends(&mut self, _now: Instant) -> Option<Instant> {
+        None
+    }
 }
 
 /// How a worker runs.
@@ -151,6 +157,7 @@ pub struct Worker<A: App> {
     unread: Vec<SocketId>,
     dirty: Vec<SocketId>,
     app: A,
+    app_due: Option<Instant>,
 }
 
 impl<A: App> Worker<A> {
@@ -179,6 +186,7 @@ impl<A: App> Worker<A> {
                 unread: Vec::new(),
                 dirty: Vec::new(),
                 app: app(),
+                app_due: None,
             };
             worker.run();
         })?;
@@ -196,6 +204,7 @@ impl<A: App> Worker<A> {
                 Err(_) => return,
             }
             self.graph.now = Instant::now();
+            self.app.turn_begins(self.graph.now);
             for event in &events {
                 match event.token() {
                     WAKER => {
@@ -215,7 +224,7 @@ impl<A: App> Worker<A> {
             self.expire_connects();
             self.graph.run_timers();
             self.turn();
-            self.app.turn(self.graph.now);
+            self.app_due = self.app.turn_ends(self.graph.now);
             if self.graph.draining && self.graph.sockets() == 0 {
                 return;
             }
@@ -227,10 +236,7 @@ impl<A: App> Worker<A> {
             return Some(Duration::ZERO);
         }
         let connect = self.connects.peek().map(|std::cmp::Reverse((at, _))| *at);
-        let next = match (self.graph.timers.next(), connect) {
-            (Some(a), Some(b)) => a.min(b),
-            (a, b) => a.or(b)?,
-        };
+        let next = [self.graph.timers.next(), connect, self.app_due].into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
@@ -294,7 +300,7 @@ impl<A: App> Worker<A> {
         let destination = original_destination(&stream, local);
         let _ = stream.set_nodelay(true);
         let listener = u32::try_from(key).unwrap_or(u32::MAX);
-        match self.app.accept(listener, Accepted { peer, local, destination }) {
+        match self.app.accept(listener, Accepted { peer, local, destination }, self.graph.now) {
             Verdict::Run(filters) => {
                 let (id, _) = self.graph.accept(filters);
                 self.insert(id, Socket::new(id.serial, stream, false));

@@ -1,0 +1,308 @@
+//! `muxHTTP`: the client's side of HTTP/1. Requests on the left, one after the other; bytes on the right.
+//!
+//! A session outlives the request that opened it: its owner takes it for one exchange, lets it go, and another may take it.
+//! [`Session`] is what owner and pool see of it.
+//!
+//! INVARIANT: a session is reusable only while both messages of every exchange were complete, the server keeps the
+//! connection open, and it has said nothing unasked.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use pipy_http::{BodyEncoder, BodyLength, HttpError, RequestHead, ResponseDecoder, ResponseItem, encode_request_head};
+use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, PipelineId};
+
+use crate::out::Out;
+use crate::spec::{Layer, Spec};
+
+/// Its row of the filter table.
+pub(crate) const SPEC: Spec = Spec {
+    name: "muxHTTP",
+    layer: Layer::Codec,
+    help: "writes HTTP requests, reads the responses; its connection serves one request after the other",
+};
+
+/// LIMIT: bytes gathered before they leave.
+const GATHER_BYTES_MAX: usize = 64 * 1024;
+
+/// A session, as its owner and the pool see it.
+pub struct Session {
+    pipeline: Cell<Option<PipelineId>>,
+    reusable: Cell<bool>,
+    /// When it was let go; `None` while it is in use.
+    idle_since: Cell<Option<Instant>>,
+    requests: Cell<u32>,
+    sent: Cell<u64>,
+    received: Cell<u64>,
+    /// The head of the request in progress, until a response to it begins.
+    request: Cell<Option<Box<RequestHead>>>,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Session {
+            pipeline: Cell::new(None),
+            reusable: Cell::new(true),
+            idle_since: Cell::new(None),
+            requests: Cell::new(0),
+            sent: Cell::new(0),
+            received: Cell::new(0),
+            request: Cell::new(None),
+        }
+    }
+}
+
+impl Session {
+    /// Its pipeline, once it was made.
+    pub fn pipeline(&self) -> Option<PipelineId> {
+        self.pipeline.get()
+    }
+
+    /// States its pipeline.
+    pub fn set_pipeline(&self, pipeline: PipelineId) {
+        self.pipeline.set(Some(pipeline));
+    }
+
+    /// Whether another request may use it.
+    pub fn reusable(&self) -> bool {
+        self.reusable.get()
+    }
+
+    /// Requests that it has begun.
+    pub fn requests(&self) -> u32 {
+        self.requests.get()
+    }
+
+    /// Marks it as idle since then, or as in use.
+    pub fn set_idle(&self, since: Option<Instant>) {
+        self.idle_since.set(since);
+    }
+
+    /// The head of a request that no response has begun to: for another try elsewhere.
+    pub fn take_request(&self) -> Option<Box<RequestHead>> {
+        self.request.take()
+    }
+
+    /// Bytes sent and received since the last time this was asked.
+    pub fn take_bytes(&self) -> (u64, u64) {
+        (self.sent.take(), self.received.take())
+    }
+}
+
+/// See the module.
+pub struct HttpClient {
+    session: Rc<Session>,
+    idle_timeout: Duration,
+    decoder: ResponseDecoder,
+    out: Out,
+    encoder: Option<BodyEncoder>,
+    request_done: bool,
+    response_done: bool,
+    ended: bool,
+    deferred: bool,
+    timer: bool,
+    _guard: Box<dyn Any>,
+}
+
+impl HttpClient {
+    /// A client on a new connection, which closes itself when it was idle for `idle_timeout`. `guard` is dropped when
+    /// the connection is gone.
+    pub fn new(session: Rc<Session>, idle_timeout: Duration, guard: Box<dyn Any>) -> Self {
+        HttpClient {
+            session,
+            idle_timeout,
+            decoder: ResponseDecoder::new(pipy_http::Limits::default()),
+            out: Out::default(),
+            encoder: None,
+            request_done: true,
+            response_done: true,
+            ended: false,
+            deferred: false,
+            timer: false,
+            _guard: guard,
+        }
+    }
+
+    fn request(&mut self, cx: &mut Cx<'_>, head: Box<RequestHead>, length: BodyLength) {
+        self.session.requests.set(self.session.requests.get() + 1);
+        if head.is_upgrade() {
+            self.decoder.expect_upgrade(&head.method);
+        } else {
+            self.decoder.expect(&head.method);
+        }
+        (self.request_done, self.response_done) = (false, false);
+        match encode_request_head(&head, length, &mut self.out.bytes) {
+            Ok(encoder) => {
+                self.encoder = Some(encoder);
+                self.session.request.set(Some(head));
+                self.defer(cx);
+            }
+            Err(_) => self.fail(cx, CloseReason::Protocol),
+        }
+    }
+
+    fn pump(&mut self, cx: &mut Cx<'_>) {
+        loop {
+            match self.decoder.next() {
+                Ok(Some(ResponseItem::Interim(head))) => {
+                    self.session.request.take();
+                    cx.back(Event::Start(Head::Response(head), BodyLength::None));
+                }
+                Ok(Some(ResponseItem::Head(head, length))) => {
+                    self.session.request.take();
+                    if !head.keep_alive() || self.decoder.is_tunnel() || length == BodyLength::UntilClose {
+                        self.session.reusable.set(false);
+                    }
+                    cx.back(Event::Start(Head::Response(head), length));
+                }
+                Ok(Some(ResponseItem::Data(data))) => cx.back(Event::Data(data)),
+                Ok(Some(ResponseItem::End(trailers))) => {
+                    self.response_done = true;
+                    if !self.request_done {
+                        // The server answered before it had heard all; what it does with the rest is its secret.
+                        self.session.reusable.set(false);
+                    }
+                    cx.back(Event::End(trailers.map(Box::new)));
+                }
+                Ok(None) => return,
+                Err(HttpError::Truncated { .. }) => return self.fail(cx, CloseReason::Reset),
+                Err(_) => return self.fail(cx, CloseReason::Protocol),
+            }
+        }
+    }
+
+    fn fail(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
+        self.session.reusable.set(false);
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        if self.idle() {
+            let own = cx.pipeline();
+            cx.destroy(own);
+        } else {
+            cx.back(Event::Close(reason));
+        }
+    }
+
+    fn idle(&self) -> bool {
+        self.session.idle_since.get().is_some()
+    }
+
+    fn defer(&mut self, cx: &mut Cx<'_>) {
+        if !self.deferred {
+            self.deferred = true;
+            cx.defer();
+        }
+    }
+
+    fn emit(&mut self, cx: &mut Cx<'_>) {
+        for bytes in self.out.take() {
+            self.session.sent.set(self.session.sent.get() + bytes.len() as u64);
+            cx.forward(Event::Data(bytes));
+        }
+    }
+}
+
+impl Filter for HttpClient {
+    fn name(&self) -> &'static str {
+        SPEC.name
+    }
+
+    fn start(&mut self, cx: &mut Cx<'_>) {
+        self.session.set_pipeline(cx.pipeline());
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        match event {
+            Event::Start(Head::Request(head), length) => self.request(cx, head, length),
+            Event::Start(Head::Response(_), _) => {}
+            Event::Data(data) if self.decoder.is_tunnel() => {
+                self.out.piece(data);
+                self.defer(cx);
+            }
+            Event::Data(data) => {
+                let Some(encoder) = &mut self.encoder else { return };
+                match self.out.body(encoder, data) {
+                    Err(_) => self.fail(cx, CloseReason::Protocol),
+                    Ok(()) if self.out.len() > GATHER_BYTES_MAX => self.emit(cx),
+                    Ok(()) => self.defer(cx),
+                }
+            }
+            Event::End(trailers) => {
+                let Some(encoder) = self.encoder.take() else { return };
+                if encoder.end(trailers.as_deref(), &mut self.out.bytes).is_err() {
+                    return self.fail(cx, CloseReason::Protocol);
+                }
+                self.request_done = true;
+                self.defer(cx);
+            }
+            Event::Close(reason) => {
+                self.session.reusable.set(false);
+                self.emit(cx);
+                cx.forward(Event::Close(reason));
+            }
+            Event::Pause | Event::Resume => cx.forward(event),
+        }
+    }
+
+    fn output(&mut self, cx: &mut Cx<'_>, event: Event) {
+        match event {
+            Event::Data(data) => {
+                self.session.received.set(self.session.received.get() + data.len() as u64);
+                self.decoder.push(data);
+                self.pump(cx);
+            }
+            Event::Close(CloseReason::Finished) => {
+                self.session.reusable.set(false);
+                let tunnel = self.decoder.is_tunnel();
+                self.decoder.finish();
+                self.pump(cx);
+                if tunnel {
+                    cx.back(Event::Close(CloseReason::Finished));
+                } else if !self.response_done || self.idle() {
+                    self.fail(cx, CloseReason::Reset);
+                }
+            }
+            Event::Close(reason) => self.fail(cx, reason),
+            other => cx.back(other),
+        }
+    }
+
+    fn flush(&mut self, cx: &mut Cx<'_>) {
+        self.deferred = false;
+        self.emit(cx);
+        // Once per session: a session that is used all the time needs no look at the clock.
+        if !self.timer && !self.idle_timeout.is_zero() {
+            self.timer = true;
+            cx.timer(self.idle_timeout, 0);
+        }
+    }
+
+    fn timer(&mut self, cx: &mut Cx<'_>, _token: u32) {
+        let idle = self.session.idle_since.get().map(|since| cx.now().saturating_duration_since(since));
+        match idle {
+            Some(idle) if idle >= self.idle_timeout => self.fail(cx, CloseReason::IdleTimeout),
+            Some(idle) => {
+                cx.timer(self.idle_timeout - idle, 0);
+            }
+            None => {
+                cx.timer(self.idle_timeout, 0);
+            }
+        }
+    }
+
+    fn drain(&mut self, cx: &mut Cx<'_>) {
+        if self.idle() {
+            self.fail(cx, CloseReason::Finished);
+        } else {
+            self.session.reusable.set(false);
+        }
+    }
+
+    fn closed(&mut self, _cx: &mut Cx<'_>) {
+        self.session.reusable.set(false);
+    }
+}

@@ -1,0 +1,110 @@
+//! What TLS at either end has in common: records in, plain bytes out, and back.
+//!
+//! Plain bytes to be sent are gathered until the end of the turn, so that a head and a small body share one record.
+
+use std::collections::VecDeque;
+use std::io::{IoSlice, Read, Write};
+
+use bytes::Bytes;
+use rustls::Connection;
+
+/// LIMIT: plain bytes per record (RFC 8446 section 5.1); what is gathered is cut into pieces of this size.
+const RECORD_BYTES: usize = 16 * 1024;
+
+/// One TLS connection between an encrypted and a plain side.
+pub(crate) struct TlsStream {
+    connection: Connection,
+    gathered: VecDeque<Bytes>,
+    /// The peer said that it has finished.
+    pub(crate) peer_finished: bool,
+}
+
+impl TlsStream {
+    pub(crate) fn new(connection: impl Into<Connection>) -> Self {
+        let mut connection = connection.into();
+        // The graph's back-pressure bounds what is under way; a limit here would lose bytes.
+        connection.set_buffer_limit(None);
+        TlsStream { connection, gathered: VecDeque::new(), peer_finished: false }
+    }
+
+    pub(crate) fn handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
+    pub(crate) fn peer_certificate(&self) -> Option<&rustls::pki_types::CertificateDer<'static>> {
+        self.connection.peer_certificates()?.first()
+    }
+
+    /// Takes records, gives the plain bytes in them to `plain`.
+    pub(crate) fn decrypt(&mut self, records: &[u8], mut plain: impl FnMut(Bytes)) -> Result<(), rustls::Error> {
+        let mut rest = records;
+        while !rest.is_empty() {
+            // Reading from a slice fails only when plain bytes wait that nobody took, and here they are always taken.
+            if self.connection.read_tls(&mut rest).is_err() {
+                return Err(rustls::Error::General("the TLS buffer is full".into()));
+            }
+            let state = self.connection.process_new_packets()?;
+            self.peer_finished |= state.peer_has_closed();
+            let ready = state.plaintext_bytes_to_read();
+            if ready > 0 {
+                let mut bytes = vec![0; ready];
+                if self.connection.reader().read_exact(&mut bytes).is_ok() {
+                    plain(Bytes::from(bytes));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes plain bytes to be sent; [`TlsStream::records`] gives the records of them.
+    pub(crate) fn gather(&mut self, plain: Bytes) {
+        if !plain.is_empty() {
+            self.gathered.push_back(plain);
+        }
+    }
+
+    /// Says that we have finished.
+    pub(crate) fn finish(&mut self) {
+        self.encrypt();
+        self.connection.send_close_notify();
+    }
+
+    /// All records that wait to be sent: of the handshake, alerts, and what was gathered.
+    pub(crate) fn records(&mut self) -> Option<Bytes> {
+        self.encrypt();
+        if !self.connection.wants_write() {
+            return None;
+        }
+        let mut records = Vec::new();
+        while self.connection.wants_write() {
+            // Writing to a vector does not fail.
+            if self.connection.write_tls(&mut records).is_err() {
+                break;
+            }
+        }
+        Some(Bytes::from(records))
+    }
+
+    fn encrypt(&mut self) {
+        if let [only] = self.gathered.make_contiguous() {
+            let _ = self.connection.writer().write_all(only);
+            self.gathered.clear();
+            return;
+        }
+        while !self.gathered.is_empty() {
+            let mut slices = Vec::with_capacity(self.gathered.len());
+            let mut size = 0;
+            for bytes in &self.gathered {
+                slices.push(IoSlice::new(bytes));
+                size += bytes.len();
+                if size >= RECORD_BYTES {
+                    break;
+                }
+            }
+            let count = slices.len();
+            // Without a limit on the buffer everything is taken.
+            let _ = self.connection.writer().write_vectored(&slices);
+            self.gathered.drain(..count);
+        }
+    }
+}

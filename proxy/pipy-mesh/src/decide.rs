@@ -1,0 +1,231 @@
+//! Decisions: pure functions from (rules, connection or request, peer) to a plain answer with its reason.
+//!
+//! The live path, `explain` and the tests call these same functions. Nothing here counts, logs, balances or connects.
+//!
+//! Order, for requests: host, then routes in their order; the first route that fits path, method and headers *and*
+//! allows the peer decides. When routes fit but none allows the peer, the first that fitted names the refusal.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use pipy_config::{Protocol, SourceRule, Unmatched};
+use pipy_http::{Headers, Method};
+
+use crate::plan::{Allowed, HostTable, InboundMatch, OutboundMatch, PathPlan, Plan, RoutePlan, TcpPlan};
+
+/// What the inbound listener does with a connection.
+#[derive(Debug)]
+pub enum InboundConnection<'p> {
+    /// A member of the mesh must come: mutual TLS.
+    Member(&'p InboundMatch),
+    /// Anyone may come in plain text: the mesh's encryption is off.
+    Plain(&'p InboundMatch),
+    /// A client outside the mesh that a rule lets in.
+    Source(&'p InboundMatch, &'p SourceRule),
+    /// No rule for this port: reset.
+    Refuse(Refusal),
+}
+
+/// What the outbound listener does with a connection.
+#[derive(Debug)]
+pub enum OutboundConnection<'p> {
+    /// A match names the destination.
+    Match(&'p OutboundMatch),
+    /// The bytes go to where they were meant to go.
+    Passthrough,
+    /// Closed.
+    Refuse(Refusal),
+}
+
+/// Why something was refused, in the words that users read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// No rule is for this port.
+    NoMatch,
+    /// The destination is in no rule, and egress is closed.
+    EgressClosed,
+    /// No rule names the request's host.
+    NoHost,
+    /// No route of the host fits the request.
+    NoRoute,
+    /// A route fits, but not for this peer.
+    NotAllowed,
+    /// The peer showed no identity.
+    NoIdentity,
+    /// The path can be read in two ways.
+    BadPath,
+    /// The client did not speak TLS, or could not prove who it is.
+    NoMutualTls,
+}
+
+impl Refusal {
+    /// One word, for metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Refusal::NoMatch => "no_match",
+            Refusal::EgressClosed => "egress_closed",
+            Refusal::NoHost => "no_host",
+            Refusal::NoRoute => "no_route",
+            Refusal::NotAllowed => "not_allowed",
+            Refusal::NoIdentity => "no_identity",
+            Refusal::BadPath => "bad_path",
+            Refusal::NoMutualTls => "no_mutual_tls",
+        }
+    }
+
+    /// A sentence, for the log.
+    pub fn words(self) -> &'static str {
+        match self {
+            Refusal::NoMatch => "no service of the mesh listens on this port",
+            Refusal::EgressClosed => "the destination is in no rule and egress is not enabled",
+            Refusal::NoHost => "no rule names this host",
+            Refusal::NoRoute => "no route of this host fits the path, method and headers",
+            Refusal::NotAllowed => "no policy allows this identity on the routes that fit",
+            Refusal::NoIdentity => "the peer showed no identity",
+            Refusal::BadPath => "the path can be read in two ways",
+            Refusal::NoMutualTls => "the client did not prove with mutual TLS that it is a member of the mesh",
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller<'c> {
+    /// A member of the mesh, by the identity that it has proved.
+    Member(&'c str),
+    /// Someone outside the mesh whom a source rule lets in: the rule has decided already.
+    Admitted,
+    /// Someone who has proved nothing.
+    Unknown,
+}
+
+/// A request, as far as decisions depend on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'r> {
+    /// Host and port, lower case.
+    pub authority: &'r str,
+    /// Port that the client dialled.
+    pub port: u16,
+    /// Method.
+    pub method: &'r Method,
+    /// Normalised path, without the query.
+    pub path: &'r [u8],
+    /// Normalised path with the query.
+    pub path_and_query: &'r [u8],
+    /// Headers.
+    pub headers: &'r Headers,
+}
+
+/// What was decided about a request or a TCP connection.
+#[derive(Debug, Clone)]
+pub struct Decision<'p, Rule> {
+    /// The rule to follow, or why not.
+    pub verdict: Result<&'p Rule, Refusal>,
+    /// The service that was meant, where a rule names it.
+    pub service: Option<&'p Arc<str>>,
+    /// The object of the rule that decided: of the route, or of the host or match where no route fitted.
+    pub origin: Option<&'p Arc<str>>,
+    /// The object that allows the peer.
+    pub allowed_by: Option<&'p Arc<str>>,
+}
+
+/// Decides about a connection to the application.
+pub fn inbound_connection<'p>(plan: &'p Plan, destination: SocketAddr, peer: IpAddr) -> InboundConnection<'p> {
+    let Some(rule) = plan.inbound.as_ref().and_then(|matches| matches.get(&destination.port())) else {
+        return InboundConnection::Refuse(Refusal::NoMatch);
+    };
+    if let Some(source) = rule.sources.iter().find(|s| s.cidrs.iter().any(|net| net.contains(&peer))) {
+        return InboundConnection::Source(rule, source);
+    }
+    match rule.mtls {
+        pipy_config::Mtls::Strict => InboundConnection::Member(rule),
+        pipy_config::Mtls::Disabled => InboundConnection::Plain(rule),
+    }
+}
+
+/// Decides about a connection of the application.
+pub fn outbound_connection(plan: &Plan, destination: SocketAddr) -> OutboundConnection<'_> {
+    let Some(outbound) = &plan.outbound else { return OutboundConnection::Refuse(Refusal::EgressClosed) };
+    let found = outbound
+        .matches
+        .get(&destination.port())
+        .and_then(|rules| rules.iter().find(|rule| rule.covers(destination.ip())));
+    match (found, outbound.unmatched) {
+        (Some(rule), _) => OutboundConnection::Match(rule),
+        (None, Unmatched::Passthrough) => OutboundConnection::Passthrough,
+        (None, Unmatched::Refuse) => OutboundConnection::Refuse(Refusal::EgressClosed),
+    }
+}
+
+/// Decides about a request.
+pub fn request<'p>(hosts: &'p HostTable, request: Request<'_>, caller: Caller<'_>) -> Decision<'p, Arc<RoutePlan>> {
+    let Some(host) = hosts.find(request.authority, request.port) else {
+        return Decision { verdict: Err(Refusal::NoHost), service: None, origin: None, allowed_by: None };
+    };
+    let mut fitted: Option<&Arc<RoutePlan>> = None;
+    for route in &host.routes {
+        if !fits(route, request) {
+            continue;
+        }
+        if let Some(allowed_by) = allows(route.allowed.as_ref(), caller) {
+            let origin = Some(&route.origin);
+            return Decision { verdict: Ok(route), service: Some(&host.service), origin, allowed_by };
+        }
+        fitted.get_or_insert(route);
+    }
+    let (refusal, origin) = match fitted {
+        Some(route) if caller == Caller::Unknown => (Refusal::NoIdentity, &route.origin),
+        Some(route) => (Refusal::NotAllowed, &route.origin),
+        None => (Refusal::NoRoute, &host.origin),
+    };
+    Decision { verdict: Err(refusal), service: Some(&host.service), origin: Some(origin), allowed_by: None }
+}
+
+/// Decides about a TCP connection.
+pub fn tcp<'p>(rule: &'p Arc<TcpPlan>, caller: Caller<'_>) -> Decision<'p, Arc<TcpPlan>> {
+    let (verdict, allowed_by) = match allows(rule.allowed.as_ref(), caller) {
+        Some(allowed_by) => (Ok(rule), allowed_by),
+        None if caller == Caller::Unknown => (Err(Refusal::NoIdentity), None),
+        None => (Err(Refusal::NotAllowed), None),
+    };
+    Decision { verdict, service: Some(&rule.service), origin: Some(&rule.origin), allowed_by }
+}
+
+/// Whether HTTP is to be expected.
+pub fn is_http(protocol: Protocol) -> bool {
+    matches!(protocol, Protocol::Http | Protocol::Grpc)
+}
+
+/// Whether a route fits a request, whoever sends it.
+pub fn fits(route: &RoutePlan, request: Request<'_>) -> bool {
+    let method = route.methods.is_empty() || route.methods.iter().any(|m| **m == *request.method.as_str());
+    method && path_fits(&route.path, request) && route.headers.iter().all(|(name, regex)| {
+        // WHY: every value is searched by itself. Joined values would let one smuggle what another refuses.
+        let mut values = request.headers.get_all(&**name).peekable();
+        if values.peek().is_none() {
+            return regex.is_match(b"");
+        }
+        values.all(|value| regex.is_match(value))
+    })
+}
+
+fn path_fits(path: &PathPlan, request: Request<'_>) -> bool {
+    match path {
+        PathPlan::Any => true,
+        PathPlan::Exact(exact) => request.path == &**exact,
+        PathPlan::Prefix(prefix) => {
+            let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
+            request.path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        }
+        PathPlan::Regex(regex) => regex.is_match(request.path_and_query),
+    }
+}
+
+/// `None`: not allowed. `Some(None)`: everyone is. `Some(Some(origin))`: allowed by that object.
+fn allows<'p>(allowed: Option<&'p Allowed>, caller: Caller<'_>) -> Option<Option<&'p Arc<str>>> {
+    match (allowed, caller) {
+        (None, _) | (Some(_), Caller::Admitted) => Some(None),
+        (Some(allowed), Caller::Member(identity)) => allowed.get(identity).map(Some),
+        (Some(_), Caller::Unknown) => None,
+    }
+}

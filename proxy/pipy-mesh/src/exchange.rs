@@ -1,0 +1,106 @@
+//! What the stages of one request know together, and what one connection's requests know together.
+//!
+//! Stages write what they find out; the telemetry stages read it when the request is over. Scripts will see the same as
+//! `__route`, `__service`, `__cluster`.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use pipy_config::SourceRule;
+use pipy_filters::Peer;
+use pipy_pipeline::CloseReason;
+use pipy_worker::Accepted;
+
+use crate::decide::{Caller, Refusal};
+use crate::plan::RoutePlan;
+use crate::runtime::Runtime;
+use crate::sidecar::Shared;
+
+/// Which way a connection goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Inbound,
+    Outbound,
+}
+
+impl Direction {
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Direction::Inbound => "inbound",
+            Direction::Outbound => "outbound",
+        }
+    }
+}
+
+/// A connection from a client.
+pub(crate) struct Connection {
+    pub(crate) shared: Rc<Shared>,
+    pub(crate) direction: Direction,
+    pub(crate) accepted: Accepted,
+    pub(crate) peer: Rc<Peer>,
+    /// The rule that lets this client in although it is no member of the mesh.
+    pub(crate) admitted: Option<SourceRule>,
+    pub(crate) id: u64,
+}
+
+impl Connection {
+    /// Who is at the client's end, as far as decisions depend on it.
+    pub(crate) fn caller(&self) -> Caller<'_> {
+        let identity = self.peer.identity();
+        match (&self.admitted, identity) {
+            (Some(by), _) if !by.mtls || by.principals.is_empty() => Caller::Admitted,
+            (Some(by), Some(identity)) if by.principals.iter().any(|p| p == identity) => Caller::Admitted,
+            (_, Some(identity)) => Caller::Member(identity),
+            (_, None) => Caller::Unknown,
+        }
+    }
+}
+
+/// A request, from its head to its end.
+pub(crate) struct Exchange {
+    pub(crate) connection: Rc<Connection>,
+    pub(crate) runtime: Rc<Runtime>,
+    pub(crate) started: Instant,
+    pub(crate) request_bytes: Cell<u64>,
+    pub(crate) response_bytes: Cell<u64>,
+    pub(crate) status: Cell<u16>,
+    pub(crate) failure: Cell<Option<CloseReason>>,
+    pub(crate) refusal: Cell<Option<Refusal>>,
+    pub(crate) facts: RefCell<Facts>,
+}
+
+/// What was found out about a request.
+#[derive(Default)]
+pub(crate) struct Facts {
+    pub(crate) method: String,
+    pub(crate) authority: String,
+    pub(crate) path: Vec<u8>,
+    pub(crate) request_id: Option<Vec<u8>>,
+    pub(crate) route: Option<Arc<RoutePlan>>,
+    pub(crate) service: Option<Arc<str>>,
+    pub(crate) origin: Option<Arc<str>>,
+    pub(crate) allowed_by: Option<Arc<str>>,
+    pub(crate) split_by: Option<Arc<str>>,
+    pub(crate) cluster: Option<usize>,
+    pub(crate) upstream: Option<SocketAddr>,
+    pub(crate) upstream_identity: Option<String>,
+}
+
+impl Exchange {
+    pub(crate) fn new(connection: &Rc<Connection>, runtime: &Rc<Runtime>, now: Instant) -> Rc<Self> {
+        Rc::new(Exchange {
+            connection: Rc::clone(connection),
+            runtime: Rc::clone(runtime),
+            started: now,
+            request_bytes: Cell::new(0),
+            response_bytes: Cell::new(0),
+            status: Cell::new(0),
+            failure: Cell::new(None),
+            refusal: Cell::new(None),
+            facts: RefCell::default(),
+        })
+    }
+}

@@ -1,0 +1,24 @@
+//! The sidecar.
+//!
+//! [`Plan`] is a configuration made ready; [`decide`] answers what becomes of a connection or request, purely; the stages
+//! carry the answer out; [`Sidecar`] is what a worker runs.
+
+#![forbid(unsafe_code)]
+
+pub mod decide;
+mod exchange;
+mod pages;
+mod plan;
+mod runtime;
+mod sidecar;
+mod stages;
+mod tcp;
+
+pub use pages::{Page, Pages};
+pub use sidecar::{Sidecar, Update, listener};
+pub use stages::unknown_stages;
+
+pub use plan::{
+    Allowed, ClusterPlan, HostPlan, HostTable, InboundMatch, Outbound, OutboundMatch, PathPlan, Plan, RoutePlan, Target,
+    Targets, TcpPlan,
+};

@@ -1,0 +1,370 @@
+//! A configuration made ready for use: names resolved, expressions compiled, tables built. Immutable, shared by all
+//! workers; what changes while running (balancing, connections) is each worker's own, in `runtime`.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use pipy_config as config;
+use pipy_config::{AccessLog, Mtls, Protocol, ProxyConfig, REGEX_BYTES_MAX, Unmatched};
+use regex::bytes::{Regex, RegexBuilder};
+
+/// A configuration made ready for use.
+#[derive(Debug)]
+pub struct Plan {
+    /// Its version.
+    pub version: String,
+    /// Our own identity.
+    pub identity: Option<Arc<str>>,
+    /// What `serviceidentity` tells the application: `<service account>.<namespace>`.
+    pub service_identity: Option<String>,
+    /// What `fsm-stats` tells the caller's sidecar.
+    pub workload: config::Workload,
+    /// Matches by port; `None` where the listener is closed.
+    pub inbound: Option<HashMap<u16, InboundMatch>>,
+    /// Matches by port, in order; `None` where the listener is closed.
+    pub outbound: Option<Outbound>,
+    /// All clusters; rules refer to them by position.
+    pub clusters: Vec<ClusterPlan>,
+    /// Stages of the chains.
+    pub chains: config::Chains,
+    /// What is logged.
+    pub access_log: AccessLog,
+    /// Time limits.
+    pub timeouts: config::Timeouts,
+    /// How many rules with targets there are: each has a balancer per worker.
+    pub targets: usize,
+}
+
+/// The outbound side.
+#[derive(Debug)]
+pub struct Outbound {
+    /// Matches by port: those with destinations first.
+    pub matches: HashMap<u16, Vec<OutboundMatch>>,
+    /// What happens where none fits.
+    pub unmatched: Unmatched,
+}
+
+/// One port of the application.
+#[derive(Debug)]
+pub struct InboundMatch {
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// Where the match comes from.
+    pub origin: Arc<str>,
+    /// Whether mesh members must prove who they are.
+    pub mtls: Mtls,
+    /// Clients outside the mesh that are let in.
+    pub sources: Vec<config::SourceRule>,
+    /// Virtual hosts.
+    pub hosts: HostTable,
+    /// The rule for TCP.
+    pub tcp: Option<Arc<TcpPlan>>,
+}
+
+/// One port of some destinations.
+#[derive(Debug)]
+pub struct OutboundMatch {
+    /// Empty: any.
+    pub destinations: Vec<IpNet>,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// Where the match comes from.
+    pub origin: Arc<str>,
+    /// Virtual hosts.
+    pub hosts: HostTable,
+    /// The rule for TCP.
+    pub tcp: Option<Arc<TcpPlan>>,
+}
+
+impl OutboundMatch {
+    /// Whether it is for this address.
+    pub fn covers(&self, address: IpAddr) -> bool {
+        self.destinations.is_empty() || self.destinations.iter().any(|net| net.contains(&address))
+    }
+}
+
+/// Virtual hosts by name.
+#[derive(Debug, Default)]
+pub struct HostTable {
+    names: HashMap<Box<str>, usize>,
+    any: Option<usize>,
+    hosts: Vec<HostPlan>,
+}
+
+impl HostTable {
+    /// The host for an authority, `host` or `host:port`, lower case; a name without a port also stands for the
+    /// `port` that the client dialled.
+    pub fn find(&self, authority: &str, port: u16) -> Option<&HostPlan> {
+        let without_port = || {
+            let (host, given) = authority.rsplit_once(':')?;
+            (given.parse() == Ok(port)).then(|| self.names.get(host)).flatten()
+        };
+        let index = self.names.get(authority).or_else(without_port).copied().or(self.any)?;
+        self.hosts.get(index)
+    }
+
+    /// All hosts, in order.
+    pub fn hosts(&self) -> &[HostPlan] {
+        &self.hosts
+    }
+}
+
+/// A virtual host.
+#[derive(Debug)]
+pub struct HostPlan {
+    /// The service that it stands for.
+    pub service: Arc<str>,
+    /// Where it comes from.
+    pub origin: Arc<str>,
+    /// Its routes, in order.
+    pub routes: Vec<Arc<RoutePlan>>,
+}
+
+/// A route.
+#[derive(Debug)]
+pub struct RoutePlan {
+    /// Where it comes from.
+    pub origin: Arc<str>,
+    /// The path that it fits.
+    pub path: PathPlan,
+    /// The methods that it fits. Empty: any.
+    pub methods: Vec<Box<str>>,
+    /// Headers that must all fit: lower-case name, expression.
+    pub headers: Vec<(Box<str>, Regex)>,
+    /// Who may use it; `None`: everyone.
+    pub allowed: Option<Allowed>,
+    /// Where it goes.
+    pub targets: Targets,
+}
+
+/// Identities, each with the object that lets it in.
+pub type Allowed = HashMap<Box<str>, Arc<str>>;
+
+/// A path to fit.
+#[derive(Debug)]
+pub enum PathPlan {
+    /// The path, whole.
+    Exact(Box<[u8]>),
+    /// The path or a parent of it.
+    Prefix(Box<[u8]>),
+    /// Everything.
+    Any,
+    /// An expression over path and query.
+    Regex(Regex),
+}
+
+/// Where a rule sends traffic.
+#[derive(Debug)]
+pub struct Targets {
+    /// Position among all rules: names the balancer.
+    pub id: usize,
+    /// The clusters.
+    pub clusters: Vec<Target>,
+}
+
+/// A share of a rule's traffic.
+#[derive(Debug)]
+pub struct Target {
+    /// Position of the cluster in [`Plan::clusters`].
+    pub cluster: usize,
+    /// Its share.
+    pub weight: u32,
+    /// Object that set the share, where it is not the rule's own.
+    pub origin: Option<Arc<str>>,
+}
+
+/// The rule for TCP.
+#[derive(Debug)]
+pub struct TcpPlan {
+    /// Where it comes from.
+    pub origin: Arc<str>,
+    /// The service that it stands for.
+    pub service: Arc<str>,
+    /// Who may connect; `None`: everyone.
+    pub allowed: Option<Allowed>,
+    /// Where it goes.
+    pub targets: Targets,
+}
+
+/// A cluster.
+#[derive(Debug)]
+pub struct ClusterPlan {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where it comes from.
+    pub origin: Arc<str>,
+    /// The rest, as configured.
+    pub config: config::Cluster,
+}
+
+impl ClusterPlan {
+    /// Whether it is the application beside us: its name says so.
+    pub fn is_local(&self) -> bool {
+        self.name.ends_with("|local")
+    }
+}
+
+impl Plan {
+    /// Makes a plan of a configuration that [`pipy_config::parse`] accepted.
+    pub fn new(config: ProxyConfig) -> Self {
+        let mut builder = Builder { positions: HashMap::new(), origins: HashMap::new(), targets: 0 };
+        let mut clusters = Vec::with_capacity(config.clusters.len());
+        for (name, cluster) in config.clusters {
+            builder.positions.insert(name.clone(), clusters.len());
+            let origin = builder.intern(&cluster.origin);
+            clusters.push(ClusterPlan { name: name.into(), origin, config: cluster });
+        }
+        let inbound = config.inbound.map(|inbound| {
+            inbound.matches.into_iter().map(|rule| (rule.port, builder.inbound(rule))).collect()
+        });
+        let outbound = config.outbound.map(|outbound| builder.outbound(outbound));
+        let workload = config.workload;
+        let service_identity = (!workload.service_account.is_empty())
+            .then(|| format!("{}.{}", workload.service_account, workload.namespace));
+        Plan {
+            version: config.version,
+            identity: config.identity.map(Into::into),
+            service_identity,
+            workload,
+            inbound,
+            outbound,
+            clusters,
+            chains: config.chains,
+            access_log: config.telemetry.access_log,
+            timeouts: config.timeouts,
+            targets: builder.targets,
+        }
+    }
+}
+
+struct Builder {
+    positions: HashMap<String, usize>,
+    origins: HashMap<String, Arc<str>>,
+    targets: usize,
+}
+
+impl Builder {
+    /// The same origins stand in many rules; each is kept once.
+    fn intern(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.origins.get(text) {
+            return Arc::clone(known);
+        }
+        let shared: Arc<str> = text.into();
+        self.origins.insert(text.to_owned(), Arc::clone(&shared));
+        shared
+    }
+
+    fn inbound(&mut self, rule: config::InboundMatch) -> InboundMatch {
+        InboundMatch {
+            protocol: rule.protocol,
+            origin: self.intern(&rule.origin),
+            mtls: rule.mtls,
+            sources: rule.sources,
+            hosts: self.hosts(rule.hosts),
+            tcp: rule.tcp.map(|tcp| Arc::new(self.tcp(&tcp))),
+        }
+    }
+
+    fn outbound(&mut self, outbound: config::Outbound) -> Outbound {
+        let mut matches: HashMap<u16, Vec<OutboundMatch>> = HashMap::new();
+        for rule in outbound.matches {
+            let port = rule.port;
+            let plan = OutboundMatch {
+                protocol: rule.protocol,
+                origin: self.intern(&rule.origin),
+                destinations: rule.destinations,
+                hosts: self.hosts(rule.hosts),
+                tcp: rule.tcp.map(|tcp| Arc::new(self.tcp(&tcp))),
+            };
+            matches.entry(port).or_default().push(plan);
+        }
+        for rules in matches.values_mut() {
+            rules.sort_by_key(|rule| rule.destinations.is_empty());
+        }
+        Outbound { matches, unmatched: outbound.unmatched }
+    }
+
+    fn hosts(&mut self, rules: Vec<config::HostRule>) -> HostTable {
+        let mut table = HostTable::default();
+        for rule in rules {
+            let index = table.hosts.len();
+            for name in rule.names {
+                if name == "*" {
+                    table.any.get_or_insert(index);
+                } else {
+                    // The first rule that names a host is taken.
+                    table.names.entry(name.into()).or_insert(index);
+                }
+            }
+            let host = HostPlan {
+                service: self.intern(&rule.service),
+                origin: self.intern(&rule.origin),
+                routes: rule.routes.into_iter().map(|route| Arc::new(self.route(route))).collect(),
+            };
+            table.hosts.push(host);
+        }
+        table
+    }
+
+    fn route(&mut self, route: config::Route) -> RoutePlan {
+        RoutePlan {
+            origin: self.intern(&route.origin),
+            path: path(route.path),
+            methods: route.methods.into_iter().map(Into::into).collect(),
+            headers: route.headers.into_iter().map(|h| (h.name.into(), expression(&h.regex))).collect(),
+            allowed: self.allowed(route.allowed),
+            targets: self.targets(&route.clusters),
+        }
+    }
+
+    fn tcp(&mut self, rule: &config::TcpRule) -> TcpPlan {
+        TcpPlan {
+            origin: self.intern(&rule.origin),
+            service: self.intern(&rule.service),
+            allowed: self.allowed(rule.allowed.clone()),
+            targets: self.targets(&rule.clusters),
+        }
+    }
+
+    fn allowed(&mut self, allowed: Option<Vec<config::Allow>>) -> Option<Allowed> {
+        let allowed = allowed?;
+        Some(allowed.into_iter().map(|allow| (allow.identity.into(), self.intern(&allow.origin))).collect())
+    }
+
+    fn targets(&mut self, clusters: &[config::WeightedCluster]) -> Targets {
+        let id = self.targets;
+        self.targets += 1;
+        let clusters = clusters
+            .iter()
+            .filter_map(|target| {
+                let cluster = *self.positions.get(&target.cluster)?;
+                let origin = target.origin.as_deref().map(|origin| self.intern(origin));
+                Some(Target { cluster, weight: target.weight, origin })
+            })
+            .collect();
+        Targets { id, clusters }
+    }
+}
+
+fn path(path: config::Path) -> PathPlan {
+    match path {
+        config::Path::Exact(text) => PathPlan::Exact(text.into_bytes().into()),
+        config::Path::Prefix(text) if text == "/" => PathPlan::Any,
+        config::Path::Prefix(text) => PathPlan::Prefix(text.into_bytes().into()),
+        config::Path::Regex(text) if text == ".*" => PathPlan::Any,
+        config::Path::Regex(text) => PathPlan::Regex(expression(&text)),
+    }
+}
+
+/// The contract's parser has compiled every expression once. Were one to fail all the same, it must fit nothing.
+fn expression(pattern: &str) -> Regex {
+    let build = |pattern| RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).unicode(false).build();
+    let unicode = |pattern| RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build();
+    match unicode(pattern).or_else(|_| build(r"[^\s\S]")) {
+        Ok(regex) => regex,
+        Err(error) => unreachable!("the empty class compiles: {error}"),
+    }
+}
+

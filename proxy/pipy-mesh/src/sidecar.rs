@@ -1,0 +1,337 @@
+//! What a worker runs: takes plans and credentials, decides about each accepted connection, puts its pipeline together.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use pipy_config::{AccessLog, Protocol, SourceRule};
+use pipy_filters::{Handshake, HttpServer, HttpServerLimits, HttpService, TlsServer};
+use pipy_http::HttpError;
+use pipy_observe::{Decision, Entry, LogBuffer, WorkerMetrics};
+use pipy_pipeline::Filter;
+use pipy_tls::Credentials;
+use pipy_worker::{Accepted, App, Verdict};
+
+use crate::decide::{self, InboundConnection, OutboundConnection, Refusal};
+use crate::exchange::{Connection, Direction, Exchange};
+use crate::pages::{PageService, Pages};
+use crate::plan::{Plan, TcpPlan};
+use crate::runtime::Runtime;
+use crate::tcp::{TcpForward, Way};
+
+/// Keys of the listeners of a sidecar.
+pub mod listener {
+    /// Traffic to the application.
+    pub const INBOUND: u32 = 0;
+    /// Traffic from the application.
+    pub const OUTBOUND: u32 = 1;
+    /// Administration.
+    pub const ADMIN: u32 = 2;
+    /// Metrics and readiness.
+    pub const METRICS: u32 = 3;
+}
+
+/// What the main thread sends to each worker.
+pub enum Update {
+    /// Listeners to open, and, with `None`, to close.
+    Listeners(Vec<(u32, Option<std::net::TcpListener>)>),
+    /// Another plan, and the listeners that change with it.
+    Plan(Arc<Plan>, Vec<(u32, Option<std::net::TcpListener>)>),
+    /// Other credentials; the number grows with each.
+    Credentials(u64, Credentials),
+}
+
+/// What all connections of a worker share.
+pub(crate) struct Shared {
+    pub(crate) runtime: RefCell<Rc<Runtime>>,
+    pub(crate) credentials: RefCell<Option<(u64, Credentials)>>,
+    pub(crate) metrics: WorkerMetrics,
+    log: RefCell<LogBuffer>,
+    clock: Clock,
+    connections: Cell<u64>,
+    now: Cell<Instant>,
+}
+
+/// From the clock that only goes forward to the one that people read.
+struct Clock {
+    start: Instant,
+    start_unix_ms: u64,
+}
+
+impl Shared {
+    pub(crate) fn log(&self, entry: &Entry<'_>) {
+        self.log.borrow_mut().record(entry);
+    }
+
+    fn unix_ms(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.clock.start);
+        self.clock.start_unix_ms.saturating_add(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl Connection {
+    /// The part of a log line that all requests of the connection share.
+    pub(crate) fn entry<'a>(&'a self, plan: &'a Plan, started: Instant) -> Entry<'a> {
+        Entry {
+            unix_ms: self.shared.unix_ms(started),
+            direction: match self.direction {
+                Direction::Inbound => pipy_observe::Direction::Inbound,
+                Direction::Outbound => pipy_observe::Direction::Outbound,
+            },
+            source: match self.direction {
+                Direction::Inbound => self.peer.identity(),
+                Direction::Outbound => plan.identity.as_deref(),
+            },
+            peer: Some(self.accepted.peer),
+            original_destination: Some(self.accepted.destination),
+            connection_id: Some(self.id),
+            ..Entry::default()
+        }
+    }
+
+    /// Who was asked.
+    pub(crate) fn destination_identity<'a>(&self, plan: &'a Plan, upstream: Option<&'a str>) -> Option<&'a str> {
+        match self.direction {
+            Direction::Inbound => plan.identity.as_deref(),
+            Direction::Outbound => upstream,
+        }
+    }
+
+    /// Notes that a connection was refused before any request.
+    fn refused(&self, refusal: Refusal) {
+        self.shared.metrics.proxy.denied.get(refusal.label()).inc();
+        let runtime = self.shared.runtime.borrow().clone();
+        if runtime.plan.access_log != AccessLog::Off {
+            self.shared.log(&Entry {
+                protocol: "tcp",
+                decision: Decision::Denied,
+                reason: Some(refusal.words()),
+                ..self.entry(&runtime.plan, self.shared.now.get())
+            });
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.metrics.proxy.listeners.get(self.direction.label()).cx_active.dec();
+    }
+}
+
+/// Makes the pipelines of one connection's requests.
+struct Requests {
+    connection: Rc<Connection>,
+}
+
+impl HttpService for Requests {
+    fn request(&self) -> Vec<Box<dyn Filter>> {
+        let shared = &self.connection.shared;
+        // The configuration of now, not the one the connection began with: a policy counts from the next request on.
+        let runtime = shared.runtime.borrow().clone();
+        let exchange = Exchange::new(&self.connection, &runtime, shared.now.get());
+        let stages = match self.connection.direction {
+            Direction::Inbound => &runtime.inbound_http,
+            Direction::Outbound => &runtime.outbound_http,
+        };
+        stages.iter().map(|stage| stage(&exchange)).collect()
+    }
+
+    fn malformed(&self, error: &HttpError) {
+        let shared = &self.connection.shared;
+        shared.metrics.proxy.protocol_errors.get(error.metric_label()).inc();
+        let runtime = shared.runtime.borrow().clone();
+        if runtime.plan.access_log != AccessLog::Off {
+            shared.log(&Entry {
+                protocol: "http",
+                decision: Decision::Denied,
+                reason: Some(&error.to_string()),
+                status: Some(error.status()),
+                ..self.connection.entry(&runtime.plan, shared.now.get())
+            });
+        }
+    }
+}
+
+/// One worker's sidecar.
+pub struct Sidecar {
+    shared: Rc<Shared>,
+    pages: Arc<dyn Pages>,
+}
+
+impl Sidecar {
+    /// A sidecar that refuses everything until it gets a plan.
+    pub fn new(metrics: WorkerMetrics, log: LogBuffer, pages: Arc<dyn Pages>, start: Instant) -> Self {
+        let nothing = pipy_config::parse(br#"{"version":"none"}"#).map(Plan::new);
+        let plan = match nothing {
+            Ok(plan) => Arc::new(plan),
+            Err(error) => unreachable!("the empty configuration is valid: {error}"),
+        };
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let start_unix_ms = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
+        let shared = Shared {
+            runtime: RefCell::new(Rc::new(Runtime::new(plan, None, &metrics))),
+            credentials: RefCell::default(),
+            metrics,
+            log: RefCell::new(log),
+            clock: Clock { start, start_unix_ms },
+            connections: Cell::new(0),
+            now: Cell::new(start),
+        };
+        Sidecar { shared: Rc::new(shared), pages }
+    }
+
+    fn connection(
+        &self,
+        direction: Direction,
+        accepted: Accepted,
+        admitted: Option<SourceRule>,
+    ) -> Rc<Connection> {
+        let id = self.shared.connections.get() + 1;
+        self.shared.connections.set(id);
+        let listener = self.shared.metrics.proxy.listeners.get(direction.label());
+        listener.cx_total.inc();
+        listener.cx_active.inc();
+        let (shared, peer) = (Rc::clone(&self.shared), Rc::default());
+        Rc::new(Connection { shared, direction, accepted, peer, admitted, id })
+    }
+
+    fn inbound(&self, accepted: Accepted) -> Verdict {
+        let runtime = self.shared.runtime.borrow().clone();
+        let decision = decide::inbound_connection(&runtime.plan, accepted.destination, accepted.peer.ip());
+        let (rule, source, tls) = match decision {
+            InboundConnection::Refuse(refusal) => {
+                self.connection(Direction::Inbound, accepted, None).refused(refusal);
+                return Verdict::Reset;
+            }
+            InboundConnection::Member(rule) => (rule, None, true),
+            InboundConnection::Plain(rule) => (rule, None, false),
+            InboundConnection::Source(rule, source) => (rule, Some(source.clone()), source.mtls),
+        };
+        let connection = self.connection(Direction::Inbound, accepted, source);
+        let mut filters: Vec<Box<dyn Filter>> = Vec::with_capacity(2);
+        if tls {
+            match self.tls_server(&connection, &runtime) {
+                Some(server) => filters.push(server),
+                None => return Verdict::Close,
+            }
+        }
+        filters.push(self.server(connection, &runtime, rule.protocol, rule.tcp.as_ref(), tls));
+        Verdict::Run(filters)
+    }
+
+    fn outbound(&self, accepted: Accepted) -> Verdict {
+        let runtime = self.shared.runtime.borrow().clone();
+        let connection = self.connection(Direction::Outbound, accepted, None);
+        if let Some(identity) = &runtime.plan.identity {
+            connection.peer.prove(identity.to_string());
+        }
+        let filter = match decide::outbound_connection(&runtime.plan, accepted.destination) {
+            OutboundConnection::Match(rule) => {
+                self.server(connection, &runtime, rule.protocol, rule.tcp.as_ref(), false)
+            }
+            // A client that calls the listener itself would be connected to it again, without end.
+            OutboundConnection::Passthrough if accepted.destination == accepted.local => return Verdict::Close,
+            OutboundConnection::Passthrough => {
+                let now = self.shared.now.get();
+                Box::new(TcpForward::new(connection, runtime, Way::Original, false, now))
+            }
+            OutboundConnection::Refuse(refusal) => {
+                connection.refused(refusal);
+                return Verdict::Close;
+            }
+        };
+        Verdict::Run(vec![filter])
+    }
+
+    fn server(
+        &self,
+        connection: Rc<Connection>,
+        runtime: &Rc<Runtime>,
+        protocol: Protocol,
+        tcp: Option<&Arc<TcpPlan>>,
+        after_tls: bool,
+    ) -> Box<dyn Filter> {
+        let now = self.shared.now.get();
+        match tcp {
+            Some(rule) if !decide::is_http(protocol) => {
+                let way = Way::Rule(Arc::clone(rule));
+                Box::new(TcpForward::new(connection, Rc::clone(runtime), way, after_tls, now))
+            }
+            _ => {
+                let timeouts = &runtime.plan.timeouts;
+                let limits = HttpServerLimits {
+                    head: Duration::from_millis(timeouts.request_head_ms),
+                    idle: Duration::from_millis(timeouts.idle_ms),
+                };
+                Box::new(HttpServer::new(Rc::new(Requests { connection }), limits, now))
+            }
+        }
+    }
+
+    fn tls_server(&self, connection: &Rc<Connection>, runtime: &Runtime) -> Option<Box<dyn Filter>> {
+        let credentials = self.shared.credentials.borrow();
+        let (_, credentials) = credentials.as_ref()?;
+        let timeout = Duration::from_millis(runtime.plan.timeouts.handshake_ms);
+        let noted = Rc::clone(connection);
+        let ended = move |how: Handshake| {
+            let proxy = &noted.shared.metrics.proxy;
+            let failure = match how {
+                Handshake::Complete => return proxy.tls_handshakes.inc(),
+                Handshake::NotTls => "not_tls",
+                Handshake::Failed => "refused",
+                Handshake::TimedOut => "timeout",
+            };
+            proxy.tls_failures.get(failure).inc();
+            noted.refused(Refusal::NoMutualTls);
+        };
+        let peer = Rc::clone(&connection.peer);
+        let server = TlsServer::new(credentials.server(), peer, timeout, Box::new(ended)).ok()?;
+        Some(Box::new(server))
+    }
+
+    fn pages(&self, key: u32) -> Verdict {
+        let limits = HttpServerLimits { head: Duration::from_secs(10), idle: Duration::from_secs(60) };
+        let service = PageService::new(key, &self.pages);
+        Verdict::Run(vec![Box::new(HttpServer::new(service, limits, self.shared.now.get()))])
+    }
+}
+
+impl App for Sidecar {
+    type Update = Update;
+
+    fn accept(&mut self, key: u32, accepted: Accepted, now: Instant) -> Verdict {
+        self.shared.now.set(now);
+        match key {
+            listener::INBOUND => self.inbound(accepted),
+            listener::OUTBOUND => self.outbound(accepted),
+            _ => self.pages(key),
+        }
+    }
+
+    fn update(&mut self, update: Update) -> Vec<(u32, Option<std::net::TcpListener>)> {
+        match update {
+            Update::Listeners(listeners) => listeners,
+            Update::Plan(plan, listeners) => {
+                let before = self.shared.runtime.borrow().clone();
+                let runtime = Runtime::new(plan, Some(&before), &self.shared.metrics);
+                self.shared.runtime.replace(Rc::new(runtime));
+                listeners
+            }
+            Update::Credentials(generation, credentials) => {
+                self.shared.credentials.replace(Some((generation, credentials)));
+                Vec::new()
+            }
+        }
+    }
+
+    fn turn_begins(&mut self, now: Instant) {
+        self.shared.now.set(now);
+    }
+
+    fn turn_ends(&mut self, now: Instant) -> Option<Instant> {
+        let mut log = self.shared.log.borrow_mut();
+        log.turn(now);
+        log.due()
+    }
+}

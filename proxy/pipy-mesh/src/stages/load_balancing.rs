@@ -1,0 +1,316 @@
+//! Load balancing: picks a cluster and an endpoint for the request, takes a connection to it, and carries both messages.
+//!
+//! A request that was sent on a kept connection which the server was just closing is sent once more on a new one, when
+//! that is safe: it has no body, its method is idempotent, and no byte of a response came (RFC 9110 section 9.2.2).
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pipy_filters::{HttpClient, Session, TlsClient};
+use pipy_http::{BodyLength, RequestHead};
+use pipy_observe::ClusterCounters;
+use pipy_pipeline::{CloseReason, ConnectTo, Cx, Event, Filter, Head, PipelineId, Slot};
+use rustls::pki_types::ServerName;
+
+use crate::exchange::{Direction, Exchange};
+use crate::runtime::Endpoint;
+use crate::sidecar::Shared;
+use crate::stages::default::respond;
+
+/// LIMIT: how long a connection to an endpoint is kept unused. Below the keep-alive of common servers (nginx 75 s, Go
+/// none, Apache 5 s), so that most are closed by us and not under a request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The application sees requests come from this address, which tells them apart from those that the redirection must
+/// still catch.
+pub(crate) const LOCAL_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
+
+pub(super) fn stage(exchange: &Rc<Exchange>) -> Box<dyn Filter> {
+    Box::new(LoadBalancing { exchange: Rc::clone(exchange), current: None, congested: false })
+}
+
+struct LoadBalancing {
+    exchange: Rc<Exchange>,
+    current: Option<Current>,
+    /// The client's side can't take more.
+    congested: bool,
+}
+
+/// The connection in use.
+struct Current {
+    session: Rc<Session>,
+    pipeline: PipelineId,
+    endpoint: Rc<Endpoint>,
+    counters: Arc<ClusterCounters>,
+    fresh: bool,
+    bodiless: bool,
+    request_done: bool,
+    response_begun: bool,
+    response_done: bool,
+    /// The endpoint's side can't take more.
+    paused: bool,
+}
+
+impl LoadBalancing {
+    fn request(&mut self, cx: &mut Cx<'_>, head: Box<RequestHead>, length: BodyLength) {
+        let Some((endpoint, cluster)) = self.pick() else {
+            return cx.forward(Event::Start(Head::Request(head), length));
+        };
+        self.send(cx, &endpoint, cluster, true, head, length);
+    }
+
+    /// The endpoint whose turn it is, and the position of its cluster.
+    fn pick(&self) -> Option<(Rc<Endpoint>, usize)> {
+        let mut facts = self.exchange.facts.borrow_mut();
+        let route = facts.route.clone()?;
+        let target = self.exchange.runtime.target(&route.targets)?;
+        facts.cluster = Some(target.cluster);
+        facts.split_by = target.origin.clone();
+        let endpoint = self.exchange.runtime.cluster(target.cluster)?.endpoint()?;
+        facts.upstream = Some(endpoint.address);
+        facts.upstream_identity.clone_from(&endpoint.identity);
+        Some((Rc::clone(endpoint), target.cluster))
+    }
+
+    fn send(
+        &mut self,
+        cx: &mut Cx<'_>,
+        endpoint: &Rc<Endpoint>,
+        cluster: usize,
+        kept: bool,
+        head: Box<RequestHead>,
+        length: BodyLength,
+    ) {
+        let exchange = &self.exchange;
+        let Some(counters) = exchange.runtime.cluster(cluster).map(|c| Arc::clone(&c.counters)) else { return };
+        let reused = if kept { endpoint.take_idle() } else { None };
+        let fresh = reused.is_none();
+        let session = match reused {
+            Some(session) => session,
+            None => {
+                let shared = &exchange.connection.shared;
+                let config = exchange.runtime.plan.clusters.get(cluster).map(|plan| &plan.config);
+                let timeout = Duration::from_millis(config.map_or(0, |config| config.connect_timeout_ms));
+                let upstream = Upstream {
+                    address: endpoint.address,
+                    source: (exchange.connection.direction == Direction::Inbound).then_some(LOCAL_SOURCE),
+                    timeout,
+                };
+                match open_http(cx, shared, endpoint, &upstream, &counters) {
+                    Some(session) => session,
+                    None => {
+                        exchange.failure.set(Some(CloseReason::TlsFailed));
+                        return respond(cx, 502, "no credentials to reach the upstream with");
+                    }
+                }
+            }
+        };
+        let Some(pipeline) = session.pipeline() else { return };
+        cx.adopt(pipeline, 0);
+        if self.congested {
+            cx.send(pipeline, Event::Pause);
+        }
+        cx.send(pipeline, Event::Start(Head::Request(head), length));
+        self.current = Some(Current {
+            session,
+            pipeline,
+            endpoint: Rc::clone(endpoint),
+            counters,
+            fresh,
+            bodiless: length == BodyLength::None,
+            request_done: false,
+            response_begun: false,
+            response_done: false,
+            paused: false,
+        });
+    }
+
+    /// The connection broke.
+    fn broken(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
+        let Some(current) = self.current.take() else { return };
+        count_bytes(&current);
+        cx.destroy(current.pipeline);
+        if current.response_done {
+            return;
+        }
+        if current.response_begun {
+            self.exchange.failure.set(Some(reason));
+            current.counters.cx_destroy_remote_with_active_rq.inc();
+            return cx.back(Event::Close(if reason.is_clean() { reason } else { CloseReason::Reset }));
+        }
+        if !current.fresh && current.bodiless && reason == CloseReason::Reset {
+            let again = current.session.take_request().filter(|head| head.method.is_idempotent());
+            let cluster = self.exchange.facts.borrow().cluster;
+            if let (Some(head), Some(cluster)) = (again, cluster) {
+                self.send(cx, &current.endpoint, cluster, false, head, BodyLength::None);
+                if let Some(next) = &mut self.current
+                    && current.request_done
+                {
+                    next.request_done = true;
+                    cx.send(next.pipeline, Event::End(None));
+                }
+                return;
+            }
+        }
+        self.exchange.failure.set(Some(reason));
+        match reason {
+            CloseReason::ConnectTimeout => {
+                current.counters.cx_connect_timeout.inc();
+                respond(cx, 504, "upstream connect timeout");
+            }
+            CloseReason::ConnectFailed => {
+                current.counters.cx_connect_fail.inc();
+                respond(cx, 502, "upstream connect failure");
+            }
+            CloseReason::WrongPeer => respond(cx, 502, "upstream has another identity than expected"),
+            CloseReason::TlsFailed => respond(cx, 502, "upstream TLS failure"),
+            CloseReason::Protocol => respond(cx, 502, "upstream protocol error"),
+            _ => {
+                current.counters.cx_destroy_remote_with_active_rq.inc();
+                respond(cx, 502, "upstream closed the connection");
+            }
+        }
+    }
+
+    /// Both messages are complete: the connection is free.
+    fn release(&mut self, cx: &mut Cx<'_>) {
+        let Some(current) = self.current.take_if(|c| c.request_done && c.response_done) else { return };
+        count_bytes(&current);
+        if self.congested {
+            cx.send(current.pipeline, Event::Resume);
+        }
+        let reusable = current.session.reusable() && !current.paused && !cx.draining();
+        if reusable && current.endpoint.keep_idle(&current.session, cx.now()) {
+            cx.disown(current.pipeline);
+        } else {
+            cx.destroy(current.pipeline);
+        }
+    }
+}
+
+fn count_bytes(current: &Current) {
+    let (sent, received) = current.session.take_bytes();
+    current.counters.cx_tx_bytes.add(sent);
+    current.counters.cx_rx_bytes.add(received);
+}
+
+impl Filter for LoadBalancing {
+    fn name(&self) -> &'static str {
+        "http-load-balancing"
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        match event {
+            Event::Start(Head::Request(head), length) => self.request(cx, head, length),
+            Event::Pause | Event::Resume => {
+                self.congested = matches!(event, Event::Pause);
+                if let Some(current) = &self.current {
+                    cx.send(current.pipeline, event);
+                }
+            }
+            other => {
+                let Some(current) = &mut self.current else { return cx.forward(other) };
+                let end = matches!(other, Event::End(_));
+                current.request_done |= end;
+                current.bodiless &= end;
+                cx.send(current.pipeline, other);
+                self.release(cx);
+            }
+        }
+    }
+
+    fn sub(&mut self, cx: &mut Cx<'_>, _slot: Slot, event: Event) {
+        let Some(current) = &mut self.current else { return };
+        match event {
+            Event::Start(..) => {
+                current.response_begun = true;
+                cx.back(event);
+            }
+            Event::End(_) => {
+                current.response_done = true;
+                cx.back(event);
+                self.release(cx);
+            }
+            Event::Close(reason) => self.broken(cx, reason),
+            Event::Pause | Event::Resume => {
+                current.paused = matches!(event, Event::Pause);
+                cx.back(event);
+            }
+            Event::Data(_) => cx.back(event),
+        }
+    }
+
+    fn closed(&mut self, cx: &mut Cx<'_>) {
+        if let Some(current) = self.current.take() {
+            count_bytes(&current);
+            if !current.response_done {
+                current.counters.cx_destroy_local_with_active_rq.inc();
+            }
+            cx.destroy(current.pipeline);
+        }
+    }
+}
+
+/// How an endpoint is reached.
+pub(crate) struct Upstream {
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) source: Option<IpAddr>,
+    pub(crate) timeout: Duration,
+}
+
+/// Counts a connection as long as it lives.
+struct Active(Arc<ClusterCounters>);
+
+impl Active {
+    fn new(counters: &Arc<ClusterCounters>) -> Self {
+        counters.cx_total.inc();
+        counters.cx_active.inc();
+        Active(Arc::clone(counters))
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.cx_active.dec();
+    }
+}
+
+fn open_http(
+    cx: &mut Cx<'_>,
+    shared: &Shared,
+    endpoint: &Endpoint,
+    upstream: &Upstream,
+    counters: &Arc<ClusterCounters>,
+) -> Option<Rc<Session>> {
+    let session = Rc::new(Session::default());
+    let guard = Box::new(Active::new(counters));
+    let client = HttpClient::new(Rc::clone(&session), IDLE_TIMEOUT, guard);
+    open_upstream(cx, shared, endpoint, upstream, Some(Box::new(client)))?;
+    Some(session)
+}
+
+/// Opens a connection to an endpoint, over TLS where it has an identity; `codec` comes before that. `None` without the
+/// credentials for it.
+pub(crate) fn open_upstream(
+    cx: &mut Cx<'_>,
+    shared: &Shared,
+    endpoint: &Endpoint,
+    upstream: &Upstream,
+    codec: Option<Box<dyn Filter>>,
+) -> Option<PipelineId> {
+    let mut filters: Vec<Box<dyn Filter>> = Vec::with_capacity(2);
+    filters.extend(codec);
+    if let Some(identity) = &endpoint.identity {
+        let credentials = shared.credentials.borrow();
+        let (generation, credentials) = credentials.as_ref()?;
+        let config = endpoint.client_config(identity, *generation, credentials).ok()?;
+        let name = ServerName::IpAddress(upstream.address.ip().into());
+        filters.push(Box::new(TlsClient::new(config, name).ok()?));
+    }
+    let pipeline = cx.open_free(filters);
+    let to = ConnectTo { address: upstream.address, source: upstream.source, timeout: upstream.timeout };
+    cx.connect(pipeline, to);
+    Some(pipeline)
+}

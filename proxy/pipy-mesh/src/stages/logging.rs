@@ -1,0 +1,73 @@
+//! Logging: one line of the access log per request, when it is over.
+
+use std::rc::Rc;
+
+use pipy_config::AccessLog;
+use pipy_observe::{Decision, Entry};
+use pipy_pipeline::{Cx, Filter};
+
+use crate::exchange::Exchange;
+
+pub(super) fn stage(exchange: &Rc<Exchange>) -> Box<dyn Filter> {
+    Box::new(Logging { exchange: Rc::clone(exchange) })
+}
+
+struct Logging {
+    exchange: Rc<Exchange>,
+}
+
+impl Logging {
+    fn wanted(&self) -> bool {
+        match self.exchange.runtime.plan.access_log {
+            AccessLog::Off => false,
+            AccessLog::Denied => self.exchange.refusal.get().is_some() || self.exchange.failure.get().is_some(),
+            AccessLog::All => true,
+        }
+    }
+}
+
+impl Filter for Logging {
+    fn name(&self) -> &'static str {
+        "http-logging"
+    }
+
+    fn closed(&mut self, cx: &mut Cx<'_>) {
+        if !self.wanted() {
+            return;
+        }
+        let exchange = &self.exchange;
+        let connection = &exchange.connection;
+        let facts = exchange.facts.borrow();
+        let (decision, reason) = match (exchange.refusal.get(), exchange.failure.get()) {
+            (Some(refusal), _) => (Decision::Denied, Some(refusal.words())),
+            (None, Some(failure)) => (Decision::Failed, Some(failure.label())),
+            (None, None) if facts.cluster.is_some() && facts.upstream.is_none() => {
+                (Decision::Failed, Some("the cluster has no endpoints"))
+            }
+            (None, None) => (Decision::Allowed, None),
+        };
+        let plan = &exchange.runtime.plan;
+        let duration = cx.now().saturating_duration_since(exchange.started);
+        connection.shared.log(&Entry {
+            protocol: "http",
+            host: Some(facts.authority.as_bytes()),
+            method: Some(facts.method.as_bytes()),
+            path: Some(&facts.path),
+            status: Some(exchange.status.get()).filter(|status| *status > 0),
+            decision,
+            reason,
+            origin: facts.allowed_by.as_deref().or(facts.origin.as_deref()),
+            rule_origin: facts.origin.as_deref(),
+            split_origin: facts.split_by.as_deref(),
+            service: facts.service.as_deref(),
+            cluster: facts.cluster.and_then(|position| plan.clusters.get(position)).map(|c| &*c.name),
+            upstream: facts.upstream,
+            destination: connection.destination_identity(plan, facts.upstream_identity.as_deref()),
+            request_bytes: Some(exchange.request_bytes.get()),
+            response_bytes: Some(exchange.response_bytes.get()),
+            duration_us: u64::try_from(duration.as_micros()).ok(),
+            request_id: facts.request_id.as_deref(),
+            ..connection.entry(plan, exchange.started)
+        });
+    }
+}

@@ -1,0 +1,105 @@
+//! Routing: asks for the decision and notes it. It neither answers nor connects: later stages do, so that metrics and
+//! logs see refused requests too.
+
+use std::rc::Rc;
+
+use pipy_http::{RequestHead, normalise_path};
+use pipy_pipeline::{Cx, Event, Filter, Head};
+
+use crate::decide::{self, OutboundConnection, Refusal, Request};
+use crate::exchange::{Direction, Exchange};
+use crate::plan::HostTable;
+
+pub(super) fn inbound(exchange: &Rc<Exchange>) -> Box<dyn Filter> {
+    Box::new(Routing { exchange: Rc::clone(exchange), name: "inbound-http-routing" })
+}
+
+pub(super) fn outbound(exchange: &Rc<Exchange>) -> Box<dyn Filter> {
+    Box::new(Routing { exchange: Rc::clone(exchange), name: "outbound-http-routing" })
+}
+
+struct Routing {
+    exchange: Rc<Exchange>,
+    name: &'static str,
+}
+
+impl Routing {
+    /// The hosts that apply to this connection now; the configuration may have changed since it was accepted.
+    fn hosts(&self) -> Option<&HostTable> {
+        let (plan, connection) = (&self.exchange.runtime.plan, &self.exchange.connection);
+        let destination = connection.accepted.destination;
+        match connection.direction {
+            Direction::Inbound => Some(&plan.inbound.as_ref()?.get(&destination.port())?.hosts),
+            Direction::Outbound => match decide::outbound_connection(plan, destination) {
+                OutboundConnection::Match(rule) => Some(&rule.hosts),
+                OutboundConnection::Passthrough | OutboundConnection::Refuse(_) => None,
+            },
+        }
+    }
+
+    fn route(&self, head: &mut RequestHead) {
+        let exchange = &self.exchange;
+        let mut facts = exchange.facts.borrow_mut();
+        facts.method.push_str(head.method.as_str());
+        if let Some(authority) = head.authority() {
+            facts.authority.push_str(&authority);
+        }
+        facts.request_id = head.headers.get("x-request-id").map(<[u8]>::to_vec);
+        // WHY: what is authorised, what is routed by and what is forwarded must be one and the same path.
+        let normal = match normalise_path(head.path()) {
+            Ok(normal) => (normal != head.path()).then(|| normal.into_owned()),
+            Err(_) => return exchange.refusal.set(Some(Refusal::BadPath)),
+        };
+        let rewritten = match normal {
+            Some(normal) => head.set_path(&normal),
+            None => head.use_origin_form(),
+        };
+        if rewritten.is_err() {
+            return exchange.refusal.set(Some(Refusal::BadPath));
+        }
+        facts.path.extend_from_slice(&head.path_and_query());
+        let Some(hosts) = self.hosts() else { return exchange.refusal.set(Some(Refusal::NoMatch)) };
+        let connection = &exchange.connection;
+        let request = Request {
+            authority: &facts.authority,
+            port: connection.accepted.destination.port(),
+            method: &head.method,
+            path: head.path(),
+            path_and_query: &facts.path,
+            headers: &head.headers,
+        };
+        let decision = decide::request(hosts, request, connection.caller());
+        let (service, origin) = (decision.service.cloned(), decision.origin.cloned());
+        let allowed_by = decision.allowed_by.cloned();
+        let route = match decision.verdict {
+            Ok(route) => Some(route.clone()),
+            Err(refusal) => {
+                exchange.refusal.set(Some(refusal));
+                None
+            }
+        };
+        (facts.service, facts.origin, facts.allowed_by, facts.route) = (service, origin, allowed_by, route);
+        if connection.direction == Direction::Outbound
+            && let Some(identity) = &exchange.runtime.plan.service_identity
+        {
+            // A name that came from a ServiceAccount is a valid header value.
+            let _ = head.headers.insert("serviceidentity", identity.as_str());
+        }
+    }
+}
+
+impl Filter for Routing {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        match event {
+            Event::Start(Head::Request(mut head), length) => {
+                self.route(&mut head);
+                cx.forward(Event::Start(Head::Request(head), length));
+            }
+            other => cx.forward(other),
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! TCP: carries bytes between a client and an endpoint, each direction ending in its own time.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pipy_config::AccessLog;
+use pipy_observe::{Decision, Entry};
+use pipy_pipeline::{CloseReason, Cx, Event, Filter, PipelineId, Slot};
+
+use crate::decide::{self, Refusal};
+use crate::exchange::{Connection, Direction};
+use crate::plan::TcpPlan;
+use crate::runtime::{Endpoint, Runtime};
+use crate::stages::{Upstream, open_upstream};
+
+/// Where the bytes go.
+pub(crate) enum Way {
+    /// Where a rule sends them.
+    Rule(Arc<TcpPlan>),
+    /// Where they were meant to go, as they are.
+    Original,
+}
+
+/// See the module.
+pub(crate) struct TcpForward {
+    connection: Rc<Connection>,
+    runtime: Rc<Runtime>,
+    way: Way,
+    /// TLS comes first: the peer is known when the first event comes.
+    after_tls: bool,
+    begun: bool,
+    upstream: Option<PipelineId>,
+    address: Option<SocketAddr>,
+    cluster: Option<usize>,
+    refusal: Option<Refusal>,
+    failure: Option<CloseReason>,
+    received: u64,
+    sent: u64,
+    started: Instant,
+    last_active: Instant,
+    over: bool,
+}
+
+impl TcpForward {
+    pub(crate) fn new(
+        connection: Rc<Connection>,
+        runtime: Rc<Runtime>,
+        way: Way,
+        after_tls: bool,
+        now: Instant,
+    ) -> Self {
+        TcpForward {
+            connection,
+            runtime,
+            way,
+            after_tls,
+            begun: false,
+            upstream: None,
+            address: None,
+            cluster: None,
+            refusal: None,
+            failure: None,
+            received: 0,
+            sent: 0,
+            started: now,
+            last_active: now,
+            over: false,
+        }
+    }
+
+    fn begin(&mut self, cx: &mut Cx<'_>) {
+        self.begun = true;
+        let runtime = Rc::clone(&self.runtime);
+        let endpoint = match &self.way {
+            Way::Original => Some(Endpoint::new(&(self.connection.accepted.destination, None))),
+            Way::Rule(rule) => match decide::tcp(rule, self.connection.caller()).verdict {
+                Err(refusal) => {
+                    self.refusal = Some(refusal);
+                    self.connection.shared.metrics.proxy.denied.get(refusal.label()).inc();
+                    return self.end(cx, CloseReason::Denied);
+                }
+                Ok(rule) => runtime.target(&rule.targets).and_then(|target| {
+                    self.cluster = Some(target.cluster);
+                    runtime.cluster(target.cluster)?.endpoint().cloned()
+                }),
+            },
+        };
+        let Some(endpoint) = endpoint else { return self.fail(cx, CloseReason::ConnectFailed) };
+        self.address = Some(endpoint.address);
+        let config = self.cluster.and_then(|position| runtime.plan.clusters.get(position));
+        let local = config.is_some_and(crate::plan::ClusterPlan::is_local);
+        let upstream = Upstream {
+            address: endpoint.address,
+            source: (local && self.connection.direction == Direction::Inbound)
+                .then_some(crate::stages::LOCAL_SOURCE),
+            timeout: Duration::from_millis(config.map_or(CONNECT_TIMEOUT_MS, |c| c.config.connect_timeout_ms)),
+        };
+        match open_upstream(cx, &self.connection.shared, &endpoint, &upstream, None) {
+            Some(pipeline) => {
+                cx.adopt(pipeline, 0);
+                self.upstream = Some(pipeline);
+            }
+            None => self.fail(cx, CloseReason::TlsFailed),
+        }
+    }
+
+    fn fail(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
+        self.failure = Some(reason);
+        // WHY: an upstream that breaks before it says a word looks to the client like one that closes, so that a client
+        // in the mesh (curl: 52) can be told from one that is kept out of it (curl: 56).
+        let seen = if self.received == 0 { CloseReason::Finished } else { CloseReason::Reset };
+        self.end(cx, seen);
+    }
+
+    fn end(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
+        self.over = true;
+        if let Some(upstream) = self.upstream.take() {
+            cx.destroy(upstream);
+        }
+        cx.back(Event::Close(reason));
+        cx.timer(LINGER, TIMER_LINGER);
+    }
+
+    fn log(&self, cx: &Cx<'_>) {
+        let (decision, reason) = match (self.refusal, self.failure, &self.way) {
+            (Some(refusal), ..) => (Decision::Denied, Some(refusal.words())),
+            (None, Some(failure), _) => (Decision::Failed, Some(failure.label())),
+            (None, None, Way::Original) => (Decision::Passthrough, None),
+            (None, None, Way::Rule(_)) => (Decision::Allowed, None),
+        };
+        let wanted = match self.runtime.plan.access_log {
+            AccessLog::Off => false,
+            AccessLog::Denied => matches!(decision, Decision::Denied | Decision::Failed),
+            AccessLog::All => true,
+        };
+        if !wanted {
+            return;
+        }
+        let plan = &self.runtime.plan;
+        let duration = cx.now().saturating_duration_since(self.started);
+        let rule = match &self.way {
+            Way::Rule(rule) => Some(rule),
+            Way::Original => None,
+        };
+        self.connection.shared.log(&Entry {
+            protocol: "tcp",
+            decision,
+            reason,
+            origin: rule.map(|rule| &*rule.origin),
+            service: rule.map(|rule| &*rule.service),
+            cluster: self.cluster.and_then(|position| plan.clusters.get(position)).map(|c| &*c.name),
+            upstream: self.address,
+            request_bytes: Some(self.sent),
+            response_bytes: Some(self.received),
+            duration_us: u64::try_from(duration.as_micros()).ok(),
+            ..self.connection.entry(plan, self.started)
+        });
+    }
+}
+
+/// LIMIT: how long a connection to a destination outside of the configuration may take to be made.
+const CONNECT_TIMEOUT_MS: u64 = 5_000;
+
+/// LIMIT: how long a client may take to close after our end of the stream.
+const LINGER: Duration = Duration::from_secs(1);
+
+const TIMER_IDLE: u32 = 0;
+const TIMER_LINGER: u32 = 1;
+
+impl Filter for TcpForward {
+    fn name(&self) -> &'static str {
+        "tcp-load-balancing"
+    }
+
+    fn start(&mut self, cx: &mut Cx<'_>) {
+        let idle = self.runtime.plan.timeouts.idle_ms;
+        if idle > 0 {
+            cx.timer(Duration::from_millis(idle), TIMER_IDLE);
+        }
+        // A server that speaks first must be reached without waiting for the client.
+        if !self.after_tls {
+            self.begin(cx);
+        }
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        self.last_active = cx.now();
+        if self.over {
+            return;
+        }
+        if !self.begun && matches!(event, Event::Data(_)) {
+            self.begin(cx);
+        }
+        match (event, self.upstream) {
+            (Event::Data(data), Some(upstream)) => {
+                self.sent += data.len() as u64;
+                cx.send(upstream, Event::Data(data));
+            }
+            (Event::Close(reason), Some(upstream)) if !reason.is_clean() => {
+                self.upstream = None;
+                cx.destroy(upstream);
+            }
+            (event, Some(upstream)) => cx.send(upstream, event),
+            (Event::Close(_), None) => self.end(cx, CloseReason::Finished),
+            (_, None) => {}
+        }
+    }
+
+    fn sub(&mut self, cx: &mut Cx<'_>, _slot: Slot, event: Event) {
+        self.last_active = cx.now();
+        match event {
+            Event::Data(data) => {
+                self.received += data.len() as u64;
+                cx.back(Event::Data(data));
+            }
+            Event::Close(reason) if !reason.is_clean() => self.fail(cx, reason),
+            other => cx.back(other),
+        }
+    }
+
+    fn timer(&mut self, cx: &mut Cx<'_>, token: u32) {
+        if token == TIMER_LINGER {
+            return cx.back(Event::Close(CloseReason::IdleTimeout));
+        }
+        let limit = Duration::from_millis(self.runtime.plan.timeouts.idle_ms);
+        let idle = cx.now().saturating_duration_since(self.last_active);
+        match limit.checked_sub(idle) {
+            Some(left) if !left.is_zero() => {
+                cx.timer(left, TIMER_IDLE);
+            }
+            _ => {
+                self.failure = Some(CloseReason::IdleTimeout);
+                self.end(cx, CloseReason::Finished);
+            }
+        }
+    }
+
+    fn closed(&mut self, cx: &mut Cx<'_>) {
+        if let Some(cluster) = self.cluster.and_then(|position| self.runtime.cluster(position)) {
+            cluster.counters.cx_tx_bytes.add(self.sent);
+            cluster.counters.cx_rx_bytes.add(self.received);
+        }
+        if let Some(upstream) = self.upstream.take() {
+            cx.destroy(upstream);
+        }
+        if self.begun {
+            self.log(cx);
+        }
+    }
+}
