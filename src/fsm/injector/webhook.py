@@ -67,6 +67,7 @@ class Webhook:
         mesh: Callable[[], MeshConfig],
         namespace: Callable[[str], Awaitable[Mapping[str, Any]]],
         validate: Callable[[JsonObject], Sequence[Problem]],
+        warn: Callable[[JsonObject], Sequence[Problem]],
         metrics: CollectorRegistry,
     ) -> None:
         """Put the server together.
@@ -76,12 +77,14 @@ class Webhook:
             mesh: the MeshConfig of now.
             namespace: finds a Namespace object by name; may raise ``ApiError``.
             validate: finds everything that is wrong with an object of ours.
+            warn: finds what is allowed in it and probably not meant.
             metrics: where answers are counted.
         """
         self._settings = settings
         self._mesh = mesh
         self._namespace = namespace
         self._validate = validate
+        self._warn = warn
         self._answers = Counter(
             "fsm_admission_webhook_response_total",
             "Answers of the admission webhooks.",
@@ -175,7 +178,8 @@ class Webhook:
             return {"allowed": True}
         problems = self._validate(obj)
         if not problems:
-            return {"allowed": True}
+            doubts = [_in_words(doubt) for doubt in self._warn(obj)]
+            return {"allowed": True, "warnings": doubts} if doubts else {"allowed": True}
         lines = [_in_words(problem) for problem in problems]
         kind = str(obj.get("kind", "object"))
         meta = obj.get("metadata") or {}
