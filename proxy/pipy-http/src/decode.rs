@@ -50,6 +50,9 @@ pub struct RequestDecoder {
     state: State,
     leading: Leading,
     keep_alive: bool,
+    /// Whether the first line of an unfinished head was found good: once is enough, or each byte
+    /// of a slow head would cost another look.
+    line_checked: bool,
 }
 
 #[derive(Debug)]
@@ -81,6 +84,7 @@ impl RequestDecoder {
             state: State::Head,
             leading: Leading::Nothing,
             keep_alive: true,
+            line_checked: false,
         }
     }
 
@@ -178,6 +182,7 @@ impl RequestDecoder {
                 return Err(error);
             }
         };
+        self.line_checked = false;
         let head = parse_request_head(&section, &self.limits)?;
         let length = request_length(&head)?;
         self.keep_alive = head.keep_alive();
@@ -203,10 +208,14 @@ impl RequestDecoder {
     }
 
     /// Looks at a head that is not whole yet: what is wrong already need not be waited for.
-    fn check_beginning(&self) -> Result<(), HttpError> {
+    fn check_beginning(&mut self) -> Result<(), HttpError> {
         let limit = self.limits.target_bytes_max;
         match self.input.first_line() {
-            Some(line) => parse_request_line(line, &self.limits).map(|_| ())?,
+            Some(_) if self.line_checked => {}
+            Some(line) => {
+                parse_request_line(line, &self.limits)?;
+                self.line_checked = true;
+            }
             None => {
                 let longest = METHOD_BYTES_MAX as usize + limit as usize + " HTTP/1.1\r\n ".len();
                 if self.input.unfinished().len() > longest {

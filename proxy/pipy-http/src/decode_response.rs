@@ -51,6 +51,9 @@ pub struct ResponseDecoder {
     expected: SmallVec<[Expected; 8]>,
     interim_seen: u32,
     after: After,
+    /// Whether the first line of an unfinished head was found good: once is enough, or each byte
+    /// of a slow head would cost another look.
+    line_checked: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +90,7 @@ impl ResponseDecoder {
             expected: SmallVec::new(),
             interim_seen: 0,
             after: After::Head,
+            line_checked: false,
         }
     }
 
@@ -194,6 +198,7 @@ impl ResponseDecoder {
                 Ok(_) => Ok(None),
             };
         };
+        self.line_checked = false;
         let head = parse_response_head(&section, &self.limits)?;
         let length = response_length(&head, expected.kind)?;
         if head.is_interim() {
@@ -222,9 +227,10 @@ impl ResponseDecoder {
 
     /// Looks at a head that is not whole yet: a peer that does not speak HTTP is told so at its
     /// first line.
-    fn check_beginning(&self) -> Result<(), HttpError> {
-        if let Some(line) = self.input.first_line() {
+    fn check_beginning(&mut self) -> Result<(), HttpError> {
+        if let Some(line) = self.input.first_line().filter(|_| !self.line_checked) {
             parse_status_line(line)?;
+            self.line_checked = true;
         }
         let beginning = self.input.unfinished();
         if !beginning.iter().zip(b"HTTP/1.").all(|(found, expected)| found == expected) {

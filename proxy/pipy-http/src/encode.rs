@@ -67,7 +67,8 @@ pub struct ReplyTo {
 }
 
 impl ReplyTo {
-    /// How that request is answered.
+    /// How that request is answered. To be asked before [`strip_hop_by_hop`](crate::strip_hop_by_hop)
+    /// takes its `connection` header away.
     pub fn new(request: &RequestHead) -> Self {
         Self {
             kind: RequestKind::of(&request.method),

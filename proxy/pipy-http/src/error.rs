@@ -333,3 +333,46 @@ pub(crate) fn shown(bytes: &[u8]) -> Box<str> {
 
 /// LIMIT: long enough to recognise a value, short enough for one log line.
 const SHOWN_BYTES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_status_means_what_the_client_can_do_about_it() {
+        let found = "x".into();
+        for (error, status) in [
+            (HttpError::BareLf, 400),
+            (HttpError::MissingHost, 400),
+            (HttpError::Truncated { part: "x" }, 400),
+            (HttpError::TargetTooLong { limit: 1 }, 414),
+            (HttpError::HeadTooLarge { limit: 1 }, 431),
+            (HttpError::TooManyHeaders { limit: 1 }, 431),
+            (HttpError::TrailersTooLarge { limit: 1 }, 431),
+            (HttpError::UnsupportedTransferEncoding { found }, 501),
+            (HttpError::UnsupportedVersion { found: "x".into() }, 505),
+            (HttpError::UnsolicitedResponse, 502),
+            (HttpError::BodyTooShort { missing: 1 }, 500),
+        ] {
+            assert_eq!(error.status(), status, "{error}");
+            let label = error.metric_label();
+            assert!(label.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{label}");
+            // The same fault of an upstream is never the client's.
+            let wrapped = HttpError::BadResponse(Box::new(error));
+            assert_eq!((wrapped.status(), wrapped.metric_label()), (502, label));
+        }
+    }
+
+    #[test]
+    fn foreign_bytes_are_escaped_and_cut_short() {
+        assert_eq!(&*shown(b"a\"\r\n\0\xff\xc3\xa9 b"), "a\\\"\\r\\n\\x00\\xff\\xc3\\xa9 b");
+        assert_eq!(&*shown(&[b'a'; 64]), "a".repeat(64));
+        assert_eq!(&*shown(&[b'a'; 65]), format!("{}…", "a".repeat(64)));
+    }
+
+    #[test]
+    fn messages_are_lower_case_and_hold_the_value() {
+        let text = HttpError::HostMismatch { host: "a".into(), target: "b".into() }.to_string();
+        assert_eq!(text, "host \"a\" disagrees with authority \"b\" of the target");
+    }
+}
