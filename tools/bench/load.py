@@ -1,0 +1,131 @@
+"""Puts load on a proxy: wrk for requests, ``hold`` for connections that stay open.
+
+In: a site. Out: what the client saw. wrk keeps a fixed number of connections busy, each with one
+request at a time, as fast as the proxy lets it; latencies are therefore those of a saturated proxy
+and shrink as it gets cheaper.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.bench import addresses as at
+from tools.bench.errors import RowError
+from tools.bench.processes import wrap
+from tools.bench.sites import Site
+
+_MARKER = "bench-result "
+
+# Only ``done`` is defined: hooks per request would slow wrk down.
+_WRK_SCRIPT = """
+done = function(summary, latency, requests)
+  local e = summary.errors
+  io.write('bench-result ', string.format(
+    '{"requests": %d, "duration_us": %d, "p50_us": %d, "p99_us": %d, "bytes": %d, '
+    .. '"connect": %d, "read": %d, "write": %d, "status": %d, "timeout": %d}\\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    summary.bytes, e.connect, e.read, e.write, e.status, e.timeout))
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What wrk saw in one round."""
+
+    requests: int
+    duration_s: float
+    p50_us: float
+    p99_us: float
+    bytes_per_request: float
+    errors: dict[str, int]
+    """Failed requests by kind; empty when all went well."""
+
+
+def run_wrk(
+    site: Site,
+    directory: Path,
+    *,
+    seconds: int,
+    connections: int,
+    close: bool,
+    while_running: Callable[[], None],
+) -> Load:
+    """Load a site for some seconds.
+
+    Args:
+        site: what to load.
+        directory: for the script.
+        seconds: how long.
+        connections: how many at once.
+        close: ask for a new connection per request.
+        while_running: called a few times a second.
+
+    Raises:
+        RowError: wrk failed, or no request succeeded.
+
+    """
+    script = directory / "wrk.lua"
+    script.write_text(_WRK_SCRIPT)
+    address, port = site.target
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "4s"]
+    command += ["-H", f"Host: {at.HOST}", "-H", "User-Agent: bench", "-H", "Accept: */*"]
+    command += ["-H", "Connection: close"] if close else []
+    command += ["-s", str(script), f"http://{address}:{port}{at.PATH}"]
+    popen = subprocess.Popen(
+        wrap(command, core=at.LOAD_CORE, namespace_pid=site.client_namespace),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output = _wait(popen, seconds + 15.0, while_running)
+    finally:
+        if popen.poll() is None:
+            popen.kill()
+            popen.wait()
+    return parse_wrk(output)
+
+
+def _wait(popen: subprocess.Popen[str], timeout_s: float, while_running: Callable[[], None]) -> str:
+    step_s = 0.25
+    for _ in range(int(timeout_s / step_s)):
+        try:
+            return popen.communicate(timeout=step_s)[0]
+        except subprocess.TimeoutExpired:
+            while_running()
+    raise RowError(f"wrk still running after {timeout_s:g} s")
+
+
+def parse_wrk(output: str) -> Load:
+    """Read what the script of this module printed.
+
+    Raises:
+        RowError: nothing was printed, or no request succeeded.
+
+    """
+    lines = [line for line in output.splitlines() if line.startswith(_MARKER)]
+    if not lines:
+        raise RowError(f"wrk gave no result: {' / '.join(output.splitlines()[-3:]) or 'no output'}")
+    numbers = json.loads(lines[-1].removeprefix(_MARKER))
+    errors = {
+        kind: numbers[kind]
+        for kind in ("connect", "read", "write", "status", "timeout")
+        if numbers[kind]
+    }
+    if numbers["requests"] <= numbers["status"]:
+        raise RowError(f"no request succeeded: {errors or 'none was answered'}")
+    return Load(
+        requests=numbers["requests"],
+        duration_s=numbers["duration_us"] / 1e6,
+        p50_us=numbers["p50_us"],
+        p99_us=numbers["p99_us"],
+        bytes_per_request=numbers["bytes"] / numbers["requests"],
+        errors=errors,
+    )

@@ -1,0 +1,191 @@
+"""pipy, ours: the release build of this repository, as a sidecar with a fixed configuration.
+
+The configuration is the contract's (``contract/proxy-config.schema.json``), the same as a control
+plane would send. In the plain and TCP sites nothing is redirected, so the original destination is
+the listener's own address.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tools.bench import addresses as at
+from tools.bench.certs import Certificates, Member
+from tools.bench.errors import MissingError
+from tools.bench.peers.base import Installed, Job, Kind, Proxy, Side
+
+Json = dict[str, Any]
+
+_ROOT = Path(__file__).parents[3]
+
+
+class Pipy:
+    """The proxy of this repository, with one worker."""
+
+    name = "pipy"
+
+    def find(self) -> Installed:
+        """Look for the release build, or what PIPY names."""
+        target = Path(os.environ.get("CARGO_TARGET_DIR", _ROOT / "target"))
+        binary = Path(os.environ.get("PIPY", target / "release" / "pipy"))
+        if not os.access(binary, os.X_OK):
+            raise MissingError(f"{binary} is not there; run `cargo build --release -p pipy`")
+        told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False)
+        version = re.search(r"\d+\.\d+\.\d+\S*", told.stdout)
+        return Installed(binary, version[0] if version else "of unknown version")
+
+    def proxies(self, installed: Installed, job: Job) -> list[Proxy]:
+        """Write a proxy configuration for each proxy of the job."""
+        if job.kind is Kind.PAIR:
+            members = job.members()
+            return [
+                _proxy(
+                    installed,
+                    job,
+                    "pipy B",
+                    Side.SERVER,
+                    [
+                        "--inbound",
+                        f"0.0.0.0:{at.INBOUND_PORT}",
+                        *_identity(members, members.server),
+                    ],
+                    at.INBOUND_PORT,
+                    _server_side(members),
+                ),
+                _proxy(
+                    installed,
+                    job,
+                    "pipy A",
+                    Side.CLIENT,
+                    [
+                        *("--outbound", f"0.0.0.0:{at.OUTBOUND_PORT}"),
+                        *_identity(members, members.client),
+                    ],
+                    at.OUTBOUND_PORT,
+                    _client_side(members),
+                ),
+            ]
+        flags = ["--outbound", f"127.0.0.1:{at.PLAIN_PORT}"]
+        return [_proxy(installed, job, "pipy", Side.SERVER, flags, at.PLAIN_PORT, _plain(job.kind))]
+
+
+def _proxy(
+    installed: Installed,
+    job: Job,
+    name: str,
+    side: Side,
+    flags: list[str],
+    port: int,
+    config: Json,
+) -> Proxy:
+    stem = name.replace(" ", "-")
+    path = job.directory / f"{stem}.json"
+    config["telemetry"] = {"access_log": "all" if job.access_log else "off"}
+    path.write_text(json.dumps(config, indent=1))
+    command: list[str | Path] = [installed.binary, "sidecar", "--config", path, *flags]
+    command += ["--admin", f"127.0.0.1:{at.ADMIN_PORT}"]
+    command += ["--metrics", f"127.0.0.1:{at.METRICS_PORT}"]
+    command += ["--workers", "1", "--mark", str(at.PROXY_MARK)]
+    stdout = job.directory / f"{stem}.access.log" if job.access_log else None
+    return Proxy(name, side, command, port, stdout)
+
+
+def _identity(members: Certificates, own: Member) -> list[str]:
+    return ["--cert", str(own.chain), "--key", str(own.key), "--roots", str(members.roots)]
+
+
+def _plain(kind: Kind) -> Json:
+    cluster = {"origin": "Bench/app", "endpoints": [{"address": f"127.0.0.1:{at.BACKEND_PORT}"}]}
+    target = [{"cluster": "app", "weight": 100}]
+    match: Json = {"port": at.PLAIN_PORT, "protocol": kind.value, "origin": "Bench/app"}
+    if kind is Kind.TCP:
+        match["tcp"] = {"origin": "Bench/app", "service": "bench/app", "clusters": target}
+    else:
+        route = {"origin": "Bench/app", "path": {"prefix": "/"}, "clusters": target}
+        match["hosts"] = [_host(["*"], "bench/app", [route])]
+    return {
+        "version": "bench-plain",
+        "outbound": {"matches": [match]},
+        "clusters": {"app": cluster},
+    }
+
+
+def _client_side(members: Certificates) -> Json:
+    route = {
+        "origin": "HTTPRouteGroup/bookstore/routes#books",
+        "path": {"prefix": "/books"},
+        "clusters": [{"cluster": "bookstore/bookstore|14001", "weight": 100}],
+    }
+    match = {
+        "port": at.SERVICE_PORT,
+        "destinations": [f"{at.SERVICE_IP}/32"],
+        "protocol": "http",
+        "origin": "Service/bookstore/bookstore",
+        "hosts": [_host(_hosts(), "bookstore/bookstore", [route])],
+    }
+    endpoint = {
+        "address": f"{at.SERVER_IP}:{at.SERVICE_PORT}",
+        "identity": members.server.spiffe_id,
+    }
+    return {
+        "version": "bench-client",
+        "identity": members.client.spiffe_id,
+        "trust": _trust(members),
+        "outbound": {"matches": [match]},
+        "clusters": {
+            "bookstore/bookstore|14001": {
+                "origin": "Service/bookstore/bookstore",
+                "endpoints": [endpoint],
+            }
+        },
+    }
+
+
+def _server_side(members: Certificates) -> Json:
+    route = {
+        "origin": "HTTPRouteGroup/bookstore/routes#books",
+        "path": {"prefix": "/books"},
+        "allowed": [
+            {
+                "identity": members.client.spiffe_id,
+                "origin": "TrafficTarget/bookstore/bookstore",
+            }
+        ],
+        "clusters": [{"cluster": "bookstore/bookstore|14001|local", "weight": 100}],
+    }
+    match = {
+        "port": at.SERVICE_PORT,
+        "protocol": "http",
+        "origin": "Service/bookstore/bookstore",
+        "mtls": "strict",
+        "hosts": [_host(_hosts(), "bookstore/bookstore", [route])],
+    }
+    return {
+        "version": "bench-server",
+        "identity": members.server.spiffe_id,
+        "trust": _trust(members),
+        "inbound": {"matches": [match]},
+        "clusters": {
+            "bookstore/bookstore|14001|local": {
+                "origin": "Service/bookstore/bookstore",
+                "endpoints": [{"address": f"127.0.0.1:{at.SERVICE_PORT}"}],
+            }
+        },
+    }
+
+
+def _hosts() -> list[str]:
+    return [at.HOST, f"{at.HOST}:{at.SERVICE_PORT}"]
+
+
+def _host(names: list[str], service: str, routes: list[Json]) -> Json:
+    return {"names": names, "service": service, "origin": f"Service/{service}", "routes": routes}
+
+
+def _trust(members: Certificates) -> Json:
+    return {"domain": at.TRUST_DOMAIN, "roots": [members.roots.read_text()]}

@@ -1,0 +1,267 @@
+"""Runs rows: all peers of a row are set up first, then loaded in turn, round by round.
+
+Interleaving (A B C, A B C, …) spreads whatever else the machine does over all peers alike; medians
+drop what is left. Peers that wait for their turn are idle and cost nothing that is measured:
+figures are CPU time of processes.
+
+A peer that is missing, cannot do a row or fails in it has a result that says so; the others go on.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.bench import addresses as at
+from tools.bench import load, measure, probe
+from tools.bench.certs import Certificates
+from tools.bench.errors import BenchError, RowError
+from tools.bench.peers import Installed, Job, Peer
+from tools.bench.peers.base import Kind, Side
+from tools.bench.processes import Child, Children, wait_for_listener, wrap
+from tools.bench.results import Result, Sample
+from tools.bench.rows import Row
+from tools.bench.sites import Site, pair_site, plain_site
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long and how often."""
+
+    rounds: int
+    seconds: int
+    warm_up_s: int = 1
+
+
+@dataclass(slots=True)
+class _Runner:
+    """One peer, set up for one row."""
+
+    result: Result
+    row: Row
+    site: Site
+    directory: Path
+    certificates: Certificates | None
+    pids: list[int]
+    proxies: list[Child]
+
+    def ensure_running(self) -> None:
+        for proxy in self.proxies:
+            proxy.ensure_running()
+
+
+def find(peers: Iterable[Peer]) -> dict[str, Installed | str]:
+    """Look for every peer; the value is what was found or why there is nothing."""
+    found: dict[str, Installed | str] = {}
+    for peer in peers:
+        try:
+            found[peer.name] = peer.find()
+        except BenchError as error:
+            found[peer.name] = str(error)
+    return found
+
+
+def run_row(
+    row: Row,
+    peers: Sequence[Peer],
+    found: dict[str, Installed | str],
+    certificates: Certificates,
+    directory: Path,
+    plan: Plan,
+    progress: Progress,
+) -> list[Result]:
+    """Measure one row with all peers; leaves no process behind.
+
+    Args:
+        row: what to do.
+        peers: with whom.
+        found: what :func:`find` returned for them.
+        certificates: for pairs.
+        directory: for the files of this row; must exist.
+        plan: how long and how often.
+        progress: told, in words, what is going on.
+
+    """
+    results: list[Result] = []
+    ready: list[_Runner] = []
+    with ExitStack() as stack:
+        for peer in peers:
+            installed = found[peer.name]
+            if isinstance(installed, str):
+                results.append(Result(peer.name, "missing", problem=installed))
+                continue
+            result = Result(peer.name, installed.version)
+            results.append(result)
+            progress(f"{row.name}: starting {peer.name}")
+            try:
+                ready.append(
+                    _set_up(stack, row, peer, installed, certificates, directory, result, plan)
+                )
+            except BenchError as error:
+                result.problem = str(error)
+        for number in range(plan.rounds):
+            for runner in ready:
+                if runner.result.problem is not None:
+                    continue
+                progress(f"{row.name}: round {number + 1} of {plan.rounds}, {runner.result.peer}")
+                try:
+                    _round(runner, plan, first=number == 0)
+                except BenchError as error:
+                    runner.result.problem = str(error)
+    return results
+
+
+def _set_up(
+    stack: ExitStack,
+    row: Row,
+    peer: Peer,
+    installed: Installed,
+    certificates: Certificates,
+    parent: Path,
+    result: Result,
+    plan: Plan,
+) -> _Runner:
+    directory = parent / peer.name
+    directory.mkdir()
+    pair = row.kind is Kind.PAIR
+    job = Job(row.kind, row.access_log, directory, certificates if pair else None)
+    wanted = peer.proxies(installed, job)
+    children = Children(directory)
+    stack.callback(children.stop)
+    site = (pair_site if pair else plain_site)(children, body_bytes=row.body_bytes)
+    measured, proxies = [], []
+    for proxy in wanted:
+        namespace = site.client_namespace if proxy.side is Side.CLIENT else site.server_namespace
+        child = children.start(
+            proxy.name,
+            proxy.command,
+            core=at.PROXY_CORE,
+            namespace_pid=namespace,
+            stdout=proxy.stdout,
+        )
+        wait_for_listener(child, proxy.port)
+        proxies.append(child)
+        if not (row.hold and proxy.side is Side.CLIENT):
+            measured.append(child.pid)
+    runner = _Runner(
+        result, row, site, directory, job.certificates, measure.tree(measured), proxies
+    )
+    result.idle_bytes = measure.resident_bytes(runner.pids)
+    probe.check(site, row.kind, row.body_bytes, job.certificates)
+    runner.ensure_running()
+    if not row.hold:
+        _load(runner, plan.warm_up_s)
+    return runner
+
+
+def _round(runner: _Runner, plan: Plan, *, first: bool) -> None:
+    sample = _hold(runner, first=first) if runner.row.hold else _load(runner, plan.seconds)
+    runner.ensure_running()
+    runner.result.samples.append(sample)
+
+
+def _load(runner: _Runner, seconds: int) -> Sample:
+    """Run wrk for some seconds, the proxies' counters read around it."""
+
+    def watch_memory() -> None:
+        now = measure.resident_bytes(runner.pids)
+        runner.result.load_bytes = max(runner.result.load_bytes or 0, now)
+
+    before = measure.read(runner.pids, at.PROXY_CORE)
+    seen = load.run_wrk(
+        runner.site,
+        runner.directory,
+        seconds=seconds,
+        connections=runner.row.connections,
+        close=runner.row.close,
+        while_running=watch_memory,
+    )
+    used = measure.span(before, measure.read(runner.pids, at.PROXY_CORE))
+    if seen.bytes_per_request < runner.row.body_bytes:
+        raise RowError(
+            f"responses of {seen.bytes_per_request:.0f} bytes on average,"
+            f" {runner.row.body_bytes} and a head expected; errors: {seen.errors or 'none'}"
+        )
+    return Sample(
+        cpu_us=used.cpu_s / seen.requests * 1e6,
+        core_share=used.cpu_s / used.wall_s,
+        softirq_share=used.softirq_s / used.wall_s,
+        foreign_share=used.foreign_s / used.wall_s,
+        requests_per_s=seen.requests / seen.duration_s,
+        p50_us=seen.p50_us,
+        p99_us=seen.p99_us,
+        errors=seen.errors,
+    )
+
+
+def _hold(runner: _Runner, *, first: bool) -> Sample:
+    """Open connections and leave them idle.
+
+    Memory counts only in the first round: later ones use again what was freed.
+    """
+    row, site = runner.row, runner.site
+    address, port = site.target
+    arguments: dict[str, object] = {"address": address, "port": port, "count": row.hold}
+    if runner.certificates is not None:
+        client = runner.certificates.client
+        arguments |= {
+            "address": at.SERVER_IP,
+            "port": at.SERVICE_PORT,
+            "roots": str(runner.certificates.roots),
+            "chain": str(client.chain),
+            "key": str(client.key),
+        }
+    command = [sys.executable, "-m", "tools.bench.hold", json.dumps(arguments)]
+    resident = measure.resident_bytes(runner.pids)
+    before = measure.read(runner.pids, at.PROXY_CORE)
+    popen = subprocess.Popen(
+        wrap(command, core=at.LOAD_CORE, namespace_pid=site.client_namespace),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert popen.stdout is not None
+        if popen.stdout.readline().strip() != "open":
+            raise RowError(
+                f"holding {row.hold} connections: {popen.communicate(timeout=5)[1].strip()}"
+            )
+        used = measure.span(before, measure.read(runner.pids, at.PROXY_CORE))
+        if first:
+            grown = measure.resident_bytes(runner.pids) - resident
+            runner.result.idle_connection_bytes = grown / row.hold
+            runner.result.load_bytes = resident + grown
+        popen.communicate("", timeout=30)
+        if first:
+            kept = _lowest_resident(runner.pids, within_s=3.0) - resident
+            runner.result.kept_connection_bytes = kept / row.hold
+    finally:
+        if popen.poll() is None:
+            popen.kill()
+            popen.communicate()
+    return Sample(
+        cpu_us=used.cpu_s / row.hold * 1e6,
+        core_share=used.cpu_s / used.wall_s,
+        softirq_share=used.softirq_s / used.wall_s,
+        foreign_share=used.foreign_s / used.wall_s,
+    )
+
+
+def _lowest_resident(pids: Sequence[int], *, within_s: float) -> int:
+    """Return the least resident memory seen for a while: it is given back late, if at all."""
+    deadline = time.monotonic() + within_s
+    lowest = measure.resident_bytes(pids)
+    while time.monotonic() < deadline:
+        time.sleep(0.1)
+        lowest = min(lowest, measure.resident_bytes(pids))
+    return lowest
