@@ -114,8 +114,10 @@ fn requests(snapshot: &Snapshot, families: &mut Vec<Family>) {
 }
 
 fn proxy(snapshot: &Snapshot, families: &mut Vec<Family>) {
-    let mut total =
-        Family::counter("sidecar_listener_downstream_cx_total", "Connections that were accepted, by listener.");
+    let mut total = Family::counter(
+        "sidecar_listener_downstream_cx_total",
+        "Connections that were accepted, by listener.",
+    );
     let mut active = Family::new(
         "sidecar_listener_downstream_cx_active".to_owned(),
         "gauge",
@@ -128,16 +130,20 @@ fn proxy(snapshot: &Snapshot, families: &mut Vec<Family>) {
     let mut handshakes = Family::counter("sidecar_tls_handshakes_total", "TLS handshakes that succeeded.");
     handshakes.series(&[], snapshot.tls_handshakes);
     let mut limited = Family::counter("http_local_rate_limiter", "Requests over a limit of this proxy.");
-    for (kind, count) in [
-        ("throttle_route", snapshot.rate_limited_route),
-        ("throttle_service", snapshot.rate_limited_service),
-    ] {
+    for (kind, count) in
+        [("throttle_route", snapshot.rate_limited_route), ("throttle_service", snapshot.rate_limited_service)]
+    {
         limited.series(&[("http_local_rate_limit", kind)], count);
     }
     let labelled = [
         ("sidecar_denied_total", "Requests and connections that were denied.", "reason", &snapshot.denied),
         ("sidecar_http_protocol_error_total", "Malformed HTTP messages.", "error", &snapshot.protocol_errors),
-        ("sidecar_tls_handshake_failures_total", "TLS handshakes that failed.", "reason", &snapshot.tls_failures),
+        (
+            "sidecar_tls_handshake_failures_total",
+            "TLS handshakes that failed.",
+            "reason",
+            &snapshot.tls_failures,
+        ),
         (
             "sidecar_local_rate_limit_inbound",
             "Connections over the limit of their port.",
@@ -150,7 +156,8 @@ fn proxy(snapshot: &Snapshot, families: &mut Vec<Family>) {
 }
 
 fn process(snapshot: &Snapshot, families: &mut Vec<Family>) {
-    let mut configs = Family::counter("sidecar_config_total", "Configurations received, by what became of them.");
+    let mut configs =
+        Family::counter("sidecar_config_total", "Configurations received, by what became of them.");
     configs.series(&[("outcome", "applied")], snapshot.config_applied);
     configs.series(&[("outcome", "refused")], snapshot.config_refused);
     let mut apply = Family::new(

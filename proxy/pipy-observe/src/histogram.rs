@@ -9,7 +9,8 @@ use crate::counter::Counter;
 
 /// Upper bounds of the buckets of `fsm_request_duration_ms`, milliseconds. Users' dashboards know these.
 pub const REQUEST_BUCKETS_MS: &[u64] = &[
-    5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000, 3_600_000,
+    5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000,
+    3_600_000,
 ];
 
 /// Upper bounds for the time to apply a configuration, milliseconds.

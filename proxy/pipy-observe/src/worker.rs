@@ -177,8 +177,9 @@ impl Clusters {
     /// Drops what no configuration names and nobody holds.
     pub(crate) fn forget(&mut self) {
         let configured = &self.configured;
-        self.by_name
-            .retain(|name, counters| configured.contains(name) || Arc::strong_count(counters) > 1 || &**name == OTHER);
+        self.by_name.retain(|name, counters| {
+            configured.contains(name) || Arc::strong_count(counters) > 1 || &**name == OTHER
+        });
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &ClusterCounters)> {

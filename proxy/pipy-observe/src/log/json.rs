@@ -80,7 +80,8 @@ fn character(c: char, out: &mut Vec<u8>) {
 
 /// Without the beginning of a character that was cut at the end.
 fn whole_characters(bytes: &[u8]) -> &[u8] {
-    let from_last_start = bytes.iter().rev().take(4).position(|b| *b & 0xc0 != 0x80).map_or(0, |back| back + 1);
+    let from_last_start =
+        bytes.iter().rev().take(4).position(|b| *b & 0xc0 != 0x80).map_or(0, |back| back + 1);
     let (head, last) = bytes.split_at(bytes.len() - from_last_start);
     match std::str::from_utf8(last) {
         Err(error) if error.error_len().is_none() => head,

@@ -1,0 +1,319 @@
+//! The client's thread: certificate, poll, apply, acknowledge; over and over.
+//!
+//! ```text
+//!            ┌──────────────────────── renewal due, certificate turned down ────────────────────────┐
+//!            ▼                                                                                     │
+//!   get a certificate ──► Event::Credentials ──► owed an ack? send it ──► poll ──► unchanged ──────┤
+//!            │ failed                                    ▲                 │ newer               │
+//!            ▼                                           │                 ▼                     │
+//!   have a valid one? go on with it            Applied | Refused ◄── Event::Config               │
+//!            │ no                                                                                │
+//!            └──► pause (jittered, growing) ◄──────────────────────── any failure ───────────────┘
+//! ```
+//!
+//! INVARIANT: the version that is asked about next is the last one received, applied or not: a refused configuration is
+//! not sent again. An acknowledgement is owed until it is delivered or a newer one replaces it. The pause grows until a poll
+//! succeeds, so that no pair of answers makes a busy loop.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+
+use crate::backoff::{Backoff, random_fraction};
+use crate::calls::{Acknowledgement, Calls, Polled};
+use crate::error::{Failure, FailureKind};
+use crate::event::{Ack, Event};
+use crate::identity::{Request, certificates_of_pem, provider};
+use crate::settings::Settings;
+use crate::stop::{Handle, Stop};
+
+/// LIMIT: bytes of the files that we read: a token, some roots.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// LIMIT: how far away a renewal may be put; a certificate that is to live longer is renewed all the same.
+const RENEW_AFTER_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How much earlier than asked a renewal may be, as a fraction: proxies that started together drift apart.
+const RENEW_EARLIER: f64 = 0.05;
+/// For how long "not known yet" is normal: a Pod asks within milliseconds of its birth.
+const NOT_READY_GRACE: Duration = Duration::from_secs(5);
+
+/// Starts the client.
+#[derive(Debug)]
+pub struct Client;
+
+impl Client {
+    /// Starts a thread that brings credentials and configurations to `events` until it is stopped.
+    ///
+    /// `events` is called on that thread. What it returns for [`Event::Config`] is acknowledged, with the time that it took.
+    /// If it refuses [`Event::Credentials`], the client stays with the ones before and tries again later.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread. Everything else is tried again and told through `events`.
+    pub fn spawn(
+        settings: Settings,
+        events: impl FnMut(Event) -> Ack + Send + 'static,
+    ) -> io::Result<Handle> {
+        let stop = Arc::new(Stop::default());
+        let stop_of_thread = Arc::clone(&stop);
+        let (end, ended) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("delivery".to_owned()).spawn(move || {
+            // Goes with the thread, whichever way it ends.
+            let _end: mpsc::Sender<()> = end;
+            Session::new(settings, events, stop_of_thread).run();
+        })?;
+        Ok(Handle::new(stop, thread, ended))
+    }
+}
+
+/// A certificate in use.
+struct Member {
+    calls: Calls,
+    roots: Vec<CertificateDer<'static>>,
+    renew_at: Instant,
+    /// Seconds since the epoch.
+    not_after: u64,
+}
+
+/// An outage.
+struct Outage {
+    began: Instant,
+    since: SystemTime,
+    told: Option<FailureKind>,
+}
+
+struct Session<E> {
+    settings: Settings,
+    events: E,
+    stop: Arc<Stop>,
+    provider: Arc<CryptoProvider>,
+    member: Option<Member>,
+    /// The last version received.
+    version: String,
+    /// The last version applied.
+    applied: String,
+    owed: Option<Acknowledgement>,
+    outage: Option<Outage>,
+    pauses: Backoff,
+    renewal_pauses: Backoff,
+    renewal_fails: bool,
+}
+
+impl<E: FnMut(Event) -> Ack> Session<E> {
+    fn new(settings: Settings, events: E, stop: Arc<Stop>) -> Self {
+        let backoff = || Backoff::new(settings.backoff_min, settings.backoff_max);
+        Session {
+            pauses: backoff(),
+            renewal_pauses: backoff(),
+            settings,
+            events,
+            stop,
+            provider: provider(),
+            member: None,
+            version: String::new(),
+            applied: String::new(),
+            owed: None,
+            outage: None,
+            renewal_fails: false,
+        }
+    }
+
+    fn run(mut self) {
+        while !self.stop.stopped() {
+            let Err(failure) = self.step() else { continue };
+            if failure.wants_certificate() {
+                // The old one goes when there is a new one: the owner's connections may still live on it.
+                if let Some(member) = &mut self.member {
+                    member.renew_at = Instant::now();
+                }
+            }
+            self.lost(&failure);
+            let pause = self.pauses.pause();
+            if self.stop.pause(pause).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// One round: a certificate if one is due, an acknowledgement if one is owed, a poll.
+    fn step(&mut self) -> Result<(), Failure> {
+        let renewal = match &self.member {
+            Some(member) if !due(member) => Ok(()),
+            _ => self.certify(),
+        };
+        if let Err(failure) = renewal {
+            match &mut self.member {
+                // It still opens doors: go on with it, and try again in a while.
+                Some(member) if wall_s() < member.not_after => {
+                    self.renewal_fails = true;
+                    member.renew_at = Instant::now() + self.renewal_pauses.pause();
+                    self.lost(&failure);
+                }
+                _ => return Err(failure),
+            }
+        }
+        self.settle()?;
+        self.poll()
+    }
+
+    fn certify(&mut self) -> Result<(), Failure> {
+        let ca = read(&self.settings.ca_file, "the mesh root")?;
+        let mut roots = certificates_of_pem(&ca, "the mesh root").map_err(Failure::Local)?;
+        // While roots are being replaced, the file may be behind what the control plane has told us.
+        for root in self.member.iter().flat_map(|member| &member.roots) {
+            if !roots.contains(root) {
+                roots.push(root.clone());
+            }
+        }
+        let token = read(&self.settings.token_file, "the ServiceAccount token")?;
+        let token = std::str::from_utf8(&token).unwrap_or_default().trim();
+        if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+            let file = self.settings.token_file.display();
+            return Err(Failure::Local(format!("the ServiceAccount token in {file} is empty or malformed")));
+        }
+
+        let calls = Calls::new(&self.settings, &roots, None, &self.provider)?;
+        calls.watched_by(&self.stop)?;
+        let request = Request::new()?;
+        let answer = calls.certify(token, &request.csr_pem, &self.settings.pod)?;
+        let credentials = request.accept(&answer, &self.provider)?;
+
+        for root in &credentials.roots {
+            if !roots.contains(root) {
+                roots.push(root.clone());
+            }
+        }
+        let calls = Calls::new(&self.settings, &roots, Some(&credentials), &self.provider)?;
+        if let Ack::Refused(why) = self.tell(credentials.event())? {
+            return Err(Failure::Garbage(format!("the certificate is of no use to this proxy: {why}")));
+        }
+        let after = Duration::from_secs(credentials.renew_after_s.max(1)).min(RENEW_AFTER_MAX);
+        self.member = Some(Member {
+            calls,
+            roots: credentials.roots,
+            renew_at: Instant::now() + after.mul_f64(1.0 - RENEW_EARLIER * random_fraction()),
+            not_after: credentials.not_after,
+        });
+        self.renewal_pauses.reset();
+        self.renewal_fails = false;
+        Ok(())
+    }
+
+    /// Sends the acknowledgement that is owed.
+    fn settle(&mut self) -> Result<(), Failure> {
+        let (Some(owed), Some(member)) = (&self.owed, &self.member) else { return Ok(()) };
+        member.calls.watched_by(&self.stop)?;
+        match member.calls.acknowledge(&self.settings.pod, owed) {
+            Err(failure @ Failure::Denied { status: 401 | 403, .. }) => Err(failure),
+            // It would be refused again and again.
+            Err(failure @ Failure::Denied { .. }) => {
+                self.owed = None;
+                Err(failure)
+            }
+            Err(failure) => Err(failure),
+            Ok(()) => {
+                self.owed = None;
+                Ok(())
+            }
+        }
+    }
+
+    fn poll(&mut self) -> Result<(), Failure> {
+        let Some(member) = &self.member else { return Ok(()) };
+        member.calls.watched_by(&self.stop)?;
+        let to_renewal_s = member.renew_at.saturating_duration_since(Instant::now()).as_secs() + 1;
+        let wait_s = self.settings.poll_wait_s().min(to_renewal_s);
+        let asked = Instant::now();
+        let polled = member.calls.poll(&self.settings.pod, &self.version, &self.applied, wait_s)?;
+        match polled {
+            Polled::Unchanged => {
+                self.restored();
+                // A server that does not wait would make us ask without end.
+                let spacing = self.settings.backoff_min.saturating_sub(asked.elapsed());
+                self.stop.pause(spacing)
+            }
+            Polled::Config { version, .. } if version == self.version => {
+                Err(Failure::Garbage(format!("it holds version {version}, which we said we have")))
+            }
+            Polled::Config { version, bytes, begun, received } => {
+                self.restored();
+                self.version.clone_from(&version);
+                let mut owed = match self.tell(Event::Config { bytes, version: version.clone() })? {
+                    Ack::Applied => {
+                        self.applied.clone_from(&version);
+                        Acknowledgement::new(version, "applied", "")
+                    }
+                    Ack::Refused(reason) => Acknowledgement::new(version, "refused", &reason),
+                };
+                owed.received_ms = millis(received - begun);
+                owed.applied_ms = millis(begun.elapsed());
+                self.owed = Some(owed);
+                self.settle()
+            }
+        }
+    }
+
+    /// Hands the owner something new; nothing more once we are to stop.
+    fn tell(&mut self, event: Event) -> Result<Ack, Failure> {
+        if self.stop.stopped() { Err(Failure::Stopped) } else { Ok((self.events)(event)) }
+    }
+
+    fn lost(&mut self, failure: &Failure) {
+        // What fails because we stop is nobody's fault.
+        if self.stop.stopped() {
+            return;
+        }
+        let kind = failure.kind();
+        let outage = self.outage.get_or_insert_with(|| Outage {
+            began: Instant::now(),
+            since: SystemTime::now(),
+            told: None,
+        });
+        let normal = kind == FailureKind::NotReady && outage.told.is_none();
+        if outage.told == Some(kind) || (normal && outage.began.elapsed() < NOT_READY_GRACE) {
+            return;
+        }
+        outage.told = Some(kind);
+        let event = Event::Lost { kind, reason: failure.to_string(), since: outage.since };
+        (self.events)(event);
+    }
+
+    fn restored(&mut self) {
+        self.pauses.reset();
+        // A poll that works while renewals fail is no recovery yet.
+        if self.renewal_fails {
+            return;
+        }
+        if self.outage.take().is_some_and(|outage| outage.told.is_some()) {
+            (self.events)(Event::Restored);
+        }
+    }
+}
+
+/// By either clock: the monotonic one stands still while a laptop sleeps, the other may be set.
+fn due(member: &Member) -> bool {
+    Instant::now() >= member.renew_at || wall_s() >= member.not_after
+}
+
+fn wall_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn read(path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
+    let fault =
+        |error: String| Failure::Local(format!("cannot read {what} from {}: {error}", path.display()));
+    let file = File::open(path).map_err(|error| fault(error.to_string()))?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| fault(error.to_string()))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(fault(format!("it is larger than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(bytes)
+}
