@@ -1,0 +1,229 @@
+"""The director of the demo: opens the mesh when none runs, plays the chapters, cleans up.
+
+    nothing runs ──► up ──► cast ──► chapters ──► summary ──► down, and nothing is left
+    a box runs ────────────► cast ──► chapters ──► summary ──► the demo's namespaces go
+
+What comes in: ``Options``. What goes out: exit code 0 when every claim held. With ``keep``
+everything stays, and the applications' pages are served until Ctrl-C.
+
+Invariants: what was there before stays (a box, its stored objects); what the demo made goes, also
+after a failure, Ctrl-C or SIGTERM; only the logs of a demo that failed are kept, and it says where.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fsm.cli import box, planes, up
+from fsm.cli.demo import cast, chapters, pages
+from fsm.cli.demo.claims import ClaimFailed
+from fsm.cli.demo.observer import Observer
+from fsm.cli.demo.scene import Scene
+from fsm.cli.demo.stage import Stage
+from fsm.cli.errors import Failure
+from fsm.cli.steps import Steps
+
+if TYPE_CHECKING:
+    from fsm.kube import KubeClient
+    from fsm.standalone.box.lifecycle import BoxInfo
+    from fsm.standalone.box.settings import StandaloneSettings
+
+APPS = (
+    ("bookwarehouse", "bookwarehouse"),
+    ("bookstore", "bookstore-v1"),
+    ("bookbuyer", "bookbuyer"),
+    ("bookthief", "bookthief"),
+)
+
+MESH_CONFIG_NAME = "fsm-mesh-config"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the person asked for."""
+
+    keep: bool = False
+    detach: bool = False
+    fast: bool = False
+
+
+async def run(settings: StandaloneSettings, options: Options) -> None:
+    """Play the demo.
+
+    Raises:
+        ClaimFailed: something the story says is not so.
+        Failure: the mesh or an application does not start.
+    """
+    stage = Stage()
+    ran_before = box.running() is not None
+    stored_before = any(settings.state_dir.glob("*.db")) or ran_before
+    began = time.monotonic()
+    succeeded = False
+    stage.title(
+        "The bookstore, in a service mesh on this machine",
+        "Real processes, real network namespaces, real HTTP. Every ✓ was measured.",
+    )
+    stage.say()
+    try:
+        with stage:
+            info = await _open(settings, stage, ran_before)
+            await _play(settings, options, stage, info, began)
+        succeeded = True
+    finally:
+        stage.hide_counters()
+        if not options.keep:
+            await _clean_up(settings, stage, ran_before, purge=succeeded and not stored_before)
+    if not options.keep:
+        stage.say(
+            "Try next:  fsm demo --keep   leaves it running, with a live page per application"
+        )
+        stage.say()
+
+
+async def _open(settings: StandaloneSettings, stage: Stage, ran_before: bool) -> BoxInfo:
+    if not ran_before and not _free(settings.api_port):
+        # Another cluster on this machine has the usual port; the demo needs none in particular.
+        settings = replace(settings, api_port=0)
+    with Steps(stage.console) as steps:
+        return await up.start(settings, steps.begin)
+
+
+async def _play(
+    settings: StandaloneSettings, options: Options, stage: Stage, info: BoxInfo, began: float
+) -> None:
+    from fsm.kube import KubeClient
+
+    async with KubeClient.from_kubeconfig(info.kubeconfig) as client:
+        await _refuse_permissive(client)
+        controller = await planes.controller_http(client, "fsm-system")
+        observer = Observer(client)
+        scene = Scene(client, stage, observer, controller, info.state_dir, options.fast)
+        try:
+            await _cast(scene, settings.mesh_name)
+            stage.show_counters(observer)
+            for chapter in chapters.CHAPTERS:
+                await chapter(scene)
+                await scene.breathe()
+            stage.hide_counters()
+            _summary(scene, time.monotonic() - began)
+        except ClaimFailed as failed:
+            stage.hide_counters()
+            stage.disproven(failed.claim)
+            raise _with_places(failed, info, kept=options.keep) from failed
+        finally:
+            await observer.close()
+            await controller.close()
+        if options.keep:
+            await _keep(client, stage, info, options)
+
+
+async def _cast(scene: Scene, mesh: str) -> None:
+    with Steps(scene.stage.console) as steps:
+        steps.begin("creating four namespaces in the mesh")
+        await cast.make_namespaces(scene.client, mesh)
+        steps.begin("starting the applications")
+        objects = cast.hurried(cast.load("apps"), cast.INTERVAL_MS)
+        await scene.applier.apply(objects)
+        await asyncio.gather(*(scene.enter(namespace, app) for namespace, app in APPS))
+
+
+async def _refuse_permissive(client: KubeClient) -> None:
+    from fsm.kube.resources import MESHCONFIGS
+
+    mesh_config = await client.get(MESHCONFIGS, MESH_CONFIG_NAME, "fsm-system")
+    traffic = (mesh_config.get("spec") or {}).get("traffic") or {}
+    if traffic.get("enablePermissiveTrafficPolicyMode"):
+        raise Failure(
+            "this mesh is in permissive mode: everything is allowed without a policy",
+            hint=f"kubectl patch meshconfig {MESH_CONFIG_NAME} -n fsm-system --type merge -p "
+            '\'{"spec":{"traffic":{"enablePermissiveTrafficPolicyMode":false}}}\'',
+        )
+
+
+def _summary(scene: Scene, took_s: float) -> None:
+    stage = scene.stage
+    stage.chapter(f"Every claim held, in {took_s:.0f} seconds", "How fast each change worked:")
+    rows = [
+        (
+            m.what,
+            str(m.applied.proxies),
+            f"{1000 * m.applied.slowest_s:.0f} ms",
+            f"{1000 * m.noticed_s:.0f} ms",
+        )
+        for m in scene.measured
+    ]
+    stage.say()
+    stage.table(("change", "proxies", "applied by all", "noticed by the applications"), rows)
+    stage.say()
+
+
+async def _keep(client: KubeClient, stage: Stage, info: BoxInfo, options: Options) -> None:
+    stage.say("The mesh stays up. Look around:", style="bold")
+    stage.say(f"  export KUBECONFIG={info.kubeconfig}")
+    stage.say("  kubectl get pods -A          fsm status          fsm proxy list")
+    stage.say("  fsm down                     ends it (--purge: leaves no trace)")
+    stage.say()
+    if options.detach:
+        return
+    async with pages.serve(client) as urls:
+        for app, url in urls.items():
+            stage.say(f"{app:<15}{url}")
+        stage.say()
+        stage.say("Ctrl-C ends these pages; the mesh stays.", style="dim")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+
+
+async def _clean_up(
+    settings: StandaloneSettings, stage: Stage, ran_before: bool, *, purge: bool
+) -> None:
+    from fsm.kube import ApiError, KubeClient
+    from fsm.standalone.box import lifecycle
+
+    info = box.running()
+    with Steps(stage.console) as steps:
+        if ran_before and info is not None:
+            steps.begin("removing the demo's namespaces")
+            try:
+                async with KubeClient.from_kubeconfig(info.kubeconfig) as client:
+                    await cast.remove_namespaces(client)
+            except ApiError as error:
+                steps.note(f"the demo's namespaces could not be removed: {error}")
+            return
+        steps.begin("closing the mesh")
+        await lifecycle.down(settings, purge=purge)
+        if box.running() is not None:
+            raise Failure("the box still runs", hint="`fsm down` tries again")
+        if purge and settings.state_dir.exists() and any(settings.state_dir.iterdir()):
+            raise Failure(f"files are left in {settings.state_dir}")
+
+
+def _with_places(failed: ClaimFailed, info: BoxInfo, *, kept: bool) -> Failure:
+    logs = info.state_dir / "log"
+    more = (
+        "the mesh is still up: `fsm status`, `fsm proxy list`, `kubectl logs`"
+        if kept
+        else "`fsm demo --keep` leaves the mesh up to look at"
+    )
+    return Failure(failed.message, hint=f"logs are in {logs} and {info.state_dir}/pods; {more}")
+
+
+def _free(port: int) -> bool:
+    import socket
+
+    if port == 0:
+        return True
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

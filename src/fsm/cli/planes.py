@@ -1,0 +1,118 @@
+"""The control planes that a cluster runs, and what each says of itself on port 9091.
+
+What comes in: a client. What goes out: ``ControlPlane`` values, their versions, the proxies they
+serve. A control plane is a Deployment with the label ``app=fsm-controller``; the mesh it serves is
+the value of its label ``app.kubernetes.io/instance``.
+
+Not done here: printing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fsm.cli import options, runner
+from fsm.cli.errors import ExitCode, Failure
+from fsm.cli.podhttp import PodHttp
+
+if TYPE_CHECKING:
+    from fsm.kube import KubeClient
+
+CONTROLLER_LABEL = "app=fsm-controller"
+HEALTH_PORT = 9091
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlane:
+    """One control plane, as its Deployment describes it."""
+
+    mesh: str
+    namespace: str
+    version: str
+    ready: bool
+
+
+async def find(client: KubeClient, namespace: str | None = None) -> list[ControlPlane]:
+    """Return the control planes of ``namespace``, or of the whole cluster."""
+    from fsm.kube.resources import DEPLOYMENTS
+
+    found = await client.list(DEPLOYMENTS, namespace, labels=CONTROLLER_LABEL)
+    return [_plane(deployment) for deployment in found.items]
+
+
+async def require(client: KubeClient, mesh: str) -> ControlPlane:
+    """Return the control plane of ``mesh``.
+
+    Raises:
+        Failure: there is none; names those that are there.
+    """
+    planes = await find(client)
+    for plane in planes:
+        if plane.mesh == mesh:
+            return plane
+    known = ", ".join(plane.mesh for plane in planes)
+    raise Failure(
+        f"mesh {mesh!r} does not exist" + (f" (there is: {known})" if known else ""),
+        hint="install one with `fsm up` (this machine) or `fsm install` (a cluster)"
+        if not known
+        else "choose one with --mesh-name",
+    )
+
+
+async def controller_http(client: KubeClient, namespace: str) -> PodHttp:
+    """Return a door to port 9091 of a running controller.
+
+    Raises:
+        Failure: none runs.
+    """
+    from fsm.kube.resources import PODS
+
+    pods = (await client.list(PODS, namespace, labels=CONTROLLER_LABEL)).items
+    running = [p for p in pods if p.get("status", {}).get("phase") == "Running"]
+    if not running:
+        raise Failure(
+            f"no control plane runs in namespace {namespace}",
+            hint=f"see `kubectl get pods -n {namespace}`",
+            code=ExitCode.NO_MESH,
+        )
+    return PodHttp(client, namespace, running[0]["metadata"]["name"], HEALTH_PORT)
+
+
+async def report(client: KubeClient, namespace: str, path: str) -> Any:
+    """Return the JSON that the controller answers at ``path``."""
+    http = await controller_http(client, namespace)
+    try:
+        return await http.get_json(path)
+    finally:
+        await http.close()
+
+
+def versions(target: options.Target, timeout_s: float) -> list[dict[str, object]]:
+    """Return what ``fsm version`` shows; empty when nothing answers in ``timeout_s`` seconds."""
+    from fsm.kube import ApiError, ConfigError
+
+    async def ask() -> list[dict[str, object]]:
+        async with asyncio.timeout(timeout_s), target.client() as client:
+            return [
+                {"mesh": plane.mesh, "namespace": plane.namespace, "version": plane.version}
+                for plane in await find(client)
+            ]
+
+    try:
+        return runner.run(ask())
+    except (ApiError, ConfigError, TimeoutError, Failure):
+        return []
+
+
+def _plane(deployment: dict[str, Any]) -> ControlPlane:
+    metadata = deployment["metadata"]
+    labels = metadata.get("labels") or {}
+    status = deployment.get("status") or {}
+    return ControlPlane(
+        mesh=str(labels.get("app.kubernetes.io/instance", "-")),
+        namespace=str(metadata["namespace"]),
+        version=str(labels.get("app.kubernetes.io/version", "-")),
+        ready=int(status.get("readyReplicas") or 0) > 0,
+    )
