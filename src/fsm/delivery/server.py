@@ -76,6 +76,7 @@ class DeliveryServer:
         leaf_lifetime: Callable[[], timedelta],
         now: Callable[[], datetime],
         on_new_proxy: Callable[[ProxyRecord], None],
+        on_ack: Callable[[], None] = lambda: None,
         wait_max_s: float = 55.0,
         review_timeout_s: float = 10.0,
     ) -> None:
@@ -90,6 +91,7 @@ class DeliveryServer:
             leaf_lifetime: of certificates issued now.
             now: the wall clock.
             on_new_proxy: is told of a proxy that has no configuration yet; must not block.
+            on_ack: is called after each acknowledgement; must not block.
             wait_max_s: the longest that a poll waits, seconds.
             review_timeout_s: the longest that a token review may take, seconds.
         """
@@ -101,6 +103,7 @@ class DeliveryServer:
         self._leaf_lifetime = leaf_lifetime
         self._now = now
         self._on_new_proxy = on_new_proxy
+        self._on_ack = on_ack
         self._wait_max_s = wait_max_s
         self._review_timeout_s = review_timeout_s
         self._closing = False
@@ -275,6 +278,7 @@ class DeliveryServer:
             )
         else:
             raise Denied(400, 'the field outcome must be "applied" or "refused"')
+        self._on_ack()
         return web.Response(status=204)
 
     def _member(self, request: web.Request) -> PodFacts:

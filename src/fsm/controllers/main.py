@@ -1,0 +1,296 @@
+"""``fsm controller``: puts the control plane together and runs it until it is told to stop.
+
+What comes in: settings, a Kubernetes API. What goes out: port 15128 for proxies, 9443 for the API
+server, 9091 for people and machines; statuses and a few objects in the API.
+
+    root certificate ─► servers of health and webhooks ─► world synced ─► first snapshot ─► delivery
+                                                                                 │
+    loops from then on: world · publisher · status · roots · webhook bundle · MeshConfig · TLS keys
+
+Invariants: delivery opens only when the first snapshot is there, so no proxy is told "you have
+nothing" by a controller that has not looked; SIGTERM sends waiting proxies away before the process
+ends; a lost API stops nothing.
+Not done here: any decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from fsm import __version__, policies
+from fsm.ca import CaError, Tresor
+from fsm.controllers import bootstrap, logs
+from fsm.controllers.engine import Engine
+from fsm.controllers.loops import Reconciler
+from fsm.controllers.observe import Observer
+from fsm.controllers.publisher import Publisher
+from fsm.controllers.settings import ControllerSettings, SettingsError
+from fsm.controllers.status import StatusWriter
+from fsm.controllers.trust import RootsEverywhere, WebhookBundle, webhook_names
+from fsm.controllers.world import World
+from fsm.delivery import Change, DeliveryServer, ProxyRegistry
+from fsm.delivery.metrics import DeliveryMetrics
+from fsm.delivery.tls import ServerTls, shrink_read_buffers
+from fsm.injector.webhook import Webhook
+from fsm.kube import ConfigError, KubeClient
+from fsm.kube.resources import NAMESPACES
+from fsm.model import MeshConfig, Snapshot
+
+log = logging.getLogger("fsm.main")
+
+SERVICE = "fsm-controller"
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Controller:
+    """One control plane; ``run`` is its life."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        settings: ControllerSettings,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        """Prepare it; nothing listens and nothing is asked yet."""
+        self._client = client
+        self._settings = settings
+        self._now = now
+        mesh = settings.mesh
+        self.metrics = CollectorRegistry()
+        self._delivery_metrics = DeliveryMetrics(self.metrics)
+        self.registry = ProxyRegistry(
+            time.monotonic, time.time, self._delivery_metrics.applied.observe
+        )
+        self.world = World(client, mesh, self.metrics)
+        self.started = asyncio.Event()
+        self.ports: dict[str, int] = {}
+        self._phase = "starting"
+        self._mesh_config = MeshConfig()
+        Gauge(
+            "fsm_version_info", "Version of the control plane.", ["version"], registry=self.metrics
+        ).labels(__version__).set(1)
+
+    async def run(self) -> None:
+        """Run until cancelled.
+
+        Raises:
+            CaError: the root certificate is unusable.
+            OSError: a port cannot be bound.
+        """
+        shrink_read_buffers()
+        async with contextlib.AsyncExitStack() as stack:
+            observer = Observer(
+                self.registry, self.metrics, self._delivery_metrics, lambda: self._phase
+            )
+            await observer.start(self._settings.host, self._settings.mesh.ports.health)
+            stack.push_async_callback(observer.stop)
+            self.ports["health"] = observer.port
+            self._phase = "waiting for the root certificate"
+            tresor = await bootstrap.authority(self._client, self._settings, self._now)
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    await self._assemble(tresor, stack, tasks)
+            except BaseExceptionGroup as group:
+                # The tasks are loops that catch what they can; what ends one is a single cause.
+                raise group.exceptions[0] from group
+
+    async def _assemble(
+        self, tresor: Tresor, stack: contextlib.AsyncExitStack, tasks: asyncio.TaskGroup
+    ) -> None:
+        mesh = self._settings.mesh
+        engine = Engine(mesh, lambda: tresor.roots)
+        publisher = Publisher[Snapshot](
+            self.world,
+            self.registry,
+            engine,
+            self.metrics,
+            coalesce_s=mesh.delivery.coalesce_ms / 1000,
+            on_snapshot=self._on_snapshot,
+        )
+        self._loops(tresor, publisher, tasks)
+        for coroutine in self.world.tasks():
+            tasks.create_task(coroutine)
+        await self._start_webhook(tresor, stack, tasks)
+        self._phase = "waiting for the Kubernetes API"
+        await self._until_synced()
+        await publisher.first()
+        tasks.create_task(publisher.run())
+        await self._start_delivery(tresor, publisher, stack, tasks)
+        self._phase = ""
+        self.started.set()
+        log.info(
+            "the control plane is ready mesh=%s namespace=%s version=%s",
+            mesh.mesh_name,
+            mesh.fsm_namespace,
+            __version__,
+        )
+
+    def _loops(
+        self, tresor: Tresor, publisher: Publisher[Snapshot], tasks: asyncio.TaskGroup
+    ) -> None:
+        client, settings, mesh = self._client, self._settings, self._settings.mesh
+        roots = RootsEverywhere(
+            client, self.world, settings.ca_config_map, mesh.mesh_name, lambda: tresor.roots
+        )
+        bundle = WebhookBundle(
+            client,
+            mesh.fsm_namespace,
+            SERVICE,
+            webhook_names(mesh.mesh_name),
+            lambda: tresor.roots,
+        )
+        self.status = StatusWriter(
+            client, self.world, self.registry, settings.status_settle_s, lambda: publisher.snapshot
+        )
+
+        async def mesh_config() -> None:
+            await bootstrap.ensure_mesh_config(client, settings)
+
+        def loop(
+            name: str, reconcile: Callable[[], Awaitable[None]], delay_s: float = 0.0
+        ) -> Reconciler:
+            made = Reconciler(name, reconcile, period_s=settings.resync_s, delay_s=delay_s)
+            tasks.create_task(made.run())
+            return made
+
+        loop("making MeshConfig", mesh_config)
+        spread = loop("giving the roots to namespaces", roots.reconcile)
+        self.world.subscribe(NAMESPACES, spread.poke)
+        roots.informer.subscribe(spread.poke)
+        tasks.create_task(roots.informer.run())
+        bundles = loop("giving the CA bundle to webhooks", bundle.reconcile)
+        for informer in bundle.informers.values():
+            informer.subscribe(bundles.poke)
+            tasks.create_task(informer.run())
+        self._status_loop = loop("writing statuses", self.status.reconcile, settings.status_delay_s)
+        self.status.again = self._status_loop.poke
+
+    async def _start_webhook(
+        self, tresor: Tresor, stack: contextlib.AsyncExitStack, tasks: asyncio.TaskGroup
+    ) -> None:
+        mesh = self._settings.mesh
+        webhook = Webhook(
+            self._settings.injection,
+            mesh=lambda: self._mesh_config,
+            namespace=self.world.namespace,
+            validate=lambda obj: policies.validate(obj, mesh),
+            warn=policies.warnings,
+            metrics=self.metrics,
+        )
+        tls = self._tls(tresor, client_certificates=False)
+        await webhook.start(tls.context, self._settings.host, mesh.ports.webhook)
+        stack.push_async_callback(webhook.stop)
+        tasks.create_task(tls.keep_fresh())
+        self.ports["webhook"] = webhook.port
+
+    async def _start_delivery(
+        self,
+        tresor: Tresor,
+        publisher: Publisher[Snapshot],
+        stack: contextlib.AsyncExitStack,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        mesh = self._settings.mesh
+        server = DeliveryServer(
+            authority=tresor,
+            registry=self.registry,
+            reviewer=self._client,
+            world=self.world,
+            metrics=self._delivery_metrics,
+            leaf_lifetime=lambda: timedelta(
+                seconds=self._mesh_config.certificate.service_cert_validity_s
+            ),
+            now=self._now,
+            on_new_proxy=publisher.new_proxy,
+            on_ack=self._status_loop.poke,
+            wait_max_s=mesh.delivery.wait_max_s,
+            review_timeout_s=mesh.api.request_timeout_s,
+        )
+        tls = self._tls(tresor, client_certificates=True)
+        await server.start(tls.context, self._settings.host, mesh.ports.delivery)
+        stack.push_async_callback(server.stop)
+        tasks.create_task(tls.keep_fresh())
+        self.ports["delivery"] = server.port
+
+    def _tls(self, tresor: Tresor, *, client_certificates: bool) -> ServerTls:
+        mesh = self._settings.mesh
+        base = f"{SERVICE}.{mesh.fsm_namespace}"
+        return ServerTls(
+            tresor,
+            [f"{base}.svc", f"{base}.svc.{mesh.cluster_domain}", base],
+            lifetime=timedelta(seconds=mesh.certificates.server_lifetime_s),
+            now=self._now,
+            client_certificates=client_certificates,
+        )
+
+    def _on_snapshot(self, snapshot: Snapshot, change: Change | None) -> None:
+        if snapshot.mesh.log_level != self._mesh_config.log_level:
+            logs.set_level(snapshot.mesh.log_level)
+        self._mesh_config = snapshot.mesh
+        for problem in snapshot.problems:
+            log.log(logging.WARNING if change else logging.INFO, "left out: %s", problem)
+        self._status_loop.poke()
+
+    async def _until_synced(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.sync_timeout_s):
+                    await self.world.synced()
+                return
+            log.warning("still waiting for the API to list %s", ", ".join(self.world.unsynced()))
+
+
+async def run_controller(settings: ControllerSettings | None = None) -> int:
+    """Run a controller until SIGTERM or SIGINT.
+
+    Args:
+        settings: ``None`` means from the environment of the process.
+
+    Returns:
+        The exit status: 0 after a signal, 1 after something that no waiting can mend; the log says
+        what.
+
+    """
+    try:
+        settings = settings or ControllerSettings.from_environment(os.environ)
+        logs.set_up(settings.mesh.log_level)
+        client = KubeClient.connect()
+    except (SettingsError, ConfigError) as error:
+        logs.set_up("info")
+        log.error("cannot start: %s", error)
+        return 1
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with client:
+        controller = asyncio.create_task(Controller(client, settings).run())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({controller, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (controller, stopping):
+            if not task.done():
+                task.cancel()
+        try:
+            await controller
+        except asyncio.CancelledError:
+            log.info("stopped")
+            return 0
+        except (CaError, OSError) as error:
+            log.error("cannot go on: %s", error)
+            return 1
+        except Exception:
+            log.exception("the control plane failed; this is a fault of fsm")
+            return 1
+    return 0
