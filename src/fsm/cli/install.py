@@ -73,15 +73,22 @@ def install(
     )
 
 
-def documents(settings: Settings) -> list[dict[str, Any]]:
+def documents(settings: Settings, *, standalone: bool = False) -> list[dict[str, Any]]:
     """Return everything that makes up the control plane, in the order of its application."""
     from fsm.manifests import crds
     from fsm.manifests.install import install_manifests
 
-    return [*crds(), *install_manifests(settings)]
+    return [*crds(), *install_manifests(settings, standalone=standalone)]
 
 
-async def put(client: KubeClient, settings: Settings, timeout_s: float, progress: Progress) -> None:
+async def put(
+    client: KubeClient,
+    settings: Settings,
+    timeout_s: float,
+    progress: Progress,
+    *,
+    standalone: bool = False,
+) -> None:
     """Install or upgrade the control plane and wait until it is ready.
 
     Raises:
@@ -90,7 +97,7 @@ async def put(client: KubeClient, settings: Settings, timeout_s: float, progress
     """
     from fsm.cli import apply
 
-    objects = documents(settings)
+    objects = documents(settings, standalone=standalone)
     definitions = [o for o in objects if o["kind"] == "CustomResourceDefinition"]
     rest = [o for o in objects if o["kind"] != "CustomResourceDefinition"]
     applier = apply.Applier(client)

@@ -77,7 +77,6 @@ async def start(settings: StandaloneSettings, progress: Progress, *, mesh: bool 
     info = await lifecycle.up(settings, progress)
     if mesh:
         async with KubeClient.from_kubeconfig(info.kubeconfig) as client:
-            await install.put(
-                client, Settings(mesh_name=settings.mesh_name), MESH_TIMEOUT_S, progress
-            )
+            mesh_settings = Settings(mesh_name=settings.mesh_name)
+            await install.put(client, mesh_settings, MESH_TIMEOUT_S, progress, standalone=True)
     return info

@@ -1,6 +1,6 @@
 """How fast the proxies followed a change, as the control plane measured it.
 
-What comes in: ``/proxies`` of the controller. What goes out: for the changes after a given one, how
+What comes in: ``/changes`` of the controller. What goes out: for the changes after a given one, how
 many proxies they reached and the longest time from the API's event to a proxy's acknowledgement.
 
 Invariant: these are the control plane's own measurements; the story shows them beside the time at
@@ -70,8 +70,8 @@ async def since(http: PodHttp, number: int, mentions: str) -> Applied:
 
 
 async def _changes(http: PodHttp) -> list[dict[str, Any]]:
-    answer = await http.get_json("/proxies")
+    answer = await http.get_json("/changes")
     changes = answer.get("changes") if isinstance(answer, dict) else None
     if not isinstance(changes, list):
-        raise Failure("the controller's /proxies does not list its changes")
+        raise Failure("the controller's /changes does not list its changes")
     return changes
