@@ -28,9 +28,7 @@ class LineFormatter(logging.Formatter):
             f" {key}={value}" for key, value in vars(record).items() if key not in _STANDARD
         )
         text = record.getMessage().replace("\n", " | ")
-        line = (
-            f"{moment}.{int(record.msecs):03d}Z {record.levelname:<7} {source}  {text}{fields}"
-        )
+        line = f"{moment}.{int(record.msecs):03d}Z {record.levelname:<7} {source}  {text}{fields}"
         if record.exc_info:
             trace = self.formatException(record.exc_info).replace("\n", "\n    ")
             line = f"{line}\n    {trace}"

@@ -151,8 +151,13 @@ class Controller:
             webhook_names(mesh.mesh_name),
             lambda: tresor.roots,
         )
-        self.status = StatusWriter(
-            client, self.world, self.registry, settings.status_settle_s, lambda: publisher.snapshot
+        status = StatusWriter(
+            client,
+            self.world,
+            self.registry,
+            mesh,
+            settle_s=settings.status_settle_s,
+            snapshot=lambda: publisher.snapshot,
         )
 
         async def mesh_config() -> None:
@@ -174,8 +179,8 @@ class Controller:
         for informer in bundle.informers.values():
             informer.subscribe(bundles.poke)
             tasks.create_task(informer.run())
-        self._status_loop = loop("writing statuses", self.status.reconcile, settings.status_delay_s)
-        self.status.again = self._status_loop.poke
+        self._status_loop = loop("writing statuses", status.reconcile, settings.status_delay_s)
+        status.again = self._status_loop.poke
 
     async def _start_webhook(
         self, tresor: Tresor, stack: contextlib.AsyncExitStack, tasks: asyncio.TaskGroup

@@ -28,6 +28,8 @@ Outcome = Literal["applied", "refused"]
 
 # LIMIT: the recent changes that `fsm status` can show; older ones live on in the histogram only.
 CHANGES_KEPT = 200
+# LIMIT: refusals of one change that are kept with their reasons; one is usually like the other.
+REFUSERS_KEPT = 5
 # LIMIT: a proxy polls at least every 55 s; one that missed that and a back-off is gone.
 CONNECTED_S = 75.0
 
@@ -64,6 +66,7 @@ class Change:
         proxies: how many proxies it changed.
         applied: how many of these have acknowledged it (or a newer one) as applied.
         refused: how many have refused it.
+        refusers: the first of these, with their reasons.
         slowest_s: the longest time to applied so far, in seconds.
     """
 
@@ -75,7 +78,13 @@ class Change:
     proxies: int = 0
     applied: int = 0
     refused: int = 0
+    refusers: dict[ProxyKey, str] = field(default_factory=dict)
     slowest_s: float = 0.0
+
+    @property
+    def pending(self) -> int:
+        """How many proxies have not answered yet."""
+        return max(0, self.proxies - self.applied - self.refused)
 
 
 @dataclass(slots=True)
@@ -248,6 +257,14 @@ class ProxyRegistry:
             record.refused_reason = reason
         self._settle(record, version, outcome)
 
+    def refuses(self, key: ProxyKey) -> str:
+        """Say why a proxy refuses the configuration that it shall have; empty if it does not."""
+        record = self._records.get(key)
+        if record is None or record.target is None:
+            return ""
+        same = record.refused_version == record.target.version
+        return (record.refused_reason or "no reason given") if same else ""
+
     def begin_change(self, started: float, objects: tuple[str, ...]) -> Change:
         """Open the book of a new change; see ``Change``."""
         number = self.changes[-1].number + 1 if self.changes else 1
@@ -266,6 +283,8 @@ class ProxyRegistry:
         for index, (_, change) in enumerate(record.pending[:covered]):
             if outcome == "refused":
                 change.refused += 1
+                if len(change.refusers) < REFUSERS_KEPT:
+                    change.refusers[record.key] = record.refused_reason or ""
                 continue
             took = now - change.started
             if index == 0:

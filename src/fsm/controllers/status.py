@@ -1,0 +1,211 @@
+"""Writes to each object of ours how it is doing.
+
+What comes in: the snapshot (assessed by ``fsm.compile``), what proxies made of the last change of
+each object. What goes out: ``.status`` of the objects, by their status subresource.
+
+    Programmed by the snapshot, and the object's last change was
+      refused by a proxy that still refuses ──► not programmed: Refused, with its reason
+      not answered by all, for too long     ──► not programmed: Pending, with the count
+      not answered by all yet               ──► looked at again in a moment
+      answered by all, or long ago          ──► programmed
+
+Invariants: written only when a condition or the generation differs, so our own writes cause no
+further ones; ``lastTransitionTime`` moves only with ``status``; an object that cannot be written
+stops no other.
+Not done here: judging (``fsm.compile.assess``).
+Source: https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#typical-status-properties
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from fsm.compile import Condition, ObjectStatus, assess
+from fsm.controllers.world import World
+from fsm.delivery import Change, ProxyRegistry
+from fsm.kube import ApiError, Conflict, KubeClient, NotFound, Resource, Unavailable
+from fsm.kube.resources import (
+    HTTPROUTEGROUPS,
+    MESHCONFIGS,
+    TCPROUTES,
+    TRAFFICSPLITS,
+    TRAFFICTARGETS,
+)
+from fsm.model import Snapshot
+from fsm.settings import Settings
+
+log = logging.getLogger("fsm.status")
+
+RESOURCES = {
+    found.kind: found
+    for found in (MESHCONFIGS, TRAFFICTARGETS, HTTPROUTEGROUPS, TCPROUTES, TRAFFICSPLITS)
+}
+# LIMIT: writes in flight; the API server of a laptop serves other callers too.
+WRITES_MAX = 8
+
+
+class StatusWriter:
+    """Keeps the statuses true; ``reconcile`` is its one look."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        world: World,
+        registry: ProxyRegistry,
+        settings: Settings,
+        *,
+        settle_s: float,
+        snapshot: Callable[[], Snapshot | None],
+    ) -> None:
+        """Put it together.
+
+        Args:
+            client: writes.
+            world: has the objects as they are.
+            registry: knows what proxies made of changes.
+            settings: of the mesh.
+            settle_s: how long proxies may take, seconds, before an object is called pending.
+            snapshot: returns the newest one.
+        """
+        self._client = client
+        self._world = world
+        self._registry = registry
+        self._settings = settings
+        self._settle_s = settle_s
+        self._snapshot = snapshot
+        self._assessed: tuple[Snapshot, list[ObjectStatus]] | None = None
+        self.again: Callable[[], None] = lambda: None
+
+    async def reconcile(self) -> None:
+        """Compare every status with what it should be, and write the ones that differ.
+
+        Raises:
+            ApiError: at least one could not be written; the others were.
+        """
+        snapshot = self._snapshot()
+        if snapshot is None:
+            return
+        if self._assessed is None or self._assessed[0] is not snapshot:
+            self._assessed = (snapshot, assess(snapshot, self._settings))
+        latest = {name: change for change in self._registry.changes for name in change.objects}
+        limit = asyncio.Semaphore(WRITES_MAX)
+        lacking: set[str] = set()
+        writes = []
+        for wanted in self._assessed[1]:
+            resource = RESOURCES.get(wanted.kind)
+            if resource is None:
+                continue
+            found = self._world.object(resource, wanted.namespace, wanted.name)
+            if found is None:
+                continue
+            change = latest.get(f"{wanted.kind}/{wanted.namespace}/{wanted.name}")
+            conditions = self._with_proxies(wanted.conditions, change)
+            if conditions is None:
+                continue
+            status = render(found, wanted, conditions, datetime.now(UTC))
+            if status is not None:
+                writes.append(self._write(resource, found, status, limit, lacking))
+        failures = [failure for failure in await asyncio.gather(*writes) if failure]
+        if failures:
+            raise failures[0]
+
+    def _with_proxies(
+        self, conditions: tuple[Condition, ...], change: Change | None
+    ) -> tuple[Condition, ...] | None:
+        """Add what proxies say about the last change; ``None``: it is too early to say."""
+        programmed = next(c for c in conditions if c.type == "Programmed")
+        if change is None or not programmed.status:
+            return conditions
+        refusals = [
+            f"{key}: {why}" for key in change.refusers if (why := self._registry.refuses(key))
+        ]
+        if refusals:
+            text = f"refused by {change.refused} of {change.proxies} proxies: {'; '.join(refusals)}"
+            return _replaced(conditions, Condition("Programmed", False, "Refused", text))
+        if not change.pending:
+            return conditions
+        left = change.started + self._settle_s - time.monotonic()
+        if left > 0:
+            asyncio.get_running_loop().call_later(left, self.again)
+            return None
+        text = f"{change.pending} of {change.proxies} proxies have not applied it yet"
+        return _replaced(conditions, Condition("Programmed", False, "Pending", text))
+
+    async def _write(
+        self,
+        resource: Resource,
+        found: Mapping[str, Any],
+        status: dict[str, Any],
+        limit: asyncio.Semaphore,
+        lacking: set[str],
+    ) -> ApiError | None:
+        meta = found["metadata"]
+        async with limit:
+            if resource.kind in lacking:
+                return None
+            try:
+                await self._client.patch_status(
+                    resource, meta["name"], status, meta.get("namespace")
+                )
+            except NotFound:
+                # Deleted meanwhile; or somebody installed these kinds without statuses.
+                lacking.add(resource.kind)
+            except (Conflict, Unavailable) as error:
+                return error
+            except ApiError as error:
+                log.warning("cannot write the status: %s", error)
+                return error
+        return None
+
+
+def render(
+    found: Mapping[str, Any],
+    wanted: ObjectStatus,
+    conditions: Iterable[Condition],
+    now: datetime,
+) -> dict[str, Any] | None:
+    """Build the status of an object; ``None`` when it has that status already.
+
+    Args:
+        found: the object as the API has it.
+        wanted: its assessment.
+        conditions: those of the assessment, completed with what proxies say.
+        now: becomes ``lastTransitionTime`` of what changes.
+    """
+    old = found.get("status") or {}
+    before = {c.get("type"): c for c in old.get("conditions") or [] if isinstance(c, dict)}
+    moment = now.isoformat(timespec="seconds").replace("+00:00", "Z")
+    after = []
+    differs = old.get("observedGeneration") != wanted.generation
+    for condition in conditions:
+        known = before.get(condition.type, {})
+        said = {
+            "type": condition.type,
+            "status": "True" if condition.status else "False",
+            "reason": condition.reason,
+            "message": condition.message,
+            "observedGeneration": wanted.generation,
+        }
+        differs = differs or any(known.get(key) != value for key, value in said.items())
+        same = known.get("status") == said["status"] and known.get("lastTransitionTime")
+        after.append({**said, "lastTransitionTime": same or moment})
+    if not differs:
+        return None
+    final = ObjectStatus(
+        wanted.kind, wanted.namespace, wanted.name, wanted.generation, tuple(conditions)
+    )
+    return {
+        "observedGeneration": wanted.generation,
+        "currentStatus": final.current_status,
+        "reason": final.reason,
+        "conditions": after,
+    }
+
+
+def _replaced(conditions: tuple[Condition, ...], new: Condition) -> tuple[Condition, ...]:
+    return tuple(new if condition.type == new.type else condition for condition in conditions)
