@@ -11,7 +11,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pipy_http::{BodyEncoder, BodyLength, HttpError, RequestHead, ResponseDecoder, ResponseItem, encode_request_head};
+use pipy_http::{
+    BodyEncoder, BodyLength, HttpError, RequestHead, ResponseDecoder, ResponseItem, encode_request_head,
+};
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, PipelineId};
 
 use crate::out::Out;

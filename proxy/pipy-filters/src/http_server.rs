@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pipy_http::{
-    BodyEncoder, BodyLength, HttpError, Method, ReplyTo, RequestDecoder, RequestHead, RequestItem, ResponseHead,
-    encode_response_head, strip_hop_by_hop,
+    BodyEncoder, BodyLength, HttpError, Method, ReplyTo, RequestDecoder, RequestHead, RequestItem,
+    ResponseHead, encode_response_head, strip_hop_by_hop,
 };
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, PipelineId, Slot};
 

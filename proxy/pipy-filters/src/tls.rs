@@ -36,7 +36,11 @@ impl TlsStream {
     }
 
     /// Takes records, gives the plain bytes in them to `plain`.
-    pub(crate) fn decrypt(&mut self, records: &[u8], mut plain: impl FnMut(Bytes)) -> Result<(), rustls::Error> {
+    pub(crate) fn decrypt(
+        &mut self,
+        records: &[u8],
+        mut plain: impl FnMut(Bytes),
+    ) -> Result<(), rustls::Error> {
         let mut rest = records;
         while !rest.is_empty() {
             // Reading from a slice fails only when plain bytes wait that nobody took, and here they are always taken.

@@ -103,7 +103,11 @@ impl Filter for TlsClient {
             Event::Close(CloseReason::Finished) => {
                 if !self.tls.peer_finished && !self.failed {
                     let handshaking = self.tls.handshaking();
-                    cx.back(Event::Close(if handshaking { CloseReason::TlsFailed } else { CloseReason::Reset }));
+                    cx.back(Event::Close(if handshaking {
+                        CloseReason::TlsFailed
+                    } else {
+                        CloseReason::Reset
+                    }));
                 }
             }
             other => cx.back(other),

@@ -74,7 +74,15 @@ impl TlsServer {
         ended: Box<dyn Fn(Handshake)>,
     ) -> Result<Self, rustls::Error> {
         let tls = Some(TlsStream::new(ServerConnection::new(config)?));
-        Ok(TlsServer { tls, peer, handshake_timeout, seen: false, established: false, deferred: false, ended })
+        Ok(TlsServer {
+            tls,
+            peer,
+            handshake_timeout,
+            seen: false,
+            established: false,
+            deferred: false,
+            ended,
+        })
     }
 
     fn defer(&mut self, cx: &mut Cx<'_>) {

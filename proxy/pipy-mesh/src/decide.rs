@@ -83,7 +83,9 @@ impl Refusal {
             Refusal::NotAllowed => "no policy allows this identity on the routes that fit",
             Refusal::NoIdentity => "the peer showed no identity",
             Refusal::BadPath => "the path can be read in two ways",
-            Refusal::NoMutualTls => "the client did not prove with mutual TLS that it is a member of the mesh",
+            Refusal::NoMutualTls => {
+                "the client did not prove with mutual TLS that it is a member of the mesh"
+            }
         }
     }
 }
@@ -130,7 +132,11 @@ pub struct Decision<'p, Rule> {
 }
 
 /// Decides about a connection to the application.
-pub fn inbound_connection<'p>(plan: &'p Plan, destination: SocketAddr, peer: IpAddr) -> InboundConnection<'p> {
+pub fn inbound_connection<'p>(
+    plan: &'p Plan,
+    destination: SocketAddr,
+    peer: IpAddr,
+) -> InboundConnection<'p> {
     let Some(rule) = plan.inbound.as_ref().and_then(|matches| matches.get(&destination.port())) else {
         return InboundConnection::Refuse(Refusal::NoMatch);
     };
@@ -158,7 +164,11 @@ pub fn outbound_connection(plan: &Plan, destination: SocketAddr) -> OutboundConn
 }
 
 /// Decides about a request.
-pub fn request<'p>(hosts: &'p HostTable, request: Request<'_>, caller: Caller<'_>) -> Decision<'p, Arc<RoutePlan>> {
+pub fn request<'p>(
+    hosts: &'p HostTable,
+    request: Request<'_>,
+    caller: Caller<'_>,
+) -> Decision<'p, Arc<RoutePlan>> {
     let Some(host) = hosts.find(request.authority, request.port) else {
         return Decision { verdict: Err(Refusal::NoHost), service: None, origin: None, allowed_by: None };
     };
@@ -199,14 +209,16 @@ pub fn is_http(protocol: Protocol) -> bool {
 /// Whether a route fits a request, whoever sends it.
 pub fn fits(route: &RoutePlan, request: Request<'_>) -> bool {
     let method = route.methods.is_empty() || route.methods.iter().any(|m| **m == *request.method.as_str());
-    method && path_fits(&route.path, request) && route.headers.iter().all(|(name, regex)| {
-        // WHY: every value is searched by itself. Joined values would let one smuggle what another refuses.
-        let mut values = request.headers.get_all(&**name).peekable();
-        if values.peek().is_none() {
-            return regex.is_match(b"");
-        }
-        values.all(|value| regex.is_match(value))
-    })
+    method
+        && path_fits(&route.path, request)
+        && route.headers.iter().all(|(name, regex)| {
+            // WHY: every value is searched by itself. Joined values would let one smuggle what another refuses.
+            let mut values = request.headers.get_all(&**name).peekable();
+            if values.peek().is_none() {
+                return regex.is_match(b"");
+            }
+            values.all(|value| regex.is_match(value))
+        })
 }
 
 fn path_fits(path: &PathPlan, request: Request<'_>) -> bool {

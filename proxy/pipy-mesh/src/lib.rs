@@ -19,6 +19,6 @@ pub use sidecar::{Sidecar, Update, listener};
 pub use stages::unknown_stages;
 
 pub use plan::{
-    Allowed, ClusterPlan, HostPlan, HostTable, InboundMatch, Outbound, OutboundMatch, PathPlan, Plan, RoutePlan, Target,
-    Targets, TcpPlan,
+    Allowed, ClusterPlan, HostPlan, HostTable, InboundMatch, Outbound, OutboundMatch, PathPlan, Plan,
+    RoutePlan, Target, Targets, TcpPlan,
 };

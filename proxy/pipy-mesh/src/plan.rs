@@ -367,4 +367,3 @@ fn expression(pattern: &str) -> Regex {
         Err(error) => unreachable!("the empty class compiles: {error}"),
     }
 }
-

@@ -91,7 +91,11 @@ impl Connection {
     }
 
     /// Who was asked.
-    pub(crate) fn destination_identity<'a>(&self, plan: &'a Plan, upstream: Option<&'a str>) -> Option<&'a str> {
+    pub(crate) fn destination_identity<'a>(
+        &self,
+        plan: &'a Plan,
+        upstream: Option<&'a str>,
+    ) -> Option<&'a str> {
         match self.direction {
             Direction::Inbound => plan.identity.as_deref(),
             Direction::Outbound => upstream,
@@ -231,7 +235,9 @@ impl Sidecar {
                 self.server(connection, &runtime, rule.protocol, rule.tcp.as_ref(), false)
             }
             // A client that calls the listener itself would be connected to it again, without end.
-            OutboundConnection::Passthrough if accepted.destination == accepted.local => return Verdict::Close,
+            OutboundConnection::Passthrough if accepted.destination == accepted.local => {
+                return Verdict::Close;
+            }
             OutboundConnection::Passthrough => {
                 let now = self.shared.now.get();
                 Box::new(TcpForward::new(connection, runtime, Way::Original, false, now))

@@ -95,7 +95,9 @@ impl TcpForward {
             address: endpoint.address,
             source: (local && self.connection.direction == Direction::Inbound)
                 .then_some(crate::stages::LOCAL_SOURCE),
-            timeout: Duration::from_millis(config.map_or(CONNECT_TIMEOUT_MS, |c| c.config.connect_timeout_ms)),
+            timeout: Duration::from_millis(
+                config.map_or(CONNECT_TIMEOUT_MS, |c| c.config.connect_timeout_ms),
+            ),
         };
         match open_upstream(cx, &self.connection.shared, &endpoint, &upstream, None) {
             Some(pipeline) => {

@@ -214,7 +214,8 @@ impl Graph {
     /// Tells every filter that the worker drains.
     pub fn drain(&mut self) {
         self.draining = true;
-        let all: Vec<_> = self.pipelines.iter().map(|(index, p)| (id(index, p.serial), p.filters.len())).collect();
+        let all: Vec<_> =
+            self.pipelines.iter().map(|(index, p)| (id(index, p.serial), p.filters.len())).collect();
         for (pipeline, filters) in all {
             for index in 0..filters {
                 self.call(pipeline, index, |filter, cx| filter.drain(cx));

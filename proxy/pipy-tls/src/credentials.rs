@@ -59,7 +59,8 @@ impl Credentials {
     /// When an input is no PEM, empty, or does not fit the others.
     pub fn from_pem(chain: &str, key: &str, roots: &str) -> Result<Self, TlsError> {
         let chain = certificates(chain, "the certificate chain")?;
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| TlsError::Pem { what: "the key" })?;
+        let key =
+            PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| TlsError::Pem { what: "the key" })?;
         let mut store = RootCertStore::empty();
         for root in certificates(roots, "the list of roots")? {
             store.add(root).map_err(|source| TlsError::Refused { what: "a root certificate", source })?;

@@ -73,7 +73,11 @@ mod tests {
             let total: u32 = weights.iter().sum();
             let picked = picks(&weights, total as usize);
             for (position, weight) in weights.iter().enumerate() {
-                assert_eq!(picked.iter().filter(|p| **p == position).count(), *weight as usize, "{weights:?}");
+                assert_eq!(
+                    picked.iter().filter(|p| **p == position).count(),
+                    *weight as usize,
+                    "{weights:?}"
+                );
             }
         }
     }

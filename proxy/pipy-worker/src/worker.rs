@@ -363,7 +363,9 @@ impl<A: App> Worker<A> {
     fn read(&mut self, id: SocketId) {
         let mut budget = READ_BUDGET;
         loop {
-            let Some(socket) = self.sockets.get_mut(id.index as usize).and_then(Option::as_mut) else { return };
+            let Some(socket) = self.sockets.get_mut(id.index as usize).and_then(Option::as_mut) else {
+                return;
+            };
             if socket.serial != id.serial || socket.connecting || socket.eof {
                 return;
             }

@@ -84,7 +84,9 @@ impl LoadBalancing {
         length: BodyLength,
     ) {
         let exchange = &self.exchange;
-        let Some(counters) = exchange.runtime.cluster(cluster).map(|c| Arc::clone(&c.counters)) else { return };
+        let Some(counters) = exchange.runtime.cluster(cluster).map(|c| Arc::clone(&c.counters)) else {
+            return;
+        };
         let reused = if kept { endpoint.take_idle() } else { None };
         let fresh = reused.is_none();
         let session = match reused {

@@ -20,7 +20,9 @@ impl Logging {
     fn wanted(&self) -> bool {
         match self.exchange.runtime.plan.access_log {
             AccessLog::Off => false,
-            AccessLog::Denied => self.exchange.refusal.get().is_some() || self.exchange.failure.get().is_some(),
+            AccessLog::Denied => {
+                self.exchange.refusal.get().is_some() || self.exchange.failure.get().is_some()
+            }
             AccessLog::All => true,
         }
     }

@@ -1,0 +1,175 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use lexopt::prelude::*;
+
+/// What the command line asks for.
+pub(crate) enum Command {
+    /// Print this.
+    Print(String),
+    /// Say whether a configuration is valid.
+    Check(PathBuf),
+    /// Be a sidecar.
+    Sidecar(Box<SidecarOptions>),
+}
+
+/// How a sidecar runs.
+pub(crate) struct SidecarOptions {
+    pub(crate) source: Source,
+    pub(crate) inbound: SocketAddr,
+    pub(crate) outbound: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) metrics: SocketAddr,
+    pub(crate) workers: usize,
+    pub(crate) mark: Option<u32>,
+}
+
+/// Where configuration and credentials come from.
+pub(crate) enum Source {
+    /// From files.
+    Files { config: PathBuf, credentials: Option<CredentialFiles> },
+    /// From the control plane.
+    ControlPlane { url: String, server_name: Option<String>, ca: PathBuf, token: PathBuf },
+}
+
+pub(crate) struct CredentialFiles {
+    pub(crate) chain: PathBuf,
+    pub(crate) key: PathBuf,
+    pub(crate) roots: PathBuf,
+}
+
+const HELP: &str = "\
+pipy: a programmable proxy, the sidecar of fsm
+
+usage:
+  pipy sidecar --control-plane URL --ca FILE --token FILE [options]
+  pipy sidecar --config FILE [--cert FILE --key FILE --roots FILE] [options]
+  pipy check FILE             say whether a proxy configuration is valid
+  pipy --list-filters         list the filters
+  pipy --version | --help
+
+where its configuration comes from:
+  --control-plane URL         https://host:port of the control plane
+  --server-name NAME          name in the control plane's certificate (default: the host of the URL)
+  --ca FILE                   roots that sign the control plane's certificate (PEM)
+  --token FILE                ServiceAccount token that proves who this proxy is
+  --config FILE               a configuration as the contract has it; read again on SIGHUP
+  --cert, --key, --roots FILE its own certificate chain and key, and the roots that it believes (PEM)
+
+where it listens:
+  --inbound ADDRESS           traffic to the application (0.0.0.0:15003)
+  --outbound ADDRESS          traffic from the application (0.0.0.0:15001)
+  --admin ADDRESS             administration (127.0.0.1:15000)
+  --metrics ADDRESS           metrics and readiness (0.0.0.0:15010)
+
+how it runs:
+  --workers N                 threads that move bytes (1)
+  --mark N                    packet mark of its own connections, by which the redirection knows them
+
+The environment variables POD_NAMESPACE, POD_NAME and POD_UID say which Pod it serves.
+";
+
+/// Reads the command line.
+pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    match parser.next()? {
+        None | Some(Long("help") | Short('h')) => Ok(Command::Print(HELP.into())),
+        Some(Long("version") | Short('v' | 'V')) => {
+            Ok(Command::Print(format!("pipy {}\n", env!("CARGO_PKG_VERSION"))))
+        }
+        Some(Long("list-filters")) => Ok(Command::Print(filters())),
+        Some(Value(command)) if command == "check" => Ok(Command::Check(parser.value()?.into())),
+        Some(Value(command)) if command == "sidecar" => sidecar(parser),
+        Some(Value(command)) => {
+            Err(format!("there is no command {command:?}; there are sidecar and check").into())
+        }
+        Some(other) => Err(other.unexpected()),
+    }
+}
+
+fn filters() -> String {
+    use std::fmt::Write;
+    let mut text = String::new();
+    for spec in pipy_filters::FILTERS {
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "{:<14} {:<12} {}",
+            spec.name,
+            format!("{:?}", spec.layer).to_lowercase(),
+            spec.help
+        );
+    }
+    text
+}
+
+fn sidecar(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    let (mut config, mut chain, mut key, mut roots) = (None, None, None, None);
+    let (mut url, mut server_name, mut ca, mut token) = (None, None, None, None);
+    let mut inbound = SocketAddr::from(([0, 0, 0, 0], 15003));
+    let mut outbound = SocketAddr::from(([0, 0, 0, 0], 15001));
+    let mut admin = SocketAddr::from(([127, 0, 0, 1], 15000));
+    let mut metrics = SocketAddr::from(([0, 0, 0, 0], 15010));
+    let (mut workers, mut mark) = (1, None);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("config") => config = Some(PathBuf::from(parser.value()?)),
+            Long("cert") => chain = Some(PathBuf::from(parser.value()?)),
+            Long("key") => key = Some(PathBuf::from(parser.value()?)),
+            Long("roots") => roots = Some(PathBuf::from(parser.value()?)),
+            Long("control-plane") => url = Some(parser.value()?.string()?),
+            Long("server-name") => server_name = Some(parser.value()?.string()?),
+            Long("ca") => ca = Some(PathBuf::from(parser.value()?)),
+            Long("token") => token = Some(PathBuf::from(parser.value()?)),
+            Long("inbound") => inbound = parser.value()?.parse()?,
+            Long("outbound") => outbound = parser.value()?.parse()?,
+            Long("admin") => admin = parser.value()?.parse()?,
+            Long("metrics") => metrics = parser.value()?.parse()?,
+            Long("workers") => workers = parser.value()?.parse_with(worker_count)?,
+            Long("mark") => mark = Some(parser.value()?.parse_with(number)?),
+            Long("help") => return Ok(Command::Print(HELP.into())),
+            other => return Err(other.unexpected()),
+        }
+    }
+    let source = match (url, config) {
+        (Some(url), None) => Source::ControlPlane {
+            url,
+            server_name,
+            ca: ca.ok_or("--control-plane needs --ca")?,
+            token: token.ok_or("--control-plane needs --token")?,
+        },
+        (None, Some(config)) => {
+            let credentials = match (chain, key, roots) {
+                (Some(chain), Some(key), Some(roots)) => Some(CredentialFiles { chain, key, roots }),
+                (None, None, None) => None,
+                _ => return Err("--cert, --key and --roots go together".into()),
+            };
+            Source::Files { config, credentials }
+        }
+        _ => return Err("either --control-plane or --config is needed".into()),
+    };
+    let options = SidecarOptions { source, inbound, outbound, admin, metrics, workers, mark };
+    Ok(Command::Sidecar(Box::new(options)))
+}
+
+/// LIMIT: threads; more than any machine that this runs on has cores is a typing error.
+const WORKERS_MAX: usize = 256;
+
+fn worker_count(text: &str) -> Result<usize, String> {
+    let count = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    if (1..=WORKERS_MAX).contains(&count) {
+        Ok(count)
+    } else {
+        Err(format!("{count} is not in 1..={WORKERS_MAX}"))
+    }
+}
+
+/// A number, decimal or hexadecimal with `0x`.
+fn number(text: &str) -> Result<u32, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(hex) => u32::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| format!("{text:?} is no number"))
+}

@@ -1,0 +1,53 @@
+//! `pipy`: reads the flags, starts what they ask for, turns its end into an exit code.
+//!
+//! Exit codes: 0 all done, 1 it could not do its work (the reason is on standard error), 2 the flags are wrong.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod notice;
+mod pages;
+mod process;
+mod sidecar;
+
+use std::process::ExitCode;
+
+use args::Command;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let command = match args::parse(lexopt::Parser::from_env()) {
+        Ok(command) => command,
+        Err(error) => {
+            eprintln!("pipy: {error}\nhint: pipy --help lists the options");
+            return ExitCode::from(2);
+        }
+    };
+    let result = match command {
+        Command::Print(text) => print(&text),
+        Command::Check(file) => check(&file),
+        Command::Sidecar(options) => sidecar::run(*options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pipy: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(text: &str) -> Result<(), String> {
+    use std::io::Write;
+    // A reader that has gone away, as `pipy --help | head -1` does, is no failure.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
+}
+
+fn check(file: &std::path::Path) -> Result<(), String> {
+    let json = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let config = pipy_config::parse(&json).map_err(|error| format!("{}: {error}", file.display()))?;
+    print(&format!("{}: valid, version {}\n", file.display(), config.version))
+}

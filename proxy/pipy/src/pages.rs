@@ -1,0 +1,137 @@
+//! What the proxy says of itself: the state behind the pages, and the pages.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pipy_http::Method;
+use pipy_mesh::{Page, Pages, listener};
+use pipy_observe::Metrics;
+use serde_json::{Value, json};
+
+/// What is known about this proxy, for those who ask.
+pub(crate) struct State {
+    pub(crate) metrics: Arc<Metrics>,
+    inner: Mutex<Inner>,
+    quit: Box<dyn Fn() + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// The configuration at work, as it came.
+    config: Value,
+    version: Option<String>,
+    refused: Option<String>,
+    lost: Option<String>,
+    certificate: Option<Value>,
+    listeners: Vec<(u32, SocketAddr)>,
+}
+
+impl State {
+    /// `quit` is called when someone asks the process to end.
+    pub(crate) fn new(metrics: Arc<Metrics>, quit: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
+        Arc::new(State { metrics, inner: Mutex::default(), quit })
+    }
+
+    fn with<T>(&self, ask: impl FnOnce(&mut Inner) -> T) -> T {
+        ask(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A configuration is at work.
+    pub(crate) fn applied(&self, version: String, config: Value, listeners: Vec<(u32, SocketAddr)>) {
+        self.with(|inner| {
+            (inner.version, inner.config, inner.listeners) = (Some(version), config, listeners);
+            inner.refused = None;
+        });
+    }
+
+    /// A configuration was refused.
+    pub(crate) fn refused(&self, reason: &str) {
+        self.with(|inner| inner.refused = Some(reason.to_owned()));
+    }
+
+    /// The control plane can't be reached, or can again.
+    pub(crate) fn lost(&self, reason: Option<String>) {
+        self.with(|inner| inner.lost = reason);
+    }
+
+    /// Another certificate is in use.
+    pub(crate) fn certified(&self, certificate: Value) {
+        self.with(|inner| inner.certificate = Some(certificate));
+    }
+
+    fn config_dump(&self) -> String {
+        let dump = self.with(|inner| {
+            json!({
+                "Version": inner.version,
+                "Chains": inner.config.get("chains").cloned().unwrap_or_default(),
+                "Config": inner.config,
+            })
+        });
+        serde_json::to_string_pretty(&dump).unwrap_or_default() + "\n"
+    }
+
+    fn listeners(&self) -> String {
+        let name = |key: u32| match key {
+            listener::INBOUND => "inbound-listener",
+            listener::OUTBOUND => "outbound-listener",
+            listener::ADMIN => "admin-listener",
+            _ => "inbound-prometheus-listener",
+        };
+        self.with(|inner| inner.listeners.iter().map(|(key, at)| format!("{}::{at}\n", name(*key))).collect())
+    }
+
+    fn ready(&self) -> Page {
+        match self.with(|inner| inner.version.is_some()) {
+            true => Page::text(200, "LIVE\n"),
+            false => Page::text(503, "waiting for the first configuration\n"),
+        }
+    }
+
+    fn stats(&self) -> String {
+        let mut text = self.metrics.stats();
+        self.with(|inner| {
+            for (name, value) in [
+                ("config.version", &inner.version),
+                ("config.refused_reason", &inner.refused),
+                ("control_plane.lost_reason", &inner.lost),
+            ] {
+                if let Some(value) = value {
+                    text += &format!("{name}: {}\n", value.replace('\n', " "));
+                }
+            }
+        });
+        text
+    }
+
+    fn certs(&self) -> String {
+        let certificate = self.with(|inner| inner.certificate.clone());
+        serde_json::to_string_pretty(&certificate).unwrap_or_default() + "\n"
+    }
+}
+
+impl Pages for State {
+    fn page(&self, key: u32, method: &Method, path: &str) -> Page {
+        let admin = key == listener::ADMIN;
+        match (method, path) {
+            (Method::Post, "/quitquitquit") if admin => {
+                (self.quit)();
+                Page::text(200, "DONE\n")
+            }
+            (Method::Get | Method::Head, _) => match path {
+                "/ready" => self.ready(),
+                "/stats/prometheus" => Page {
+                    status: 200,
+                    content_type: "text/plain; version=0.0.4; charset=utf-8",
+                    body: self.metrics.prometheus(),
+                },
+                "/config_dump" if admin => Page::json(self.config_dump()),
+                "/stats" if admin => Page::text(200, self.stats()),
+                "/clusters" if admin => Page::text(200, self.metrics.clusters()),
+                "/listeners" if admin => Page::text(200, self.listeners()),
+                "/certs" if admin => Page::json(self.certs()),
+                _ => Page::text(404, "Not Found\n"),
+            },
+            _ => Page::text(405, "Method Not Allowed\n"),
+        }
+    }
+}

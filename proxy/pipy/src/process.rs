@@ -1,0 +1,131 @@
+//! The workers as one: what is sent to all of them, and which listeners are open.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use pipy_mesh::{Pages, Plan, Sidecar, Update, listener, unknown_stages};
+use pipy_observe::{LogWriter, Metrics};
+use pipy_tls::Credentials;
+use pipy_worker::{Handle, Settings, Worker};
+
+/// All workers of the process.
+pub(crate) struct Workers {
+    handles: Vec<Handle<Update>>,
+    threads: Vec<JoinHandle<()>>,
+    open: BTreeMap<u32, SocketAddr>,
+    generation: u64,
+    addresses: BTreeMap<u32, SocketAddr>,
+}
+
+type Listeners = Vec<(u32, Option<std::net::TcpListener>)>;
+
+impl Workers {
+    /// Starts the workers; traffic listeners open with the first plan that has use for them.
+    pub(crate) fn start(
+        count: usize,
+        mark: Option<u32>,
+        addresses: BTreeMap<u32, SocketAddr>,
+        metrics: &Metrics,
+        log: &LogWriter,
+        pages: &Arc<dyn Pages>,
+    ) -> Result<Self, String> {
+        let start = Instant::now();
+        let (mut handles, mut threads) = (Vec::new(), Vec::new());
+        for number in 0..count {
+            let (metrics, log, pages) = (metrics.worker(), log.buffer(), Arc::clone(pages));
+            let app = move || Sidecar::new(metrics, log, pages, start);
+            let (handle, thread) = Worker::spawn(format!("worker-{number}"), Settings { mark }, app)
+                .map_err(|error| format!("worker {number} did not start: {error}"))?;
+            handles.push(handle);
+            threads.push(thread);
+        }
+        let mut workers = Workers { handles, threads, open: BTreeMap::new(), generation: 0, addresses };
+        let changes = workers.listeners(&[(listener::ADMIN, true), (listener::METRICS, true)])?;
+        for (handle, listeners) in workers.handles.iter().zip(changes) {
+            handle.update(Update::Listeners(listeners));
+        }
+        Ok(workers)
+    }
+
+    /// Puts a plan to work, or says why not; then nothing has changed.
+    pub(crate) fn apply(&mut self, plan: Plan) -> Result<(), String> {
+        let chains = &plan.chains;
+        for (name, chain) in
+            [("inbound-http", &chains.inbound_http), ("outbound-http", &chains.outbound_http)]
+        {
+            if let Some(unknown) = unknown_stages(chain).first() {
+                return Err(format!("chains.{name}: no stage is called {unknown:?}"));
+            }
+        }
+        let changes = self.listeners(&[
+            (listener::INBOUND, plan.inbound.is_some()),
+            (listener::OUTBOUND, plan.outbound.is_some()),
+        ])?;
+        let plan = Arc::new(plan);
+        for (handle, listeners) in self.handles.iter().zip(changes) {
+            handle.update(Update::Plan(Arc::clone(&plan), listeners));
+        }
+        Ok(())
+    }
+
+    /// Uses other credentials from now on.
+    pub(crate) fn credentials(&mut self, credentials: &Credentials) {
+        self.generation += 1;
+        for handle in &self.handles {
+            handle.update(Update::Credentials(self.generation, credentials.clone()));
+        }
+    }
+
+    /// The listeners that are open, and their addresses.
+    pub(crate) fn open(&self) -> Vec<(u32, SocketAddr)> {
+        self.open.iter().map(|(key, at)| (*key, *at)).collect()
+    }
+
+    /// Closes the listeners; workers end with their last connection.
+    pub(crate) fn drain(&self) {
+        self.handles.iter().for_each(Handle::drain);
+    }
+
+    /// Whether every worker has ended.
+    pub(crate) fn ended(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Ends the workers, whatever is open.
+    pub(crate) fn stop(self) {
+        self.handles.iter().for_each(Handle::stop);
+        for thread in self.threads {
+            // A worker that panicked has ended the process (panic = abort); there is nothing to learn here.
+            let _ = thread.join();
+        }
+    }
+
+    /// Per worker, the listeners to open and close. Binds before anything is closed, so that a failure changes nothing.
+    fn listeners(&mut self, wanted: &[(u32, bool)]) -> Result<Vec<Listeners>, String> {
+        let mut changes: Vec<Listeners> = self.handles.iter().map(|_| Vec::new()).collect();
+        let mut open = self.open.clone();
+        for &(key, wanted) in wanted {
+            match (wanted, self.addresses.get(&key)) {
+                (true, Some(&address)) if !open.contains_key(&key) => {
+                    let bound = pipy_worker::bind(address, self.handles.len())
+                        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+                    let actual =
+                        bound.first().and_then(|listener| listener.local_addr().ok()).unwrap_or(address);
+                    open.insert(key, actual);
+                    for (changes, listener) in changes.iter_mut().zip(bound) {
+                        changes.push((key, Some(listener)));
+                    }
+                }
+                (false, _) if open.remove(&key).is_some() => {
+                    changes.iter_mut().for_each(|changes| changes.push((key, None)));
+                }
+                _ => {}
+            }
+        }
+        self.open = open;
+        Ok(changes)
+    }
+}
