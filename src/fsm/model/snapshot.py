@@ -38,6 +38,7 @@ class ObjectProblem:
     path: str
     message: str
     hint: str = ""
+    generation: int = 0
 
     def __str__(self) -> str:
         text = f"{self.kind} {self.namespace}/{self.name}: {self.path}: {self.message}"

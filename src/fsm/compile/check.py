@@ -1,0 +1,105 @@
+"""Whether a configuration makes sense: the questions that its shape does not answer.
+
+In: a ``ProxyConfig``. Out: every fault, as ``path: message``. The proxy asks the same questions
+when a configuration arrives (``proxy/pipy-config/src/parse.rs``); asking them here tells a fault
+of the compiler before a proxy refuses. Regular expressions are held to the stricter rules of the
+policies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fsm.compile.contract import (
+    Allow,
+    HostRule,
+    InboundMatch,
+    OutboundMatch,
+    ProxyConfig,
+    Route,
+    WeightedCluster,
+)
+from fsm.policies.regexes import regex_fault
+
+
+def check(config: ProxyConfig) -> list[str]:
+    """Return every fault of a configuration; empty when a proxy can carry it out."""
+    found = _Checker(config)
+    if not config.version:
+        found.fault("version", "is empty")
+    ports: set[int] = set()
+    for index, inbound in enumerate(config.inbound.matches if config.inbound else ()):
+        path = f"inbound.matches[{index}]"
+        if inbound.port in ports:
+            found.fault(path, f"port {inbound.port} has a match already")
+        ports.add(inbound.port)
+        found.match(path, inbound)
+    for index, outbound in enumerate(config.outbound.matches if config.outbound else ()):
+        found.match(f"outbound.matches[{index}]", outbound)
+    return found.faults
+
+
+class _Checker:
+    def __init__(self, config: ProxyConfig) -> None:
+        self.clusters = frozenset(config.clusters)
+        self.faults: list[str] = []
+
+    def fault(self, path: str, message: str) -> None:
+        self.faults.append(f"{path}: {message}")
+
+    def match(self, path: str, match: InboundMatch | OutboundMatch) -> None:
+        if match.protocol.is_http and match.tcp is not None:
+            self.fault(f"{path}.tcp", "is set, but the protocol is not tcp")
+        if not match.protocol.is_http and match.hosts:
+            self.fault(f"{path}.hosts", "is set, but the protocol is tcp")
+        if not match.protocol.is_http and match.tcp is None:
+            self.fault(f"{path}.tcp", "is missing, but the protocol is tcp")
+        for index, host in enumerate(match.hosts):
+            self.host(f"{path}.hosts[{index}]", host)
+        if match.tcp is not None:
+            self.allowed(f"{path}.tcp", match.tcp.allowed)
+            self.targets(f"{path}.tcp", match.tcp.clusters)
+
+    def host(self, path: str, host: HostRule) -> None:
+        if not host.names:
+            self.fault(f"{path}.names", "is empty, the host can never be met")
+        for index, name in enumerate(host.names):
+            if not name or name != name.lower() or any(c <= " " for c in name):
+                self.fault(f"{path}.names[{index}]", f'"{name}" is not a lower-case host')
+        for index, route in enumerate(host.routes):
+            self.route(f"{path}.routes[{index}]", route)
+
+    def route(self, path: str, route: Route) -> None:
+        if route.path.kind == "regex":
+            self.regex(f"{path}.path.regex", route.path.value)
+        elif not route.path.value.startswith("/"):
+            self.fault(f"{path}.path", f'"{route.path.value}" does not start with a slash')
+        for index, header in enumerate(route.headers):
+            where = f"{path}.headers[{index}]"
+            if not header.name or header.name != header.name.lower():
+                self.fault(f"{where}.name", f'"{header.name}" is not lower case')
+            self.regex(f"{where}.regex", header.regex)
+        self.allowed(path, route.allowed)
+        self.targets(path, route.clusters)
+
+    def regex(self, path: str, pattern: str) -> None:
+        if found := regex_fault(pattern):
+            self.fault(path, f'"{pattern}" is no regular expression: {found.message}')
+
+    def allowed(self, path: str, allowed: Sequence[Allow] | None) -> None:
+        for index, allow in enumerate(allowed or ()):
+            if not allow.identity.startswith("spiffe://"):
+                self.fault(
+                    f"{path}.allowed[{index}].identity",
+                    f'"{allow.identity}" is not a spiffe:// identity',
+                )
+
+    def targets(self, path: str, clusters: Sequence[WeightedCluster]) -> None:
+        if not clusters:
+            self.fault(f"{path}.clusters", "is empty")
+        for index, target in enumerate(clusters):
+            if target.cluster not in self.clusters:
+                self.fault(
+                    f"{path}.clusters[{index}].cluster",
+                    f'"{target.cluster}" is not a cluster of this configuration',
+                )

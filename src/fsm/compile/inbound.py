@@ -1,0 +1,223 @@
+"""Traffic to the application: what is let in on each of its ports.
+
+In: the snapshot and the Pod. Out: the inbound half of a configuration and its local clusters.
+
+A port of the Pod is open when a Service that selects the Pod leads to it. Its hosts are the names
+of these Services and of the apexes whose TrafficSplit sends traffic to them. Who may use it
+follows from the Pod's ServiceAccount, never from the host: every route of a TrafficTarget holds
+under every name.
+
+Invariants: in SMI mode without a TrafficTarget the port exists and has no route, so a request is
+refused and the log says why. Where several Services lead to one port, one that states its protocol
+is believed before one that says nothing; backends of a split come before others and take the names
+of their apex, so that statistics name the version that served.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from fsm.compile.clusters import backend_port, socket_address
+from fsm.compile.contract import (
+    Allow,
+    Cluster,
+    Endpoint,
+    HostRule,
+    Inbound,
+    InboundMatch,
+    Mtls,
+    Route,
+    TcpRule,
+    WeightedCluster,
+)
+from fsm.compile.hosts import address_names, service_names
+from fsm.compile.routes import allowed_by, everything, route_of
+from fsm.model.names import origin
+from fsm.model.policy import TrafficTarget
+from fsm.model.service import Service, ServicePort
+from fsm.model.snapshot import Snapshot
+from fsm.model.workload import Pod
+from fsm.policies.traffic_split.compile import FULL_WEIGHT
+from fsm.policies.traffic_target.compile import granted_port, granted_routes
+from fsm.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class InboundHalf:
+    """The inbound part of a configuration."""
+
+    inbound: Inbound | None
+    clusters: Mapping[str, Cluster]
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """A port of a Service that leads to a port of the Pod."""
+
+    service: Service
+    port: ServicePort
+    number: int
+
+    @property
+    def origin(self) -> str:
+        return origin("Service", self.service.namespace, self.service.name)
+
+
+def inbound_half(snapshot: Snapshot, pod: Pod, settings: Settings) -> InboundHalf:
+    """Compile the inbound half for one proxy."""
+    return _Builder(snapshot, pod, settings).build()
+
+
+class _Builder:
+    def __init__(self, snapshot: Snapshot, pod: Pod, settings: Settings) -> None:
+        self.snapshot = snapshot
+        self.pod = pod
+        self.settings = settings
+        self.mesh = snapshot.mesh
+        self.targets: tuple[TrafficTarget, ...] = snapshot.targets_by_destination.get(
+            pod.service_account, ()
+        )
+        self.clusters: dict[str, Cluster] = {}
+
+    def build(self) -> InboundHalf:
+        doors: dict[int, list[_Door]] = defaultdict(list)
+        for key in self.snapshot.services_by_pod.get(self.pod.key, ()):
+            service = self.snapshot.services[key]
+            for port in service.ports:
+                number = self._number(service, port)
+                if number is not None:
+                    doors[number].append(_Door(service, port, number))
+        matches = tuple(self._match(number, doors[number]) for number in sorted(doors))
+        # Without a port there is nothing to accept: the listener is closed.
+        return InboundHalf(Inbound(matches) if matches else None, self.clusters)
+
+    def _number(self, service: Service, port: ServicePort) -> int | None:
+        if isinstance(port.target_port, int):
+            return port.target_port or port.port
+        if (declared := self.pod.port_number(port.target_port)) is not None:
+            return declared
+        for endpoint in self.snapshot.endpoints.get(service.key, ()):
+            if endpoint.pod is not None and endpoint.pod.key == self.pod.key:
+                return endpoint.ports.get(port.name)
+        return None
+
+    def _match(self, number: int, doors: list[_Door]) -> InboundMatch:
+        in_order = sorted(
+            doors,
+            key=lambda door: (
+                door.port.stated_protocol is None,
+                not self.snapshot.splits_by_backend.get(door.service.key),
+                door.service.key,
+                door.port.port,
+            ),
+        )
+        first = in_order[0]
+        protocol = first.port.mesh_protocol
+        hosts: list[HostRule] = []
+        tcp: TcpRule | None = None
+        if protocol.is_http:
+            hosts = self._hosts([door for door in in_order if door.port.mesh_protocol.is_http])
+        else:
+            tcp = self._tcp_rule(first)
+        return InboundMatch(
+            port=number,
+            protocol=protocol,
+            origin=first.origin,
+            mtls=Mtls.DISABLED if self.mesh.sidecar.disabled_mtls else Mtls.STRICT,
+            hosts=tuple(hosts),
+            tcp=tcp,
+        )
+
+    def _hosts(self, doors: list[_Door]) -> list[HostRule]:
+        hosts: list[HostRule] = []
+        taken: set[str] = set()
+        for door in doors:
+            wanted = [*self._apex_names(door), *self._own_names(door)]
+            names = tuple(name for name in dict.fromkeys(wanted) if name not in taken)
+            taken.update(names)
+            if names:
+                hosts.append(
+                    HostRule(
+                        names=names,
+                        service=str(door.service.key),
+                        origin=door.origin,
+                        routes=self._routes(door),
+                    )
+                )
+        return hosts
+
+    def _own_names(self, door: _Door) -> Iterable[str]:
+        ports = (door.port.port, door.number)
+        yield from self._names(door.service, ports)
+        if door.service.headless and (hostname := self._hostname(door.service)):
+            yield from self._names(door.service, ports, pod=hostname)
+        yield from address_names(door.service.cluster_ips, (door.port.port,), self.mesh)
+        yield from address_names(self.pod.ips, ports, self.mesh)
+
+    def _hostname(self, service: Service) -> str:
+        for endpoint in self.snapshot.endpoints.get(service.key, ()):
+            if endpoint.pod is not None and endpoint.pod.key == self.pod.key:
+                return endpoint.hostname
+        return ""
+
+    def _apex_names(self, door: _Door) -> list[str]:
+        names: list[str] = []
+        for split in self.snapshot.splits_by_backend.get(door.service.key, ()):
+            apex = self.snapshot.service_in_mesh(split.apex)
+            if apex is None or apex.key == door.service.key:
+                continue
+            for port in apex.ports:
+                if backend_port(port, door.service) == door.port:
+                    names += self._names(apex, (port.port, door.number))
+                    names += address_names(apex.cluster_ips, (port.port,), self.mesh)
+                    # Whoever dials a Pod of the apex is sent to a backend with that Pod's
+                    # address as the host.
+                    addresses = [e.address for e in self.snapshot.endpoints[apex.key]]
+                    names += address_names(addresses, (port.port, door.number), self.mesh)
+        return names
+
+    def _names(self, service: Service, ports: Iterable[int], pod: str = "") -> list[str]:
+        return service_names(
+            service,
+            ports,
+            same_namespace=True,
+            mesh=self.mesh,
+            settings=self.settings,
+            pod=pod,
+        )
+
+    def _routes(self, door: _Door) -> tuple[Route, ...]:
+        local = self._local(door)
+        if self.mesh.traffic.permissive:
+            return (everything(self.mesh, local),)
+        return tuple(
+            route_of(granted.shape, local, allowed_by(granted.grants, self.settings.trust_domain))
+            for granted in granted_routes(self.snapshot, self.targets, door.number)
+        )
+
+    def _tcp_rule(self, door: _Door) -> TcpRule:
+        rule_origin = self.mesh.origin
+        allowed: tuple[Allow, ...] | None = None
+        if not self.mesh.traffic.permissive:
+            granted = granted_port(self.snapshot, self.targets, door.number)
+            rule_origin = granted.origin if granted else door.origin
+            allowed = allowed_by(granted.grants if granted else (), self.settings.trust_domain)
+        return TcpRule(
+            origin=rule_origin,
+            service=str(door.service.key),
+            allowed=allowed,
+            clusters=self._local(door),
+        )
+
+    def _local(self, door: _Door) -> tuple[WeightedCluster, ...]:
+        name = f"{door.service.key}|{door.number}|local"
+        by_pod_ip = self.mesh.sidecar.local_proxy_mode == "PodIP" and self.pod.ips
+        address = self.pod.ips[0] if by_pod_ip else "127.0.0.1"
+        self.clusters[name] = Cluster(
+            origin=door.origin,
+            endpoints=(Endpoint(socket_address(address, door.number)),),
+            connect_timeout_ms=self.settings.proxy.connect_timeout_ms,
+        )
+        return (WeightedCluster(name, FULL_WEIGHT),)

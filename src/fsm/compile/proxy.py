@@ -1,0 +1,91 @@
+"""The configuration of one proxy.
+
+In: the snapshot, the Pod, the settings. Out: ``ProxyConfig`` with its version. Invariants: pure;
+the same snapshot gives the same bytes; in SMI mode the work is in proportion to what the Pod may
+reach and who may reach it, not to the size of the mesh.
+"""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from fsm.compile.contract import (
+    BUILT_IN_CHAINS,
+    AccessLog,
+    Chains,
+    ProxyConfig,
+    Telemetry,
+    Timeouts,
+    Trust,
+    Workload,
+)
+from fsm.compile.inbound import inbound_half
+from fsm.compile.outbound import outbound_half
+from fsm.model.mesh_config import MeshConfig
+from fsm.model.names import ACCESS_LOG_ANNOTATION
+from fsm.model.snapshot import Snapshot
+from fsm.model.workload import Pod
+from fsm.policies.mesh_config.compile import chain
+from fsm.settings import AccessLog as AccessLogText
+from fsm.settings import Settings
+
+
+def compile_proxy(snapshot: Snapshot, pod: Pod, settings: Settings) -> ProxyConfig:
+    """Compile the configuration of the proxy beside a Pod.
+
+    Args:
+        snapshot: the world; trust roots included.
+        pod: the Pod, as the snapshot has it.
+        settings: those of the mesh.
+
+    Returns:
+        the configuration, with its version.
+
+    """
+    inbound = inbound_half(snapshot, pod, settings)
+    outbound = outbound_half(snapshot, pod.service_account, settings)
+    return ProxyConfig(
+        identity=pod.service_account.spiffe(settings.trust_domain),
+        workload=Workload(
+            namespace=pod.namespace,
+            kind=pod.owner_kind,
+            name=pod.owner_name or pod.name,
+            pod=pod.name,
+            service_account=pod.service_account.name,
+        ),
+        trust=Trust(settings.trust_domain, snapshot.trust_roots),
+        inbound=inbound.inbound,
+        outbound=outbound.outbound,
+        clusters={**outbound.clusters, **inbound.clusters},
+        chains=_chains(snapshot.mesh),
+        telemetry=Telemetry(_access_log(snapshot, pod, settings)),
+        timeouts=_timeouts(snapshot.mesh, settings),
+    ).with_version()
+
+
+def _chains(mesh: MeshConfig) -> Chains:
+    return Chains(
+        inbound_http=chain(mesh, "inbound-http", BUILT_IN_CHAINS["inbound-http"]),
+        inbound_tcp=chain(mesh, "inbound-tcp", BUILT_IN_CHAINS["inbound-tcp"]),
+        outbound_http=chain(mesh, "outbound-http", BUILT_IN_CHAINS["outbound-http"]),
+        outbound_tcp=chain(mesh, "outbound-tcp", BUILT_IN_CHAINS["outbound-tcp"]),
+    )
+
+
+def _access_log(snapshot: Snapshot, pod: Pod, settings: Settings) -> AccessLog:
+    namespace = snapshot.namespaces.get(pod.namespace)
+    for found in (pod.annotations, namespace.annotations if namespace else {}):
+        value = found.get(ACCESS_LOG_ANNOTATION, "")
+        if value in get_args(AccessLogText):
+            return AccessLog(value)
+    return AccessLog(settings.proxy.access_log)
+
+
+def _timeouts(mesh: MeshConfig, settings: Settings) -> Timeouts:
+    stated = mesh.sidecar.timeout_s
+    return Timeouts(
+        handshake_ms=settings.proxy.handshake_timeout_ms,
+        request_head_ms=settings.proxy.request_head_timeout_ms,
+        idle_ms=settings.proxy.idle_timeout_ms if stated is None else stated * 1_000,
+        drain_ms=settings.proxy.drain_timeout_ms,
+    )

@@ -1,0 +1,43 @@
+"""Routes of the contract, as both directions make them.
+
+In: request descriptions, grants, clusters. Out: ``Route``. Invariant: nothing about direction here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fsm.compile.contract import Allow, Header, Path, Route, WeightedCluster
+from fsm.model.mesh_config import MeshConfig
+from fsm.model.policy import RouteShape
+from fsm.policies.traffic_target.compile import Grant
+
+# WHY: every path has this prefix, so no pattern is searched. Methods are left open as well, since
+# in permissive mode nobody asked for a restriction (WebDAV and the like have methods of their own).
+_EVERY_PATH = Path("prefix", "/")
+
+
+def everything(mesh: MeshConfig, clusters: tuple[WeightedCluster, ...]) -> Route:
+    """Return the one route of permissive mode."""
+    return Route(origin=mesh.origin, path=_EVERY_PATH, clusters=clusters)
+
+
+def route_of(
+    shape: RouteShape,
+    clusters: tuple[WeightedCluster, ...],
+    allowed: tuple[Allow, ...] | None = None,
+) -> Route:
+    """Return the route that a request description makes."""
+    return Route(
+        origin=shape.origin,
+        path=Path("regex", shape.path_regex),
+        methods=shape.methods,
+        headers=tuple(Header(name, regex) for name, regex in shape.headers),
+        allowed=allowed,
+        clusters=clusters,
+    )
+
+
+def allowed_by(grants: Iterable[Grant], trust_domain: str) -> tuple[Allow, ...]:
+    """Return grants as the contract writes them."""
+    return tuple(Allow(grant.account.spiffe(trust_domain), grant.origin) for grant in grants)
