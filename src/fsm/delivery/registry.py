@@ -235,6 +235,9 @@ class ProxyRegistry:
         After a restart of the controller this is how it learns what proxies run; and it closes
         changes whose configuration went out and back in again while a connection was lost.
         """
+        if not version and not applied:
+            # It has been started anew and runs nothing yet.
+            record.applied_version = record.refused_version = record.refused_reason = None
         if applied:
             record.applied_version = applied
             if record.target is not None and version == applied == record.target.version:
