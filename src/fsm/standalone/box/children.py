@@ -1,7 +1,7 @@
 """What runs in the box beside PID 1, as data: names, commands, and the order they come in.
 
-What comes in: settings and the file descriptors that PID 1 holds. What goes out: the ``Child`` table
-that ``supervise`` starts from top to bottom and stops from bottom to top.
+What comes in: settings and the file descriptors that PID 1 holds. What goes out: the ``Child``
+table that ``supervise`` starts from top to bottom and stops from bottom to top.
 
 Invariant: every child finds everything it needs in its arguments and environment, so that one that
 is started again needs no help from the others.
@@ -27,6 +27,7 @@ class Child:
         argv: command line; the first word is a path.
         fds: file descriptors of PID 1 that it inherits under the same numbers.
         drain: whether it must be asked (SIGUSR2) to stop the Pods before the box closes.
+
     """
 
     name: str

@@ -53,6 +53,7 @@ def explain_refusal(error: OSError, sysctls: Path = Path("/proc/sys")) -> str:
     Args:
         error: what ``unshare`` or the first mount raised.
         sysctls: where to read kernel settings from.
+
     """
     text = f"the kernel refuses to open the box: {error.strerror or error}"
     if os.geteuid() == 0:

@@ -27,7 +27,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from fsm.kube import ApiError, ConfigError, KubeClient
 from fsm.kube.resources import NODES
@@ -53,6 +53,7 @@ class BoxInfo:
         kubeconfig: path of a kubeconfig with full rights.
         state_dir: its state directory.
         opened_at: seconds since the epoch.
+
     """
 
     pid: int
@@ -72,6 +73,7 @@ async def up(settings: StandaloneSettings, progress: Progress = lambda step: Non
 
     Raises:
         BoxError: it cannot be opened, or is not ready within ``up_timeout_s``.
+
     """
     settings.check()
     _make_directories(settings.state_dir)
@@ -97,6 +99,7 @@ async def down(
 
     Raises:
         BoxError: a process of the box cannot be ended.
+
     """
     if not settings.state_dir.is_dir():
         return False
@@ -145,7 +148,8 @@ async def _start(settings: StandaloneSettings) -> BoxInfo:
             )
         except OSError as error:
             raise BoxError(f"cannot start {sys.executable}: {error}") from error
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         process.stdin.write(settings.to_json().encode())
         process.stdin.close()
         # PID 1 inherits standard error until it has its log: read one line, not to the end.
@@ -197,9 +201,7 @@ async def _until_ready(settings: StandaloneSettings, info: BoxInfo, progress: Pr
             conditions = (node.get("status") or {}).get("conditions") or []
             # A Ready that a box of the past left in the store does not count.
             current = (node["status"].get("nodeInfo") or {}).get("bootID") == _box_id(settings)
-            if current and any(
-                c["type"] == "Ready" and c["status"] == "True" for c in conditions
-            ):
+            if current and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
                 return
             why = "the node is not ready yet"
         except (ApiError, ConfigError) as error:
@@ -324,10 +326,14 @@ def _listener(port: int) -> socket.socket:
     return listener
 
 
+def _lock_file(state_dir: Path) -> TextIO:
+    return open(state_dir / "lock", "w")
+
+
 @contextlib.asynccontextmanager
 async def _lock(state_dir: Path) -> AsyncIterator[None]:
     """Hold the state directory for oneself, waiting for whoever has it."""
-    with open(state_dir / "lock", "w") as file:
+    with _lock_file(state_dir) as file:
         deadline_s = time.monotonic() + 60
         while True:
             try:

@@ -1,7 +1,7 @@
 """Every knob of the standalone world, typed, with its default and its meaning.
 
-What comes in: the environment, once, through ``StandaloneSettings.default``. What goes out: a frozen
-value that is passed along, also to PID 1 of the box as JSON (``to_json``, ``from_json``).
+What comes in: the environment, once, through ``StandaloneSettings.default``. What goes out: a
+frozen value that is passed along, also to PID 1 of the box as JSON (``to_json``, ``from_json``).
 
 Invariants: no secret is in here; ``check`` finds all problems at once, before anything is started.
 """
@@ -38,6 +38,7 @@ class StandaloneSettings:
         upstream_dns: resolvers for names outside the cluster domain, addresses.
         up_timeout_s: how long ``up`` waits for the node to be ready, seconds.
         down_timeout_s: how long ``down`` lets Pods end by themselves, seconds.
+
     """
 
     state_dir: Path
@@ -76,6 +77,7 @@ class StandaloneSettings:
 
         Raises:
             SettingsError: with one line per problem.
+
         """
         problems = list(self._problems())
         if problems:

@@ -61,7 +61,7 @@ def setns(fd: int, kind: int, what: str = "") -> None:
 
 
 def mount(source: str, target: str, kind: str, flags: int = 0, options: str = "") -> None:
-    """Mount ``source`` on ``target``; ``kind`` and ``options`` as for mount(8)."""
+    """Attach a file system; ``kind`` and ``options`` are those of the mount command."""
     result = _libc.mount(
         os.fsencode(source),
         os.fsencode(target),

@@ -39,6 +39,7 @@ def furnish(settings: StandaloneSettings) -> None:
 
     Raises:
         WorldError: a step failed.
+
     """
     try:
         _mounts()

@@ -24,6 +24,7 @@ async def run(*argv: str, feed: str = "", limit_s: float = 15.0) -> str:
 
     Raises:
         CommandError: see there.
+
     """
     try:
         process = await asyncio.create_subprocess_exec(

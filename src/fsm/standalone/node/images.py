@@ -39,6 +39,7 @@ class Image:
         entrypoint: replaced by ``command`` of a container.
         cmd: replaced by ``args``; dropped when there is a ``command``.
         env: defaults below the container's own ``env``.
+
     """
 
     entrypoint: tuple[str, ...] = ()
@@ -100,6 +101,7 @@ class Images:
 
         Raises:
             UnknownImage: no entry matches, or the map file that might hold one is broken.
+
         """
         problems = []
         for path in self._files:
@@ -152,6 +154,7 @@ def read_map(path: Path) -> dict[str, Image]:
     Raises:
         FileNotFoundError: there is none.
         ValueError: it is broken; the text says where.
+
     """
     try:
         document = yaml.safe_load(path.read_text())

@@ -27,6 +27,7 @@ async def inside(netns: str, function: Callable[[], T], limit_s: float = 10.0) -
     Raises:
         OSError: the namespace is gone, or what the function raised.
         TimeoutError: it took longer than ``limit_s`` seconds.
+
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
@@ -66,6 +67,7 @@ async def connect(netns: str, host: str, port: int, limit_s: float = 5.0) -> soc
     Raises:
         OSError: refused or unreachable.
         TimeoutError: no answer within ``limit_s`` seconds.
+
     """
 
     def dial() -> socket.socket:

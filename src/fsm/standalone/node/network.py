@@ -31,7 +31,6 @@ _LINK_PREFIX = "fsm"
 #: Kernel settings of every Pod's namespace, below /proc/sys/net.
 _SYSCTLS = {
     "ipv4/ip_unprivileged_port_start": "0",
-    "ipv4/ping_group_range": "0 2147483647",
     # Redirected connections arrive for addresses in 127/8 (the sidecar's own traffic).
     "ipv4/conf/all/route_localnet": "1",
     "ipv6/conf/all/accept_dad": "0",
@@ -50,6 +49,7 @@ class PodNetwork:
         ip: address of the Pod.
         netns: path of its namespace; ``None`` for a Pod with ``hostNetwork``.
         link: name of the box's end of its veth; "" with ``hostNetwork``.
+
     """
 
     ip: str
@@ -72,6 +72,7 @@ class Addresses:
 
         Raises:
             NetworkError: all are in use.
+
         """
         for _ in range(self._last - self._first + 1):
             ip = str(self._net[self._next])
@@ -101,11 +102,18 @@ def names(uid: str, namespace: str, pod: str) -> tuple[str, str]:
     return space, _LINK_PREFIX + hashlib.sha256(uid.encode()).hexdigest()[:10]
 
 
+def expected(uid: str, namespace: str, pod: str) -> PodNetwork:
+    """Say what the network of a Pod would be called, to remove it whether or not it exists."""
+    space, link = names(uid, namespace, pod)
+    return PodNetwork("", str(_NETNS_DIR / space), link)
+
+
 async def create(uid: str, namespace: str, pod: str, ip: str, node_ip: str) -> PodNetwork:
     """Make namespace, link and routes; leftovers of an interrupted attempt are replaced.
 
     Raises:
         NetworkError: a step failed; nothing is left of the others.
+
     """
     space, link = names(uid, namespace, pod)
     mac = "0a:58:" + ":".join(f"{int(part):02x}" for part in ip.split("."))
@@ -143,7 +151,7 @@ async def remove(network: PodNetwork) -> None:
     if network.link in _links():
         with contextlib.suppress(commands.CommandError):
             await commands.run("ip", "link", "del", network.link)
-    if os.path.exists(network.netns):
+    if _exists(network.netns):
         with contextlib.suppress(commands.CommandError):
             await commands.run("ip", "netns", "del", Path(network.netns).name)
 
@@ -159,11 +167,21 @@ async def remove_leftovers(kept: set[str]) -> list[str]:
     return gone
 
 
+def _exists(path: str) -> bool:
+    return os.path.exists(path)
+
+
 def _apply_sysctls() -> None:
     for name, value in _SYSCTLS.items():
         # A kernel without IPv6 has no such file; the others always exist.
         with contextlib.suppress(FileNotFoundError):
             Path("/proc/sys/net", name).write_text(value)
+    groups = Path("/proc/sys/net/ipv4/ping_group_range")
+    try:
+        groups.write_text("0 2147483647")
+    except OSError:
+        # A user namespace with one group knows no others.
+        groups.write_text("0 0")
 
 
 def _links() -> list[str]:

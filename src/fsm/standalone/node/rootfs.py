@@ -46,6 +46,7 @@ def build_and_enter() -> None:
 
     Raises:
         RootError: a step failed.
+
     """
     try:
         syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
@@ -74,6 +75,7 @@ def mount_volume(source: str, target: str, *, read_only: bool) -> None:
 
     Raises:
         RootError: the source is missing or the mount point cannot be made.
+
     """
     origin = OLD_ROOT + source
     if not os.path.exists(origin):
@@ -137,7 +139,7 @@ class _Composer:
 
 
 def overlay(lower: str, target: str, layer: str) -> None:
-    """Mount ``lower`` at ``target`` with a fresh upper layer; read-only where there is no overlay."""
+    """Mount ``lower`` at ``target`` with a fresh upper layer; where that cannot be, read-only."""
     upper, work = f"{layer}/upper", f"{layer}/work"
     os.makedirs(upper)
     os.makedirs(work)

@@ -62,6 +62,7 @@ class ContainerSpec:
         uid: user to run as; ``None`` as is.
         gid: group to run as; ``None`` as is.
         capabilities: the bounding set, names without ``CAP_``.
+
     """
 
     argv: tuple[str, ...]
@@ -114,10 +115,7 @@ def launch(spec: ContainerSpec, directory: str) -> str:
         syscalls.setns(netns, syscalls.CLONE_NEWNET, spec.netns)
         os.close(netns)
     syscalls.unshare(
-        syscalls.CLONE_NEWNS
-        | syscalls.CLONE_NEWPID
-        | syscalls.CLONE_NEWUTS
-        | syscalls.CLONE_NEWIPC
+        syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC
     )
     go_read, go_write = os.pipe()
     failed_read, failed_write = os.pipe()

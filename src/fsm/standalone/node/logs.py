@@ -1,0 +1,97 @@
+"""Read a container's log: all of it, its last lines, or as it grows.
+
+What comes in: the path, how many lines, and what tells that no more will come. What goes out:
+chunks of bytes. Invariants: a log that began anew (restart, or cut because it grew too long) is read from
+its beginning; memory is bounded, however long the lines are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+_CHUNK = 64 << 10
+#: How often a growing file is looked at, seconds: inotify has no place in the standard library.
+_LOOK_S = 0.1
+
+
+async def read_log(
+    path: Path, tail: int | None = None, done: asyncio.Event | None = None
+) -> AsyncIterator[bytes]:
+    """Read a log.
+
+    Args:
+        path: of the file; one that does not exist yet is empty.
+        tail: only so many last lines; ``None`` means all.
+        done: follow the file until this is set; ``None`` means read what is there.
+
+    """
+    offset = _tail_offset(path, tail) if tail is not None else 0
+    inode = _inode(path)
+    while True:
+        # Asked before reading: what was written before the end is still read.
+        last = done is None or done.is_set()
+        while chunk := _read(path, offset):
+            offset += len(chunk)
+            yield chunk
+        if last:
+            return
+        now = _inode(path)
+        if now != inode or _size(path) < offset:
+            inode, offset = now, 0
+            continue
+        assert done is not None
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                await done.wait()
+        except TimeoutError:
+            continue
+
+
+def _tail_offset(path: Path, lines: int) -> int:
+    """Find where the last ``lines`` lines begin, reading backwards."""
+    if lines == 0:
+        return _size(path)
+    try:
+        with open(path, "rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            position, found = end, 0
+            while position > 0:
+                step = min(_CHUNK, position)
+                position -= step
+                file.seek(position)
+                block = file.read(step)
+                for index in range(len(block) - 1, -1, -1):
+                    # The line end of the last line itself does not begin another one.
+                    if block[index] == 0x0A and position + index != end - 1:
+                        found += 1
+                        if found == lines:
+                            return position + index + 1
+    except FileNotFoundError:
+        pass
+    return 0
+
+
+def _read(path: Path, offset: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(_CHUNK)
+    except FileNotFoundError:
+        return b""
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
