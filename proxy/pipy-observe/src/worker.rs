@@ -5,13 +5,14 @@
 //! never per byte. The lock is only ever contended by someone who reads the metrics.
 //!
 //! Clusters that a new configuration no longer names are **forgotten as soon as nobody holds their counters** (their last
-//! connection has closed and the old configuration is gone); until then they stay readable. Destinations that had no
+//! connection has closed and the old configuration is gone); until then they stay readable. Clusters that no
+//! configuration ever named (the proxy's own) stay while there is room. Destinations that had no
 //! request for a while make room for new ones when the table is full.
 //!
 //! INVARIANT: one `WorkerMetrics` belongs to one thread. Not here: adding up (`snapshot`).
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -126,14 +127,10 @@ impl WorkerMetrics {
         lock(&self.shared.clusters).get(name)
     }
 
-    /// A new configuration knows these clusters: they show up as zeros at once; others are forgotten when idle.
+    /// A new configuration knows these clusters: they show up as zeros at once. Those that only the one before knew are
+    /// forgotten when nobody holds them.
     pub fn set_clusters<S: AsRef<str>>(&self, names: &[S]) {
-        let mut clusters = lock(&self.shared.clusters);
-        clusters.configured = names.iter().take(CLUSTERS_MAX).map(|name| name.as_ref().into()).collect();
-        clusters.forget();
-        for name in names {
-            clusters.get(name.as_ref());
-        }
+        lock(&self.shared.clusters).set(&mut names.iter().map(AsRef::as_ref));
     }
 
     /// Where durations of requests to this destination are recorded. Hold it while the upstream connection lives: it
@@ -158,32 +155,70 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[derive(Debug, Default)]
 pub(crate) struct Clusters {
-    by_name: BTreeMap<Box<str>, Arc<ClusterCounters>>,
-    configured: BTreeSet<Box<str>>,
+    by_name: BTreeMap<Box<str>, Cluster>,
+}
+
+#[derive(Debug, Default)]
+struct Cluster {
+    counters: Arc<ClusterCounters>,
+    standing: Standing,
+}
+
+/// Why a cluster is in the table.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Someone asked for it. Stays while there is room: it may be one of the proxy's own making.
+    #[default]
+    Asked,
+    /// The configuration names it.
+    Configured,
+    /// A configuration named it, the current one does not.
+    Gone,
 }
 
 impl Clusters {
     fn get(&mut self, name: &str) -> Arc<ClusterCounters> {
-        if let Some(counters) = self.by_name.get(name) {
-            return Arc::clone(counters);
+        if let Some(cluster) = self.by_name.get(name) {
+            return Arc::clone(&cluster.counters);
         }
-        if self.by_name.len() >= CLUSTERS_MAX {
-            self.forget();
-        }
-        let name = if self.by_name.len() < CLUSTERS_MAX { name } else { OTHER };
-        Arc::clone(self.by_name.entry(name.into()).or_default())
+        Arc::clone(&self.add(name).counters)
     }
 
-    /// Drops what no configuration names and nobody holds.
+    fn set(&mut self, names: &mut dyn Iterator<Item = &str>) {
+        for cluster in self.by_name.values_mut().filter(|cluster| cluster.standing == Standing::Configured) {
+            cluster.standing = Standing::Gone;
+        }
+        for name in names {
+            match self.by_name.get_mut(name) {
+                Some(cluster) => cluster.standing = Standing::Configured,
+                None => self.add(name).standing = Standing::Configured,
+            }
+        }
+        self.forget();
+    }
+
+    /// A new cluster, or `other` when there is no room.
+    fn add(&mut self, name: &str) -> &mut Cluster {
+        if self.by_name.len() >= CLUSTERS_MAX {
+            self.retain(|standing| standing == Standing::Configured);
+        }
+        let name = if self.by_name.len() < CLUSTERS_MAX { name } else { OTHER };
+        self.by_name.entry(name.into()).or_default()
+    }
+
+    /// Drops what the configuration no longer names and nobody holds.
     pub(crate) fn forget(&mut self) {
-        let configured = &self.configured;
-        self.by_name.retain(|name, counters| {
-            configured.contains(name) || Arc::strong_count(counters) > 1 || &**name == OTHER
+        self.retain(|standing| standing != Standing::Gone);
+    }
+
+    fn retain(&mut self, keep: impl Fn(Standing) -> bool) {
+        self.by_name.retain(|name, cluster| {
+            keep(cluster.standing) || Arc::strong_count(&cluster.counters) > 1 || &**name == OTHER
         });
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &ClusterCounters)> {
-        self.by_name.iter().map(|(name, counters)| (&**name, &**counters))
+        self.by_name.iter().map(|(name, cluster)| (&**name, &*cluster.counters))
     }
 }
 

@@ -118,30 +118,30 @@ pub(crate) fn line(entry: &Entry<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\",\"direction\":\"");
     out.extend_from_slice(entry.direction.as_str().as_bytes());
     out.push(b'"');
-    text(out, b",\"protocol\":", Some(entry.protocol));
-    text(out, b",\"source\":", entry.source);
-    text(out, b",\"destination\":", entry.destination);
+    text(out, b",\"protocol\":\"", Some(entry.protocol));
+    text(out, b",\"source\":\"", entry.source);
+    text(out, b",\"destination\":\"", entry.destination);
     address(out, b",\"peer\":\"", entry.peer);
     address(out, b",\"original_destination\":\"", entry.original_destination);
-    bytes(out, b",\"host\":", entry.host);
-    bytes(out, b",\"method\":", entry.method);
-    bytes(out, b",\"path\":", entry.path);
+    bytes(out, b",\"host\":\"", entry.host);
+    bytes(out, b",\"method\":\"", entry.method);
+    bytes(out, b",\"path\":\"", entry.path);
     number(out, b",\"status\":", entry.status.map(u64::from));
     out.extend_from_slice(b",\"decision\":\"");
     out.extend_from_slice(entry.decision.as_str().as_bytes());
     out.push(b'"');
-    text(out, b",\"reason\":", entry.reason);
-    text(out, b",\"origin\":", entry.origin);
-    text(out, b",\"rule_origin\":", entry.rule_origin);
-    text(out, b",\"split_origin\":", entry.split_origin);
-    text(out, b",\"service\":", entry.service);
-    text(out, b",\"cluster\":", entry.cluster);
+    text(out, b",\"reason\":\"", entry.reason);
+    text(out, b",\"origin\":\"", entry.origin);
+    text(out, b",\"rule_origin\":\"", entry.rule_origin);
+    text(out, b",\"split_origin\":\"", entry.split_origin);
+    text(out, b",\"service\":\"", entry.service);
+    text(out, b",\"cluster\":\"", entry.cluster);
     address(out, b",\"upstream\":\"", entry.upstream);
     number(out, b",\"request_bytes\":", entry.request_bytes);
     number(out, b",\"response_bytes\":", entry.response_bytes);
     number(out, b",\"duration_us\":", entry.duration_us);
     number(out, b",\"connection_id\":", entry.connection_id);
-    bytes(out, b",\"request_id\":", entry.request_id);
+    bytes(out, b",\"request_id\":\"", entry.request_id);
     out.extend_from_slice(b"}\n");
 }
 
@@ -152,7 +152,7 @@ fn text(out: &mut Vec<u8>, key: &[u8], value: Option<&str>) {
 fn bytes(out: &mut Vec<u8>, key: &[u8], value: Option<&[u8]>) {
     if let Some(value) = value.filter(|value| !value.is_empty()) {
         out.extend_from_slice(key);
-        json::string(value, out);
+        json::rest_of_string(value, out);
     }
 }
 
