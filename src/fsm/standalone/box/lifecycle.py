@@ -25,7 +25,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -77,6 +77,8 @@ async def up(settings: StandaloneSettings, progress: Progress = lambda step: Non
     """
     settings.check()
     _make_directories(settings.state_dir)
+    # Inside, paths are mounted across roots: no part of one may be a link.
+    settings = replace(settings, state_dir=settings.state_dir.resolve())
     async with _lock(settings.state_dir):
         info = _open_box(settings.state_dir)
         if info is None:

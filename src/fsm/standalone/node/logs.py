@@ -1,8 +1,8 @@
 """Read a container's log: all of it, its last lines, or as it grows.
 
 What comes in: the path, how many lines, and what tells that no more will come. What goes out:
-chunks of bytes. Invariants: a log that began anew (restart, or cut because it grew too long) is read from
-its beginning; memory is bounded, however long the lines are.
+chunks of bytes. Invariants: a log that began anew (restart, or cut because it grew too long) is
+read from its beginning; memory is bounded, however long the lines are.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ What comes in: the Pod, the image table, the volumes, the network. What goes out
 each start, because ConfigMaps, Secrets and the image map may have changed since the last one.
 
 Invariants: ``PATH`` begins with the directory of fsm's own interpreter, so that ``pipy`` and
-``fsm`` are found before any other; a container gets the capabilities that container runtimes give by
-default, plus and minus what its securityContext says.
+``fsm`` are found before any other; a container gets the capabilities that container runtimes give
+by default, plus and minus what its securityContext says.
 Not done here: ``readOnlyRootFilesystem`` (the root is private and thrown away anyway), resource
 limits, seccomp. In a user namespace with one uid, ``runAsUser`` cannot be followed and is ignored:
 there every process has the rights of the user who opened the box, whatever number it shows.
@@ -77,7 +77,7 @@ class Recipes:
         return ContainerSpec(
             argv=argv,
             env=env,
-            log=os.path.abspath(log),
+            log=str(log),
             cwd=str(container.get("workingDir") or "/"),
             hostname=environment.hostname(pod),
             netns=self._net.netns,

@@ -9,7 +9,7 @@
 
 What comes in: HTTP on a unix socket of mode 0600: whoever can open it is the owner of the box. What
 goes out: bytes of containers. Invariants: a client that goes away ends its stream and nothing else;
-errors are JSON ``{"message": …}`` in words. Not done here: TLS and Kubernetes' own protocols (the
+errors are one line of text. Not done here: TLS and Kubernetes' own protocols (the
 API server translates).
 """
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import socket
 from collections.abc import Callable
@@ -233,6 +232,4 @@ def _error(status: int, message: str) -> web.HTTPException:
         409: web.HTTPConflict,
         502: web.HTTPBadGateway,
     }
-    made = kinds[status](text=json.dumps({"message": message}))
-    made.content_type = "application/json"
-    return made
+    return kinds[status](text=message)

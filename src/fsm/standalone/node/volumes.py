@@ -102,13 +102,12 @@ class PodVolumes:
         return found
 
     async def _volume(self, pod: KubeObject, volume: KubeObject) -> Path:
-        name = volume["name"]
+        name = str(volume["name"])
         if (empty := volume.get("emptyDir")) is not None:
             memory = empty.get("medium") == "Memory"
             path = (self.secret_dir if memory else self.disk_dir) / name
-            path.mkdir(parents=True, exist_ok=True)
-            path.chmod(0o777)
-            return Path(os.path.realpath(path))
+            _shared_directory(path)
+            return path
         if (host := volume.get("hostPath")) is not None:
             return _host_path(name, host)
         if (projected := volume.get("projected")) is not None:
@@ -130,7 +129,7 @@ class PodVolumes:
         if self._written.get(name) != files or not path.is_dir():
             _write_version(path, files)
             self._written[name] = files
-        return Path(os.path.realpath(path))
+        return path
 
     async def _source(
         self, pod: KubeObject, volume: str, source: KubeObject, mode: int
@@ -249,6 +248,12 @@ def wants_api_access(pod: KubeObject) -> bool:
     containers = [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
     paths = {m.get("mountPath") for c in containers for m in c.get("volumeMounts") or []}
     return TOKEN_PATH not in paths
+
+
+def _shared_directory(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    # Whoever the containers run as, they share it.
+    path.chmod(0o777)
 
 
 def _host_path(name: str, host: KubeObject) -> Path:
