@@ -1,0 +1,24 @@
+"""Manifests that an installation applies, as data.
+
+In: the YAML files beside this module. Out: objects, ready for the API. ``crds`` are the kinds that the
+mesh brings; ``fsm.manifests.install`` renders the control plane itself. Invariant: nothing here talks to
+an API.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+
+def crds() -> list[dict[str, Any]]:
+    """Return the CustomResourceDefinitions of the mesh, in order of name."""
+    folder = files(__package__).joinpath("crds")
+    documents = [
+        yaml.safe_load(entry.read_text(encoding="utf-8"))
+        for entry in folder.iterdir()
+        if entry.name.endswith(".yaml")
+    ]
+    return sorted(documents, key=lambda crd: str(crd["metadata"]["name"]))
