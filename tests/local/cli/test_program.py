@@ -1,0 +1,195 @@
+"""The program from outside: quick, quiet on stdout, failures in words, exit codes as documented."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fsm import __version__
+from fsm.cli import errors, output, program
+from fsm.cli.errors import ExitCode, Failure
+
+FSM = [sys.executable, "-m", "fsm.cli.main"]
+
+
+@pytest.fixture
+def fsm(tmp_path):
+    """Runs the program as a user who has no mesh and no kubeconfig."""
+
+    def run(*arguments, **env):
+        clean = {k: v for k, v in os.environ.items() if k != "KUBECONFIG"}
+        home = {"HOME": str(tmp_path), "FSM_HOME": str(tmp_path / "state")}
+        return subprocess.run(
+            [*FSM, *arguments],
+            env={**clean, **home, **env},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    return run
+
+
+def test_the_version_comes_at_once(fsm):
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        done = fsm("version")
+        took.append(time.perf_counter() - began)
+        assert done.stdout == f"fsm {__version__}\n"
+    assert min(took) < 0.150, f"{1000 * min(took):.0f} ms"
+
+
+def test_the_version_is_one_word_for_scripts(fsm):
+    assert fsm("version", "--version-only").stdout == f"{__version__}\n"
+    assert json.loads(fsm("version", "-o", "json").stdout) == {
+        "client": __version__,
+        "control_planes": [],
+    }
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status"],
+        ["namespace", "list"],
+        ["ns", "add", "shop"],
+        ["proxy", "get", "stats", "web-1"],
+        ["proxy", "list"],
+        ["mesh", "list"],
+        ["install"],
+    ],
+    ids=" ".join,
+)
+def test_without_a_mesh_every_command_says_what_to_do(fsm, command):
+    done = fsm(*command)
+    assert done.returncode == ExitCode.NO_MESH
+    assert done.stdout == ""
+    assert "error: no mesh runs here" in done.stderr
+    assert "hint: start one with `fsm up`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_api_that_does_not_answer_is_told_apart(fsm, tmp_path):
+    config = tmp_path / "config"
+    config.write_text(
+        "current-context: a\n"
+        "contexts: [{name: a, context: {cluster: a, user: a}}]\n"
+        "clusters: [{name: a, cluster: {server: 'http://127.0.0.1:9'}}]\n"
+        "users: [{name: a, user: {}}]\n"
+    )
+    done = fsm("status", "--kubeconfig", str(config))
+    assert done.returncode == ExitCode.NO_MESH
+    assert done.stderr.startswith("error: cannot ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_kubeconfig_that_is_not_there_is_named(fsm):
+    done = fsm("--kubeconfig", "/no/such/file", "mesh", "list")
+    assert done.returncode == ExitCode.NO_MESH
+    assert "there is no kubeconfig at /no/such/file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["verison"], ["proxy", "get"], ["up", "--port", "x"], ["up", "y"]]
+)
+def test_a_wrong_command_line_is_exit_code_2(fsm, words):
+    done = fsm(*words)
+    assert done.returncode == ExitCode.USAGE
+    assert done.stdout == ""
+
+
+def test_down_without_a_box_is_no_error(fsm):
+    done = fsm("down")
+    assert done.returncode == ExitCode.OK
+    assert "No box was running" in done.stderr
+
+
+def test_every_command_has_help(fsm):
+    text = fsm("--help").stdout
+    for command in program.COMMANDS:
+        assert (f"  {command.name} " in text) is not command.hidden
+        assert fsm(command.name, "--help").returncode == 0
+
+
+def test_osm_is_the_same_program(tmp_path):
+    link = tmp_path / "osm"
+    link.write_text(f"#!{sys.executable}\nfrom fsm.cli.main import main\nmain()\n")
+    link.chmod(0o755)
+    done = subprocess.run([link, "--help"], capture_output=True, text=True, check=False)
+    assert "Usage: osm " in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_traceback(fsm):
+    done = subprocess.run(
+        f"{' '.join(FSM)} --help | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_only_the_named_commands_are_built():
+    assert [c.name for c in program.needed(["-n", "x", "proxy", "get"])] == ["proxy"]
+    assert program.needed(["--help"]) == program.COMMANDS
+    assert program.needed(["typo"]) == program.COMMANDS
+
+
+class Odd(Exception):
+    """An error of no layer of ours."""
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "code"),
+    [
+        (Failure("no", hint="yes", code=ExitCode.TIMEOUT), "no", ExitCode.TIMEOUT),
+        (FileNotFoundError(2, "No such file", "/x"), "/x: No such file", ExitCode.FAILED),
+        (ExceptionGroup("g", [Failure("inner")]), "inner", ExitCode.FAILED),
+    ],
+)
+def test_expected_failures_are_told_in_words(error, message, code):
+    failure = errors.explain(error)
+    assert failure is not None
+    assert (failure.message, failure.code) == (message, code)
+
+
+def test_errors_of_our_layers_keep_their_hint():
+    from fsm.kube import ConfigError, Unavailable
+
+    told = errors.explain(ConfigError("no kubeconfig\nhint: make one"))
+    assert told is not None
+    assert (told.message, told.hint, told.code) == ("no kubeconfig", "make one", ExitCode.NO_MESH)
+    told = errors.explain(Unavailable(0, "x", "cannot list Pods"))
+    assert told is not None
+    assert told.code is ExitCode.NO_MESH
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(capsys):
+    assert errors.explain(Odd()) is None
+    assert errors.explain(ExceptionGroup("g", [Failure("x"), Odd()])) is None
+    assert errors.report(Odd("boom")) == ExitCode.FAILED
+    assert "Odd: boom" in capsys.readouterr().err
+
+
+def test_plain_columns_are_one_line_per_row_and_as_wide_as_needed():
+    text = output.plain_table(("A", "NAME"), [("x", "one\ntwo"), ("longer value", "y")])
+    assert text.splitlines() == [
+        "A              NAME",
+        "x              one two",
+        "longer value   y",
+    ]
+
+
+@pytest.mark.parametrize("form", [output.Format.JSON, output.Format.YAML])
+def test_data_is_written_whole(form, capsys):
+    import yaml
+
+    data = [{"name": "a", "list": [1, "ä"]}]
+    output.emit(form, data, ("NAME",), [["a"]])
+    assert yaml.safe_load(capsys.readouterr().out) == data
