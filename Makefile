@@ -1,0 +1,56 @@
+# Every task has a line of help: `make help`. CI runs the same targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMPS  := $(VENV)/.stamps
+RUST    := $(shell find proxy Cargo.toml Cargo.lock -name '*.rs' -o -name 'Cargo.*' 2>/dev/null)
+
+.PHONY: help build demo test check fmt contract docs bench conformance clean system
+
+help:  ## list the tasks
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: $(STAMPS)/python $(BIN)/pipy  ## build pipy (release) and the Python package into .venv
+
+demo: system build  ## the bookstore, end to end: denied, allowed, shifted, encrypted; leaves no trace
+	$(BIN)/fsm demo
+
+test: system build  ## all tests of both languages, after the checks
+	tools/check
+	tools/test
+
+check: build  ## formatting, lints, types, layers, tidiness; no tests
+	tools/check
+
+fmt: build  ## format everything
+	cargo fmt --all
+	$(BIN)/ruff format -q src examples tests tools
+	$(BIN)/ruff check -q --fix src examples tests tools
+
+contract:  ## write the contract's JSON Schema anew
+	cargo run -q -p pipy-config --example schema > contract/proxy-config.schema.json
+
+docs: build  ## write the generated reference pages anew
+	$(BIN)/python -m tools.reference
+
+bench: system build  ## pipy beside nginx, HAProxy and Envoy, in one run (root)
+	tools/setup bench
+	$(BIN)/python -m tools.bench
+
+system:  ## install what is missing of the Debian packages that demo and tests use
+	tools/setup system
+
+clean:  ## remove what builds made
+	rm -rf target build $(VENV) src/*.egg-info
+
+$(STAMPS)/python: pyproject.toml
+	tools/setup python
+	@mkdir -p $(STAMPS) && touch $@
+
+$(BIN)/pipy: $(RUST) | $(STAMPS)/python
+	cargo build --release --locked -p pipy
+	install -m 755 target/release/pipy $@
