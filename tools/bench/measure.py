@@ -1,4 +1,4 @@
-"""What a proxy used: CPU time, memory, and how much of its core others took.
+"""What a proxy used: CPU time, memory, and how much of both cores others took.
 
 All figures cover a process and its descendants (nginx has a master and a worker), and count kernel
 work done on their behalf: system calls, and the loopback or veth delivery that runs inside them.
@@ -6,14 +6,15 @@ work done on their behalf: system calls, and the loopback or veth delivery that 
 
 from __future__ import annotations
 
-import functools
 import os
+import resource
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.bench.errors import BenchError, RowError
+from tools.bench import addresses as at
+from tools.bench.errors import RowError
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -23,12 +24,14 @@ class Reading:
     """Counters at one moment; two of them make a span."""
 
     at_ns: int
-    cpu_ns: dict[int, int]
-    """CPU time since its start, by process."""
-    softirq_ns: int
-    """CPU time of the kernel's packet thread on the proxies' core."""
-    core_busy_s: float
-    """Time in which the proxies' core was not idle, since boot."""
+    proxies_ns: dict[int, int]
+    """CPU time of each process of the proxies, since its start."""
+    load_ns: dict[int, int]
+    """CPU time of each process that makes or answers requests."""
+    bench_ns: int
+    """CPU time of the bench itself, and of its children that have ended (wrk)."""
+    busy_s: tuple[float, float]
+    """Time in which the proxies' core and the load's were not idle, since boot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,9 @@ class Span:
     wall_s: float
     cpu_s: float
     """CPU time of the proxies."""
-    softirq_s: float
-    """CPU time of the kernel's packet thread on the proxies' core."""
-    foreign_s: float
-    """CPU time on that core that was neither: other work, time stolen by the host included."""
+    foreign_s: tuple[float, float]
+    """CPU time on the proxies' core and the load's that was none of ours: other work on the
+    machine, time stolen by the host included."""
 
 
 def tree(roots: Iterable[int]) -> list[int]:
@@ -62,25 +64,35 @@ def tree(roots: Iterable[int]) -> list[int]:
     return sorted(found)
 
 
-def read(pids: Iterable[int], core: int) -> Reading:
-    """Read the counters of some processes and of a core."""
+def read(proxies: Iterable[int], load: Iterable[int]) -> Reading:
+    """Read the counters of the proxies, of those who load them, and of both cores."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Reading(
         at_ns=time.monotonic_ns(),
-        cpu_ns={pid: cpu_ns(pid) for pid in pids},
-        softirq_ns=cpu_ns(_packet_thread(core)),
-        core_busy_s=core_busy_s(core),
+        proxies_ns={pid: cpu_ns(pid) for pid in proxies},
+        load_ns={pid: cpu_ns(pid) for pid in load},
+        bench_ns=time.process_time_ns() + int((usage.ru_utime + usage.ru_stime) * 1e9),
+        busy_s=(core_busy_s(at.PROXY_CORE), core_busy_s(at.LOAD_CORE)),
     )
 
 
 def span(before: Reading, after: Reading) -> Span:
-    """Return what happened between two readings of the same processes."""
-    cpu_s = sum(after.cpu_ns[pid] - before.cpu_ns[pid] for pid in before.cpu_ns) / 1e9
-    softirq_s = (after.softirq_ns - before.softirq_ns) / 1e9
+    """Return what happened between two readings of the same proxies.
+
+    A process of the load may have started in between.
+    """
+    cpu_s = sum(after.proxies_ns[pid] - ns for pid, ns in before.proxies_ns.items()) / 1e9
+    load_ns = sum(ns - before.load_ns.get(pid, 0) for pid, ns in after.load_ns.items())
+    load_s = (load_ns + after.bench_ns - before.bench_ns) / 1e9
+    foreign = (
+        after.busy_s[0] - before.busy_s[0] - cpu_s,
+        after.busy_s[1] - before.busy_s[1] - load_s,
+    )
     return Span(
         wall_s=(after.at_ns - before.at_ns) / 1e9,
         cpu_s=cpu_s,
-        softirq_s=softirq_s,
-        foreign_s=max(0.0, after.core_busy_s - before.core_busy_s - cpu_s - softirq_s),
+        # Cores are counted in ticks, processes in nanoseconds: the difference may pass below 0.
+        foreign_s=(max(0.0, foreign[0]), max(0.0, foreign[1])),
     )
 
 
@@ -127,21 +139,6 @@ def resident_bytes(pids: Iterable[int]) -> int:
             raise RowError(f"process {pid} of the proxy has ended") from error
         total += sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) * 1024
     return total
-
-
-@functools.cache
-def _packet_thread(core: int) -> int:
-    """Return the pid of ``ksoftirqd`` of a core."""
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        try:
-            name = (process / "comm").read_text().strip()
-        except OSError:
-            continue
-        if name == f"ksoftirqd/{core}":
-            return int(process.name)
-    raise BenchError(f"no thread ksoftirqd/{core}; is /proc that of the host?")
 
 
 def _tasks(pid: int) -> list[Path]:

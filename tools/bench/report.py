@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
+
 from tools.bench.machine import Machine
 from tools.bench.peers import PEERS, Installed
 from tools.bench.results import Result
@@ -30,7 +31,6 @@ _LOAD_COLUMNS = (
     "RSS MB idle",
     "RSS MB load",
     "core",
-    "softirq",
     "others",
     "failed",
 )
@@ -44,16 +44,14 @@ _HOLD_COLUMNS = (
     "RSS MB idle",
     "RSS MB held",
     "core",
-    "softirq",
     "others",
 )
 
 LEGEND = (
     "CPU: median over the rounds, of all processes and threads of the proxy or proxies. Spread: "
-    "(highest - lowest) / median. Core: share of their core that the proxies used. Softirq: share "
-    "that the kernel's packet thread took on it; it works for the proxies but is not in their CPU. "
-    "Others: share that other work on the machine took; where that is high, requests/s and "
-    "latencies are worth little."
+    "(highest - lowest) / median. Core: share of their core that the proxies used. Others: share "
+    "of it, or of the load's core, that other work on the machine took; where that is high, "
+    "requests/s and latencies are worth little, and CPU times are higher than they need be."
 )
 
 Outcome = tuple[Row, list[Result]]
@@ -94,7 +92,6 @@ def cells(row: Row, results: Sequence[Result]) -> list[list[str]]:
             _number(result.idle_bytes, "{:.1f}", 1 / 2**20),
             _number(result.load_bytes, "{:.1f}", 1 / 2**20),
             _number(result.median("core_share"), "{:.0%}"),
-            _number(result.median("softirq_share"), "{:.0%}"),
             _number(result.median("foreign_share"), "{:.0%}"),
         ]
         line += [] if row.hold else [str(result.errors)]

@@ -9,6 +9,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+QUIET_SHARE = 0.05
+"""Up to this share of a core for others, a round counts as quiet."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -18,12 +21,8 @@ class Sample:
     """CPU time of the proxy or proxies per request (per connection in a ``hold`` row), in µs."""
     core_share: float
     """Share of their core that the proxies used; near 1 they, and not the client, set the pace."""
-    softirq_share: float
-    """Share of that core that the kernel's packet thread took. It works for the proxies, but only
-    where packets come faster than system calls can deliver them, so it is not added to ``cpu_us``.
-    """
     foreign_share: float
-    """Share of that core that other work on the machine took."""
+    """Share that other work took of the proxies' core, or of the load's where that is more."""
     requests_per_s: float | None = None
     p50_us: float | None = None
     p99_us: float | None = None
@@ -48,10 +47,28 @@ class Result:
     kept_connection_bytes: float | None = None
     """The same, after all connections were closed."""
 
+    rounds: int = 0
+    """How many samples the figures are made of: the quietest; all when there are no more."""
+
+    @property
+    def quietest(self) -> list[Sample]:
+        """The samples that the figures are made of.
+
+        They are chosen by what others did on the cores, never by what they say of the proxy.
+        """
+        ordered = sorted(self.samples, key=lambda sample: sample.foreign_share)
+        return ordered[: self.rounds or None]
+
+    @property
+    def settled(self) -> bool:
+        """Whether there are enough samples from quiet cores."""
+        quiet = [s for s in self.samples if s.foreign_share <= QUIET_SHARE]
+        return len(quiet) >= self.rounds
+
     @property
     def cpu_us(self) -> Figure | None:
         """CPU time per request."""
-        return figure([sample.cpu_us for sample in self.samples])
+        return figure([sample.cpu_us for sample in self.quietest])
 
     @property
     def errors(self) -> int:
@@ -60,7 +77,7 @@ class Result:
 
     def median(self, name: str) -> float | None:
         """Return the median of one of the samples' numbers."""
-        values = [value for sample in self.samples if (value := getattr(sample, name)) is not None]
+        values = [value for sample in self.quietest if (value := getattr(sample, name)) is not None]
         return statistics.median(values) if values else None
 
 

@@ -58,6 +58,8 @@ class Site:
     """Process that holds the namespace of the client and, in a pair, of proxy A."""
     server_namespace: int
     """Process that holds the namespace of the backend and, in a pair, of proxy B."""
+    backend: int
+    """Process of the backend."""
     target: tuple[str, int]
     """Address and port that the client dials."""
 
@@ -65,8 +67,8 @@ class Site:
 def plain_site(children: Children, *, body_bytes: int) -> Site:
     """Make the site of one proxy on loopback."""
     holder = _namespace(children, "namespace").pid
-    _backend(children, holder, at.BACKEND_PORT, body_bytes)
-    return Site(holder, holder, ("127.0.0.1", at.PLAIN_PORT))
+    backend = _backend(children, holder, at.BACKEND_PORT, body_bytes)
+    return Site(holder, holder, backend.pid, ("127.0.0.1", at.PLAIN_PORT))
 
 
 def pair_site(children: Children, *, body_bytes: int) -> Site:
@@ -83,8 +85,8 @@ def pair_site(children: Children, *, body_bytes: int) -> Site:
         _ip(holder, f"route add default via {other}")
     _nft(client, CLIENT_RULES)
     _nft(server, SERVER_RULES)
-    _backend(children, server, at.SERVICE_PORT, body_bytes)
-    return Site(client, server, (at.SERVICE_IP, at.SERVICE_PORT))
+    backend = _backend(children, server, at.SERVICE_PORT, body_bytes)
+    return Site(client, server, backend.pid, (at.SERVICE_IP, at.SERVICE_PORT))
 
 
 def _namespace(children: Children, name: str) -> Child:
@@ -105,7 +107,7 @@ def _namespace(children: Children, name: str) -> Child:
     return child
 
 
-def _backend(children: Children, holder: int, port: int, body_bytes: int) -> None:
+def _backend(children: Children, holder: int, port: int, body_bytes: int) -> Child:
     """Start the application: answers 200 with ``body_bytes`` bytes whatever is asked."""
     directory = children.directory
     config = directory / "backend.conf"
@@ -119,6 +121,7 @@ def _backend(children: Children, holder: int, port: int, body_bytes: int) -> Non
         "backend", ["nginx", "-c", config], core=at.LOAD_CORE, namespace_pid=holder
     )
     wait_for_listener(child, port)
+    return child
 
 
 # LIMIT: bytes; nginx takes no parameter longer than its 4,096 byte buffer. Larger bodies are a

@@ -68,6 +68,8 @@ frontend outbound
   bind :{port}
   http-request return status 404 unless {{ req.hdr(host) {host} }} {{ path_beg /books/ }}
   default_backend bookstore
+
+backend bookstore
   default-server pool-purge-delay 1h pool-max-conn 128
   default-server ssl verify required ca-file {roots} verifyhost {server_name} crt {bundle}
   server bookstore {server_ip}:{service_port}
@@ -89,7 +91,7 @@ frontend metrics
 """
 
 _LOG_FORMAT = (
-    '{"time":"%[date(0,ms),ltime(%FT%TZ)]","method":"%HM","host":"%[capture.req.hdr(0)]",'
+    '{"time":"%[date,ltime(%FT%TZ)]","method":"%HM","host":"%[capture.req.hdr(0)]",'
     '"path":"%HU","status":%ST,"bytes":%B,"duration_ms":%Ta,"peer":"%[ssl_c_s_dn(CN)]",'
     '"upstream":"%b/%s"}'
 )

@@ -1,0 +1,76 @@
+"""Every peer that is installed accepts every configuration that the bench writes for it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from tools.bench import certs
+from tools.bench.errors import MissingError
+from tools.bench.peers import PEERS, Installed, Job, Peer, Proxy
+from tools.bench.peers.base import Kind, Side
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> certs.Certificates:
+    return certs.issue(tmp_path_factory.mktemp("certificates"))
+
+
+def _check_command(peer: Peer, proxy: Proxy) -> list[str]:
+    words = [str(word) for word in proxy.command]
+    match peer.name:
+        case "nginx":
+            return [*words, "-t"]
+        case "HAProxy":
+            return [words[0], "-c", *words[1:]]
+        case "Envoy":
+            return [*words, "--mode", "validate"]
+        case _:
+            return [words[0], "check", words[words.index("--config") + 1]]
+
+
+@pytest.mark.parametrize("access_log", [False, True], ids=["quiet", "logged"])
+@pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: kind.value)
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+def test_peer_accepts_its_configuration(
+    peer: Peer, kind: Kind, access_log: bool, tmp_path: Path, certificates: certs.Certificates
+) -> None:
+    try:
+        proxies = peer.proxies(peer.find(), Job(kind, access_log, tmp_path, certificates))
+    except MissingError as missing:
+        pytest.skip(str(missing))
+
+    for proxy in proxies:
+        checked = subprocess.run(
+            _check_command(peer, proxy), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: kind.value)
+def test_our_configuration_is_of_the_contract(
+    kind: Kind, tmp_path: Path, certificates: certs.Certificates
+) -> None:
+    ours = PEERS[0]
+    schema = json.loads((ROOT / "contract" / "proxy-config.schema.json").read_text())
+    ours.proxies(Installed(Path("pipy"), "any"), Job(kind, False, tmp_path, certificates))
+
+    written = sorted(tmp_path.glob("*.json"))
+    assert len(written) == (2 if kind is Kind.PAIR else 1)
+    for path in written:
+        Draft202012Validator(schema).validate(json.loads(path.read_text()))
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+def test_pair_is_one_proxy_on_each_side_server_first(
+    peer: Peer, tmp_path: Path, certificates: certs.Certificates
+) -> None:
+    job = Job(Kind.PAIR, False, tmp_path, certificates)
+    proxies = peer.proxies(Installed(Path("any"), "any"), job)
+    assert [proxy.side for proxy in proxies] == [Side.SERVER, Side.CLIENT]
