@@ -193,3 +193,13 @@ def test_data_is_written_whole(form, capsys):
     data = [{"name": "a", "list": [1, "ä"]}]
     output.emit(form, data, ("NAME",), [["a"]])
     assert yaml.safe_load(capsys.readouterr().out) == data
+
+
+def test_the_reference_page_is_what_the_program_says():
+    from pathlib import Path
+
+    from fsm.cli import reference
+
+    page = Path(__file__).resolve().parents[3] / "docs" / "reference" / "cli.md"
+    wanted = "refresh it: python -m fsm.cli.reference > docs/reference/cli.md"
+    assert page.read_text() == reference.page(), wanted

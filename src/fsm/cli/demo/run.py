@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fsm.cli import box, planes, up
@@ -40,6 +41,9 @@ APPS = (
 
 MESH_CONFIG_NAME = "fsm-mesh-config"
 
+LOCK = "lock"
+"""The file in the state directory by which the box makes sure that there is only one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -59,7 +63,10 @@ async def run(settings: StandaloneSettings, options: Options) -> None:
     """
     stage = Stage()
     ran_before = box.running() is not None
-    stored_before = any(settings.state_dir.glob("*.db")) or ran_before
+    # What an earlier box stored is not the demo's to remove.
+    stored_before = settings.state_dir.is_dir() and any(
+        entry.name != LOCK for entry in settings.state_dir.iterdir()
+    )
     began = time.monotonic()
     succeeded = False
     stage.title(
@@ -201,8 +208,20 @@ async def _clean_up(
         await lifecycle.down(settings, purge=purge)
         if box.running() is not None:
             raise Failure("the box still runs", hint="`fsm down` tries again")
-        if purge and settings.state_dir.exists() and any(settings.state_dir.iterdir()):
-            raise Failure(f"files are left in {settings.state_dir}")
+        if purge:
+            _remove_directory(settings.state_dir)
+
+
+def _remove_directory(state_dir: Path) -> None:
+    """Remove the state directory, in which a purge leaves only the lock that it held."""
+    (state_dir / LOCK).unlink(missing_ok=True)
+    try:
+        state_dir.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        left = ", ".join(sorted(entry.name for entry in state_dir.iterdir()))
+        raise Failure(f"files are left in {state_dir}: {left}") from error
 
 
 def _with_places(failed: ClaimFailed, info: BoxInfo, *, kept: bool) -> Failure:

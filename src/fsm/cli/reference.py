@@ -1,0 +1,94 @@
+"""Writes ``docs/reference/cli.md`` from the program itself: ``python -m fsm.cli.reference``.
+
+What comes in: the built program. What goes out: one page of Markdown on stdout. A test fails when
+the page in the repository is not what this module writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from fsm.cli.errors import ExitCode
+from fsm.cli.program import COMMANDS, build
+
+HEADER = """# The fsm command
+
+`osm` is the same program. This page is written by `python -m fsm.cli.reference`.
+
+Data goes to stdout, everything else to stderr. Tables are drawn on a terminal and plain in a pipe;
+`-o json` and `-o yaml` write the data. Colours follow `NO_COLOR`. Options may stand before or after
+arguments; `--kubeconfig`, `--context`, `-n` and `-N` also before the command.
+
+Without `--kubeconfig` a command talks to what `$KUBECONFIG` names, else to the box of this user when
+one runs (its state is in `$FSM_HOME`, else `/var/lib/fsm` for root and `~/.local/state/fsm` for
+others), else to what `~/.kube/config` names. With `FSM_DEBUG=1` an expected error also shows its
+traceback.
+
+## Exit codes
+
+| code | meaning |
+|---|---|
+"""
+
+EXIT_CODES = {
+    ExitCode.OK: "Done.",
+    ExitCode.FAILED: "It was tried and did not work, or a claim of the demo did not hold.",
+    ExitCode.USAGE: "The command line is wrong; nothing was tried.",
+    ExitCode.NO_MESH: "Nothing to talk to: no box, no kubeconfig, or an API that does not answer.",
+    ExitCode.TIMEOUT: "It did not happen within the time allowed; it may still happen.",
+    ExitCode.INTERRUPTED: "Ended by Ctrl-C or SIGTERM.",
+}
+
+COMMON = {"kubeconfig", "context", "fsm_namespace"}
+"""Options that the page explains once."""
+
+
+def page() -> str:
+    """Return the whole page."""
+    lines = [HEADER + "\n".join(f"| {int(c)} | {text} |" for c, text in EXIT_CODES.items()), ""]
+    program: Any = typer.main.get_command(build())
+    for command in COMMANDS:
+        if not command.hidden:
+            lines += _command(f"fsm {command.name}", program.commands[command.name])
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _command(name: str, command: Any) -> Iterator[str]:
+    children = getattr(command, "commands", None)
+    if children:
+        for child_name, child in children.items():
+            yield from _command(f"{name} {child_name}", child)
+        return
+    shown = [p for p in command.params if p.name not in COMMON and not getattr(p, "hidden", False)]
+    arguments = [p for p in shown if p.param_type_name == "argument" or not p.opts[0][:1] == "-"]
+    options = [p for p in shown if p not in arguments and p.name != "help"]
+    usage = " ".join([name, *(_metavar(a) for a in arguments)])
+    yield f"## {usage}"
+    yield ""
+    yield (command.help or "").strip()
+    yield ""
+    if options:
+        yield "| option | meaning | default |"
+        yield "|---|---|---|"
+        for option in options:
+            names = ", ".join(f"`{o}`" for o in [*option.opts, *option.secondary_opts])
+            yield f"| {names} | {option.help or ''} | {_default(option)} |"
+        yield ""
+
+
+def _metavar(argument: Any) -> str:
+    return str(argument.metavar or argument.name.upper())
+
+
+def _default(option: Any) -> str:
+    value = getattr(option.default, "value", option.default)
+    if value is None or value == "" or isinstance(value, bool):
+        return "on" if value is True else ""
+    return f"`{value}`"
+
+
+if __name__ == "__main__":
+    print(page(), end="")
