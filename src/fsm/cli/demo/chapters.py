@@ -392,7 +392,7 @@ def _attempts(window: Window) -> str:
     for app in ("bookbuyer", "bookthief"):
         done, tried = window.count(app, "succeeded"), window.count(app, "requests")
         parts.append(f"{app} {done} of {tried}")
-    return "requests that succeeded: " + ", ".join(parts)
+    return "got through: " + ", ".join(parts)
 
 
 def _failed(window: Window, app: str, request: str) -> int:
@@ -423,4 +423,5 @@ def _from(path: str, first: str, *, until: str | None, added: tuple[str, ...] = 
         if any(name in line for name in added):
             entry = max(i for i in range(index + 1) if part[i].lstrip().startswith("- "))
             marked |= set(range(entry, index + 1))
-    return [f"{'+' if i in marked else ' '}{line}" for i, line in enumerate(part)]
+    level = min(len(line) - len(line.lstrip()) for line in part)
+    return [f"{'+' if i in marked else ' '} {line[level:]}" for i, line in enumerate(part)]

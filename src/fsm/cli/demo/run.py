@@ -152,7 +152,7 @@ async def _refuse_permissive(client: KubeClient) -> None:
 
 def _summary(scene: Scene, took_s: float) -> None:
     stage = scene.stage
-    stage.chapter(f"Every claim held, in {took_s:.0f} seconds", "How fast each change worked:")
+    stage.ending(f"Every claim held, in {took_s:.0f} seconds", "How fast each change worked:")
     rows = [
         (
             m.what,

@@ -104,6 +104,13 @@ class Stage:
         for line in lines:
             self.console.print(Padding(Text(line), (0, 0, 0, 2)))
 
+    def ending(self, title: str, *lines: str) -> None:
+        """Close the story."""
+        self.console.print()
+        self.console.print(Rule(Text(title, style="bold green"), align="left", style="dim"))
+        for line in lines:
+            self.console.print(Padding(Text(line), (0, 0, 0, 2)))
+
     def command(self, text: str) -> None:
         """Show a command that does what happens now."""
         line = Text.assemble(("$ ", "dim"), (text, "bold"))
