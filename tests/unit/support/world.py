@@ -113,7 +113,9 @@ class World:
             {
                 "metadata": meta(namespace, name, annotations=annotations or {}),
                 "spec": {
-                    "clusterIP": "None" if headless else f"10.96.{number // 250}.{number % 250 + 1}",
+                    "clusterIP": "None"
+                    if headless
+                    else f"10.96.{number // 250}.{number % 250 + 1}",
                     "ports": list(ports) or [port(14001)],
                     "selector": {"app": name} if selector is None else selector,
                 },
@@ -186,9 +188,7 @@ class World:
         return {**self.found, "EndpointSlice": [*self.found["EndpointSlice"], *self._slices()]}
 
     def snapshot(self) -> Snapshot:
-        snapshot, problems = build_snapshot(
-            self.objects(), self.settings, trust_roots=self.roots
-        )
+        snapshot, problems = build_snapshot(self.objects(), self.settings, trust_roots=self.roots)
         assert problems == [], [str(problem) for problem in problems]
         return snapshot
 
