@@ -1,0 +1,183 @@
+"""StatefulSets: Pods with names that stay, made and ended in order.
+
+    web-0 ready ─► web-1 ready ─► web-2      (Parallel: all at once)
+    scale down from the highest ordinal; update from the highest down, each waited for
+
+What comes in: StatefulSets and their Pods. What goes out: Pods created and deleted, status.
+
+Invariants: at most one Pod per ordinal; with OrderedReady nothing is started while a lower ordinal
+is not ready, and nothing is ended while another one is ending.
+Not done here: volume claim templates (a set that has some is told so in its status conditions).
+Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from fsm.kube import AlreadyExists
+from fsm.kube.resources import PODS, STATEFULSETS
+from fsm.standalone.workloads.cluster import (
+    Cluster,
+    condition,
+    controller_of,
+    is_active,
+    is_going,
+    is_ready,
+    key_of,
+    keys_of,
+)
+from fsm.standalone.workloads.controller import Controller, Key, Retry
+from fsm.standalone.workloads.pods import now_text, pod_from
+
+KubeObject = dict[str, Any]
+_REVISION_LABEL = "controller-revision-hash"
+_NAME_LABEL = "statefulset.kubernetes.io/pod-name"
+_INDEX_LABEL = "apps.kubernetes.io/pod-index"
+
+
+class StatefulSets(Controller):
+    """Makes Pods for StatefulSets."""
+
+    name = "statefulsets"
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__()
+        self._cluster = cluster
+        cluster.subscribe(STATEFULSETS, lambda old, new: self.look(key_of(new or old or {})))
+        cluster.subscribe(PODS, self._on_pod)
+
+    def keys(self) -> Iterable[Key]:
+        """List all StatefulSets."""
+        return keys_of(self._cluster.all(STATEFULSETS))
+
+    async def reconcile(self, key: Key) -> None:
+        """Make one step toward the wanted Pods; report."""
+        owner = self._cluster.get(STATEFULSETS, *key)
+        if owner is None or is_going(owner):
+            return
+        stepped = await self._step(owner, self._pods(owner))
+        await self._report(owner, self._pods(owner))
+        if stepped:
+            raise Retry(0.0)
+
+    def _pods(self, owner: KubeObject) -> dict[int, KubeObject]:
+        found = {}
+        for pod in self._cluster.owned(PODS, owner["metadata"]["uid"]):
+            text = pod["metadata"]["name"].rpartition("-")[2]
+            if text.isdigit():
+                found[int(text)] = pod
+        return found
+
+    async def _step(self, owner: KubeObject, pods: dict[int, KubeObject]) -> bool:
+        spec = owner["spec"]
+        first = int((spec.get("ordinals") or {}).get("start") or 0)
+        wanted = range(first, first + int(spec.get("replicas", 1)))
+        ordered = spec.get("podManagementPolicy") != "Parallel"
+        stepped = False
+        for ordinal in wanted:
+            pod = pods.get(ordinal)
+            if pod is None:
+                await self._create(owner, ordinal)
+                stepped = True
+            elif not is_active(pod) and not is_going(pod):
+                # It ended by itself; its name is free only when the object is gone.
+                await self._cluster.delete(PODS, pod)
+                stepped = True
+            if ordered and (pod is None or not is_ready(pod) or is_going(pod)):
+                return stepped
+        for ordinal in sorted(pods, reverse=True):
+            if ordinal not in wanted and not is_going(pods[ordinal]):
+                await self._cluster.delete(PODS, pods[ordinal])
+                stepped = True
+            if ordinal not in wanted and ordered:
+                return stepped
+        return await self._update(owner, pods, wanted) or stepped
+
+    async def _update(self, owner: KubeObject, pods: dict[int, KubeObject], wanted: range) -> bool:
+        strategy = owner["spec"].get("updateStrategy") or {}
+        if strategy.get("type") == "OnDelete":
+            return False
+        partition = int((strategy.get("rollingUpdate") or {}).get("partition") or 0)
+        revision = revision_of(owner)
+        for ordinal in reversed(wanted):
+            pod = pods.get(ordinal)
+            if pod is None or ordinal < partition:
+                return False
+            labels = pod["metadata"].get("labels") or {}
+            if labels.get(_REVISION_LABEL) != revision:
+                if is_going(pod):
+                    return False
+                await self._cluster.delete(PODS, pod)
+                return True
+            if not is_ready(pod):
+                return False
+        return False
+
+    async def _create(self, owner: KubeObject, ordinal: int) -> None:
+        meta, spec = owner["metadata"], owner["spec"]
+        name = f"{meta['name']}-{ordinal}"
+        pod = pod_from(STATEFULSETS, owner, spec.get("template") or {}, name)
+        pod["metadata"]["labels"] |= {
+            _REVISION_LABEL: revision_of(owner),
+            _NAME_LABEL: name,
+            _INDEX_LABEL: str(ordinal),
+        }
+        pod["spec"]["hostname"] = name
+        pod["spec"]["subdomain"] = spec.get("serviceName") or ""
+        try:
+            await self._cluster.create(PODS, pod, meta["namespace"])
+        except AlreadyExists:
+            # The one before it, of another owner or on its way out.
+            raise Retry(0.5) from None
+
+    async def _report(self, owner: KubeObject, pods: dict[int, KubeObject]) -> None:
+        revision = revision_of(owner)
+        live = [pod for pod in pods.values() if is_active(pod)]
+        updated = [
+            pod
+            for pod in live
+            if (pod["metadata"].get("labels") or {}).get(_REVISION_LABEL) == revision
+        ]
+        before = owner.get("status") or {}
+        complete = len(updated) == len(live) == int(owner["spec"].get("replicas", 1))
+        current = revision if complete else before.get("currentRevision") or revision
+        status: KubeObject = {
+            "replicas": len(live),
+            "readyReplicas": sum(map(is_ready, live)),
+            "availableReplicas": sum(map(is_ready, live)),
+            "updatedReplicas": len(updated),
+            "currentReplicas": len(updated) if complete else len(live) - len(updated),
+            "currentRevision": current,
+            "updateRevision": revision,
+            "observedGeneration": owner["metadata"].get("generation", 1),
+        }
+        if owner["spec"].get("volumeClaimTemplates"):
+            known = condition(owner, "VolumesSupported")
+            status["conditions"] = [known or _no_volumes()]
+        await self._cluster.put_status(STATEFULSETS, owner, status)
+
+    def _on_pod(self, old: KubeObject | None, new: KubeObject | None) -> None:
+        for pod in (old, new):
+            owner = controller_of(pod) if pod else None
+            if pod and owner and owner["kind"] == "StatefulSet":
+                self.look((pod["metadata"]["namespace"], owner["name"]))
+
+
+def revision_of(owner: KubeObject) -> str:
+    """Name the revision of a StatefulSet by its Pod template."""
+    text = json.dumps(owner["spec"].get("template") or {}, sort_keys=True)
+    return f"{owner['metadata']['name']}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"[-63:]
+
+
+def _no_volumes() -> KubeObject:
+    return {
+        "type": "VolumesSupported",
+        "status": "False",
+        "reason": "NotImplemented",
+        "message": "volumeClaimTemplates are not supported in the standalone world; use emptyDir",
+        "lastTransitionTime": now_text(),
+    }
