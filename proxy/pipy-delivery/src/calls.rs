@@ -6,6 +6,7 @@
 //! INVARIANT: every wait has a limit and every body a bound. No proxy from the environment, no redirect, no cookie: only
 //! the control plane itself is ever spoken to.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body};
 
-use crate::error::Failure;
+use crate::error::{Blame, Failure};
 use crate::identity::Credentials;
 use crate::settings::{Pod, Settings};
 use crate::stop::Stop;
@@ -37,6 +38,8 @@ const REASON_CHARS_MAX: usize = 2000;
 const VERSION_CHARS_MAX: usize = 128;
 /// LIMIT: bytes held per connection while it waits; bodies are read in steps of this.
 const BUFFER_BYTES: usize = 16 << 10;
+/// LIMIT: bytes of an answer's head. Less than the buffer, or a larger one would look like a lost connection.
+const HEAD_BYTES_MAX: usize = 8 << 10;
 
 /// What a poll brought.
 pub(crate) enum Polled {
@@ -96,7 +99,7 @@ impl Calls {
             .user_agent(concat!("pipy/", env!("CARGO_PKG_VERSION")))
             .input_buffer_size(BUFFER_BYTES)
             .output_buffer_size(BUFFER_BYTES)
-            .max_response_header_size(BUFFER_BYTES)
+            .max_response_header_size(HEAD_BYTES_MAX)
             .max_idle_connections(1)
             .timeout_resolve(Some(settings.connect_timeout))
             .timeout_connect(Some(settings.connect_timeout))
@@ -220,34 +223,33 @@ impl Calls {
             ureq::Error::Io(io) => io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
             _ => None,
         };
-        match (&error, tls) {
+        let (reason, certificate) = match (&error, tls) {
             (_, Some(rustls::Error::InvalidCertificate(why))) => {
-                Failure::Untrusted { address, reason: why.to_string() }
+                return Failure::Untrusted { address, reason: why.to_string() };
             }
-            (_, Some(rustls::Error::AlertReceived(alert))) => Failure::Unreachable {
-                reason: format!("it ended the TLS handshake: {alert:?}"),
-                certificate_rejected: about_certificate(*alert),
-                address,
-            },
-            (ureq::Error::Protocol(error), _) => Failure::Garbage(format!("it is not HTTP: {error}")),
+            (ureq::Error::Protocol(error), _) => return Failure::Garbage(format!("it is not HTTP: {error}")),
             (ureq::Error::LargeResponseHeader(..), _) => {
-                Failure::Garbage("its head is larger than 16 KiB".to_owned())
+                return Failure::Garbage(format!("its head is larger than {HEAD_BYTES_MAX} bytes"));
+            }
+            (_, Some(rustls::Error::AlertReceived(alert))) => {
+                let blame = if about_certificate(*alert) { Blame::Yes } else { Blame::No };
+                (format!("it ended the TLS connection: {alert:?}"), blame)
             }
             (ureq::Error::Io(io), _) => {
-                Failure::Unreachable { reason: io.to_string(), certificate_rejected: false, address }
+                let hung_up = matches!(
+                    io.kind(),
+                    ErrorKind::ConnectionReset
+                        | ErrorKind::ConnectionAborted
+                        | ErrorKind::BrokenPipe
+                        | ErrorKind::UnexpectedEof
+                );
+                (io.to_string(), if hung_up { Blame::Perhaps } else { Blame::No })
             }
-            (ureq::Error::HostNotFound, _) => Failure::Unreachable {
-                reason: "its name has no address".to_owned(),
-                certificate_rejected: false,
-                address,
-            },
-            (ureq::Error::Timeout(what), _) => Failure::Unreachable {
-                reason: format!("it took too long ({what})"),
-                certificate_rejected: false,
-                address,
-            },
-            _ => Failure::Unreachable { reason: error.to_string(), certificate_rejected: false, address },
-        }
+            (ureq::Error::HostNotFound, _) => ("its name has no address".to_owned(), Blame::No),
+            (ureq::Error::Timeout(what), _) => (format!("it took too long ({what})"), Blame::No),
+            _ => (error.to_string(), Blame::No),
+        };
+        Failure::Unreachable { address, reason, certificate }
     }
 }
 

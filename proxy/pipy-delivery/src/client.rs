@@ -38,6 +38,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 const RENEW_AFTER_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How much earlier than asked a renewal may be, as a fraction: proxies that started together drift apart.
 const RENEW_EARLIER: f64 = 0.05;
+/// So many times in a row the control plane may hang up on us before we blame our certificate.
+const HANG_UPS_MAX: u32 = 3;
 /// For how long "not known yet" is normal: a Pod asks within milliseconds of its birth.
 const NOT_READY_GRACE: Duration = Duration::from_secs(5);
 
@@ -82,7 +84,8 @@ struct Member {
 struct Outage {
     began: Instant,
     since: SystemTime,
-    told: Option<FailureKind>,
+    /// The kinds that the owner knows of, each once.
+    told: Vec<FailureKind>,
 }
 
 struct Session<E> {
@@ -100,6 +103,8 @@ struct Session<E> {
     pauses: Backoff,
     renewal_pauses: Backoff,
     renewal_fails: bool,
+    /// Failures in a row that may be the certificate's fault.
+    hung_up: u32,
 }
 
 impl<E: FnMut(Event) -> Ack> Session<E> {
@@ -118,13 +123,16 @@ impl<E: FnMut(Event) -> Ack> Session<E> {
             owed: None,
             outage: None,
             renewal_fails: false,
+            hung_up: 0,
         }
     }
 
     fn run(mut self) {
         while !self.stop.stopped() {
             let Err(failure) = self.step() else { continue };
-            if failure.wants_certificate() {
+            self.hung_up = if failure.may_want_certificate() { self.hung_up + 1 } else { 0 };
+            if failure.wants_certificate() || self.hung_up >= HANG_UPS_MAX {
+                self.hung_up = 0;
                 // The old one goes when there is a new one: the owner's connections may still live on it.
                 if let Some(member) = &mut self.member {
                     member.renew_at = Instant::now();
@@ -224,8 +232,14 @@ impl<E: FnMut(Event) -> Ack> Session<E> {
     fn poll(&mut self) -> Result<(), Failure> {
         let Some(member) = &self.member else { return Ok(()) };
         member.calls.watched_by(&self.stop)?;
-        let to_renewal_s = member.renew_at.saturating_duration_since(Instant::now()).as_secs() + 1;
-        let wait_s = self.settings.poll_wait_s().min(to_renewal_s);
+        let wait_s = match &self.outage {
+            // The first answer tells that it is over; that should not take until the next change.
+            Some(outage) if !outage.told.is_empty() => 1,
+            _ => {
+                let to_renewal = member.renew_at.saturating_duration_since(Instant::now());
+                self.settings.poll_wait_s().min(to_renewal.as_secs() + 1)
+            }
+        };
         let asked = Instant::now();
         let polled = member.calls.poll(&self.settings.pod, &self.version, &self.applied, wait_s)?;
         match polled {
@@ -270,24 +284,29 @@ impl<E: FnMut(Event) -> Ack> Session<E> {
         let outage = self.outage.get_or_insert_with(|| Outage {
             began: Instant::now(),
             since: SystemTime::now(),
-            told: None,
+            told: Vec::new(),
         });
-        let normal = kind == FailureKind::NotReady && outage.told.is_none();
-        if outage.told == Some(kind) || (normal && outage.began.elapsed() < NOT_READY_GRACE) {
+        let normal = kind == FailureKind::NotReady && outage.told.is_empty();
+        if outage.told.contains(&kind) || (normal && outage.began.elapsed() < NOT_READY_GRACE) {
             return;
         }
-        outage.told = Some(kind);
+        if !outage.told.is_empty() {
+            // Something has moved, such as from "nobody there" to "not ready": it is worth a closer look.
+            self.pauses.reset();
+        }
+        outage.told.push(kind);
         let event = Event::Lost { kind, reason: failure.to_string(), since: outage.since };
         (self.events)(event);
     }
 
     fn restored(&mut self) {
         self.pauses.reset();
+        self.hung_up = 0;
         // A poll that works while renewals fail is no recovery yet.
         if self.renewal_fails {
             return;
         }
-        if self.outage.take().is_some_and(|outage| outage.told.is_some()) {
+        if self.outage.take().is_some_and(|outage| !outage.told.is_empty()) {
             (self.events)(Event::Restored);
         }
     }

@@ -15,8 +15,8 @@ pub enum Failure {
         address: String,
         /// What the operating system or the TLS library said.
         reason: String,
-        /// Whether the other side turned down our certificate.
-        certificate_rejected: bool,
+        /// Whether our certificate may be the reason.
+        certificate: Blame,
     },
     /// Whoever answers is not the control plane that we believe.
     #[error("what answers at {address} is not the control plane: {reason}")]
@@ -48,6 +48,18 @@ pub enum Failure {
     /// We are to stop.
     #[error("stopped")]
     Stopped,
+}
+
+/// How likely it is that a broken connection is our certificate's fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// There was no connection, or a working one.
+    No,
+    /// The other side hung up without a word. In TLS 1.3 it does so, too, when the alert about our certificate is
+    /// overtaken by the end of the connection.
+    Perhaps,
+    /// The other side said so.
+    Yes,
 }
 
 /// Kinds of [`Failure`].
@@ -88,8 +100,13 @@ impl Failure {
         matches!(
             self,
             Failure::Denied { status: 401 | 403, .. }
-                | Failure::Unreachable { certificate_rejected: true, .. }
+                | Failure::Unreachable { certificate: Blame::Yes, .. }
                 | Failure::Untrusted { .. }
         )
+    }
+
+    /// Whether a new certificate may help if this happens again and again.
+    pub(crate) fn may_want_certificate(&self) -> bool {
+        matches!(self, Failure::Unreachable { certificate: Blame::Perhaps, .. })
     }
 }

@@ -28,8 +28,7 @@ pub enum Event {
         /// Its version.
         version: String,
     },
-    /// The control plane can't be used; the client keeps trying. Comes once per outage, and again when the kind of
-    /// failure changes.
+    /// The control plane can't be used; the client keeps trying. Comes once per outage and kind of failure.
     Lost {
         /// Which kind.
         kind: FailureKind,

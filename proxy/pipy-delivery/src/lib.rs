@@ -31,7 +31,7 @@ mod stop;
 
 pub use calls::{ANSWER_BYTES_MAX, CONFIG_BYTES_MAX, ERROR_BYTES_MAX};
 pub use client::Client;
-pub use error::{Failure, FailureKind};
+pub use error::{Blame, Failure, FailureKind};
 pub use event::{Ack, Event};
 pub use settings::{Pod, Settings};
 pub use stop::{Handle, STOP_WAIT};
