@@ -350,9 +350,18 @@ async def _lock(state_dir: Path) -> AsyncIterator[None]:
         yield
 
 
+def _troubled(state_dir: Path) -> list[str]:
+    try:
+        children = json.loads((state_dir / "supervisor.json").read_text())["children"]
+        return [name for name, child in children.items() if child["restarts"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ["apiserver", "node"]
+
+
 def _log_tail(state_dir: Path, *names: str) -> str:
+    """Quote the logs of PID 1 and of those children that ended: that is where the reason is."""
     parts = []
-    for name in names or ("supervisor", "apiserver", "node", "kube-controllers"):
+    for name in names or ("supervisor", *_troubled(state_dir)):
         try:
             lines = (state_dir / "log" / f"{name}.log").read_text(errors="replace").splitlines()
         except OSError:

@@ -16,6 +16,7 @@ import socket
 from fsm.kube import KubeClient
 from fsm.standalone.box.logformat import set_up
 from fsm.standalone.box.settings import StandaloneSettings
+from fsm.standalone.box.waiting import wait_for_api
 from fsm.standalone.node.agent import Agent
 
 
@@ -39,6 +40,9 @@ async def _run(settings: StandaloneSettings, dns: tuple[socket.socket, socket.so
         agent = Agent(settings, client)
         loop.add_signal_handler(signal.SIGTERM, task.cancel)
         loop.add_signal_handler(signal.SIGINT, task.cancel)
+        # Without the API there is no telling what to end: PID 1 ends everything with itself.
+        loop.add_signal_handler(signal.SIGUSR2, task.cancel)
+        await wait_for_api(client)
         loop.add_signal_handler(signal.SIGUSR2, agent.drain)
         await agent.run(dns)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from fsm.kube import KubeClient
 from fsm.standalone.box.logformat import set_up
+from fsm.standalone.box.waiting import wait_for_api
 from fsm.standalone.workloads.cluster import Cluster
 from fsm.standalone.workloads.controller import Controller
 from fsm.standalone.workloads.deployments import Deployments
@@ -46,6 +47,7 @@ async def _run(state_dir: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
     async with KubeClient.from_unix_socket(state_dir / "api.sock") as client:
+        await wait_for_api(client)
         await run_controllers(client)
 
 
