@@ -17,8 +17,9 @@ import pytest
 
 from fsm.controllers.main import Controller
 from fsm.controllers.settings import ControllerSettings
-from fsm.kube import Invalid, KubeClient, Resource
+from fsm.kube import Invalid, KubeClient
 from fsm.kube.resources import (
+    CONFIGMAPS,
     CRDS,
     HTTPROUTEGROUPS,
     MESHCONFIGS,
@@ -27,6 +28,7 @@ from fsm.kube.resources import (
     PODS,
     SECRETS,
     SERVICEACCOUNTS,
+    SERVICES,
     TRAFFICTARGETS,
     VALIDATINGWEBHOOKS,
 )
@@ -39,12 +41,10 @@ KINDS = {
     for found in (
         NAMESPACES,
         SERVICEACCOUNTS,
-        MUTATINGWEBHOOKS,
-        VALIDATINGWEBHOOKS,
-        Resource("", "v1", "configmaps", "ConfigMap"),
-        Resource("", "v1", "services", "Service"),
+        CONFIGMAPS,
     )
 }
+WEBHOOKS = {found.kind: found for found in (SERVICES, MUTATINGWEBHOOKS, VALIDATINGWEBHOOKS)}
 
 
 class ApiServer:
@@ -66,6 +66,9 @@ class ApiServer:
             str(self.state_dir),
             "--listen-fd",
             str(number),
+            # Loopback, so that Services can be reached here, where nobody plays kube-proxy.
+            "--service-cidr",
+            "127.96.0.0/16",
             pass_fds=[number],
             stderr=self.log,
         )
@@ -110,21 +113,22 @@ async def client(api):
         yield found
 
 
+async def install(client, kinds, ports: Ports | None = None) -> None:
+    for obj in install_manifests(Settings(ports=ports or Ports())):
+        if obj["kind"] in kinds:
+            meta = obj["metadata"]
+            await client.patch(
+                kinds[obj["kind"]], meta["name"], obj, meta.get("namespace"), kind="apply"
+            )
+
+
 @pytest.fixture
 async def controller(client):
     for crd in crds():
         await client.create(CRDS, crd)
-    for obj in install_manifests(Settings()):
-        if obj["kind"] in KINDS:
-            await client.patch(
-                KINDS[obj["kind"]],
-                obj["metadata"]["name"],
-                obj,
-                obj["metadata"].get("namespace"),
-                kind="apply",
-            )
+    await install(client, KINDS)
     mesh = Settings(ports=Ports(delivery=0, webhook=0, health=0), delivery=Delivery(coalesce_ms=5))
-    made = Controller(client, ControllerSettings(mesh=mesh, host="127.0.0.1", status_delay_s=0.01))
+    made = Controller(client, ControllerSettings(mesh=mesh, host="0.0.0.0", status_delay_s=0.01))
     task = asyncio.create_task(made.run())
     async with asyncio.timeout(20):
         waiting = asyncio.create_task(made.started.wait())
@@ -239,8 +243,10 @@ async def test_the_controller_works_with_the_embedded_api_and_survives_its_death
 
 
 async def test_the_webhooks_work_through_the_embedded_api(client, controller, wait_until):
+    # MeshConfig is made before the webhook that would check it can be reached.
+    await wait_until(lambda: controller.world.object(MESHCONFIGS, "fsm-system", "fsm-mesh-config"))
+    await install(client, WEBHOOKS, Ports(webhook=controller.ports["webhook"]))
     roots = base64.b64encode((await roots_of(client)).encode()).decode()
-    bound = {}
     for resource, name in (
         (MUTATINGWEBHOOKS, "fsm-webhook-fsm"),
         (VALIDATINGWEBHOOKS, "fsm-validator-mesh-fsm"),
@@ -248,19 +254,9 @@ async def test_the_webhooks_work_through_the_embedded_api(client, controller, wa
         async with asyncio.timeout(10):
             while True:
                 found = await client.get(resource, name)
-                seen = {w["clientConfig"].get("caBundle") for w in found["webhooks"]}
-                if seen == {roots}:
+                if {w["clientConfig"].get("caBundle") for w in found["webhooks"]} == {roots}:
                     break
                 await asyncio.sleep(0.01)
-        # There is no Service network here: the same webhooks, by address.
-        for webhook in found["webhooks"]:
-            path = webhook["clientConfig"]["service"]["path"]
-            port = controller.ports["webhook"]
-            webhook["clientConfig"] = {
-                "url": f"https://127.0.0.1:{port}{path}",
-                "caBundle": roots,
-            }
-        bound[resource] = await client.replace(resource, found)
     await client.create(
         NAMESPACES,
         {
