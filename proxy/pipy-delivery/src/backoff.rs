@@ -1,7 +1,7 @@
 //! How long to pause after a failure.
 //!
-//! Each pause is drawn from between a bound and its double, and the bound doubles each time, up to a maximum: a thousand
-//! proxies that lost the same control plane at the same moment don't come back as one.
+//! Each pause is drawn from between a bound and its double, and the bound doubles each time, up to a maximum: a
+//! thousand proxies that lost the same control plane at the same moment don't come back as one.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;

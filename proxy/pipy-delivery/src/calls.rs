@@ -1,10 +1,11 @@
 //! The three calls of the protocol, over HTTPS.
 //!
-//! What comes in: what to say. What goes out: the answer, or a [`Failure`] that says whose fault it is. One [`Calls`] is one
-//! identity: none (to get the first certificate) or a certificate; its connection is kept between polls.
+//! What comes in: what to say. What goes out: the answer, or a [`Failure`] that says whose fault it is. One
+//! [`Calls`] is one identity: none (to get the first certificate) or a certificate; its connection is kept between
+//! polls.
 //!
-//! INVARIANT: every wait has a limit and every body a bound. No proxy from the environment, no redirect, no cookie: only
-//! the control plane itself is ever spoken to.
+//! INVARIANT: every wait has a limit and every body a bound. No proxy from the environment, no redirect, no cookie:
+//! only the control plane itself is ever spoken to.
 
 use std::io::ErrorKind;
 use std::sync::Arc;

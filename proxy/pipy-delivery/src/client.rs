@@ -1,19 +1,20 @@
 //! The client's thread: certificate, poll, apply, acknowledge; over and over.
 //!
 //! ```text
-//!            ┌──────────────────────── renewal due, certificate turned down ────────────────────────┐
-//!            ▼                                                                                     │
-//!   get a certificate ──► Event::Credentials ──► owed an ack? send it ──► poll ──► unchanged ──────┤
-//!            │ failed                                    ▲                 │ newer               │
-//!            ▼                                           │                 ▼                     │
-//!   have a valid one? go on with it            Applied | Refused ◄── Event::Config               │
-//!            │ no                                                                                │
-//!            └──► pause (jittered, growing) ◄──────────────────────── any failure ───────────────┘
+//!   ┌─► get a certificate, if one is due ──► Event::Credentials
+//!   │        │ failed: go on with the old one while it lasts
+//!   │        ▼
+//!   │   send the acknowledgement that is owed
+//!   │        ▼
+//!   │      poll ──► unchanged ─────────────────────────────────┐
+//!   │        └────► newer ──► Event::Config ──► Ack ──► owed ──┤
+//!   └──────────────────────────────────────────────────────────┘
+//!        any failure: Event::Lost, once; a pause, jittered and growing; from the top
 //! ```
 //!
-//! INVARIANT: the version that is asked about next is the last one received, applied or not: a refused configuration is
-//! not sent again. An acknowledgement is owed until it is delivered or a newer one replaces it. The pause grows until a poll
-//! succeeds, so that no pair of answers makes a busy loop.
+//! INVARIANT: the version that is asked about next is the last one received, applied or not: a refused configuration
+//! is not sent again. An acknowledgement is owed until it is delivered or a newer one replaces it. The pause grows
+//! until a poll succeeds, so that no pair of answers makes a busy loop.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -50,8 +51,8 @@ pub struct Client;
 impl Client {
     /// Starts a thread that brings credentials and configurations to `events` until it is stopped.
     ///
-    /// `events` is called on that thread. What it returns for [`Event::Config`] is acknowledged, with the time that it took.
-    /// If it refuses [`Event::Credentials`], the client stays with the ones before and tries again later.
+    /// `events` is called on that thread. What it returns for [`Event::Config`] is acknowledged, with the time that
+    /// it took. If it refuses [`Event::Credentials`], the client stays with the ones before and tries again later.
     ///
     /// # Errors
     /// When the operating system gives no thread. Everything else is tried again and told through `events`.

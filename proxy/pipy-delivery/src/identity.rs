@@ -1,7 +1,7 @@
 //! Our key, the request to certify it, and what the control plane makes of it.
 //!
-//! What comes in: an answer of the control plane. What goes out: credentials that fit together: the chain is of our key,
-//! every PEM block is a certificate, nothing is empty.
+//! What comes in: an answer of the control plane. What goes out: credentials that fit together: the chain is of our
+//! key, every PEM block is a certificate, nothing is empty.
 //!
 //! INVARIANT: each certificate has a new key. A key lives in memory; its only way out is [`Event::Credentials`].
 //!
@@ -50,7 +50,8 @@ impl Request {
         let roots = certificates(&answer.roots, "roots")?;
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
             .map_err(|error| Failure::Local(format!("the new key cannot be read: {error}")))?;
-        // WHY: the HTTP client takes a chain that fits its key for granted, and would end the process over one that doesn't.
+        // WHY: the HTTP client takes a chain that fits its key for granted, and would end the process over one that
+        // doesn't.
         CertifiedKey::from_der(chain.clone(), key, provider)
             .map_err(|error| Failure::Garbage(format!("the certificate is not of our key: {error}")))?;
         let not_after = match chain.first().map(|leaf| X509Certificate::from_der(leaf)) {

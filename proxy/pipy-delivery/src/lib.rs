@@ -10,11 +10,12 @@
 //! ```
 //!
 //! In the meantime it renews the certificate with a new key, backs off when the control plane is away
-//! ([`Event::Lost`], [`Event::Restored`]) and goes on when it is back. [`Client::spawn`] starts it, [`Handle::stop`] ends
-//! it within [`STOP_WAIT`], also in the middle of a poll.
+//! ([`Event::Lost`], [`Event::Restored`]) and goes on when it is back. [`Client::spawn`] starts it, [`Handle::stop`]
+//! ends it within [`STOP_WAIT`], also in the middle of a poll.
 //!
 //! INVARIANT: private keys are made here and never leave the process. The control plane is believed only if its
-//! certificate is signed by the mesh root and carries its name. A failure changes nothing but the time of the next attempt.
+//! certificate is signed by the mesh root and carries its name. A failure changes nothing but the time of the next
+//! attempt.
 //!
 //! Not here: what a configuration means (`pipy-config`), carrying it out, checking identities (`pipy-tls`).
 

@@ -1,8 +1,9 @@
 //! Ending the client's thread from outside, whatever it is doing.
 //!
-//! Three things can hold the thread: a pause (ended through the condition variable), a request in flight (ended by shutting
-//! its sockets down), and name resolution or connecting (bounded by their time limits; not waited for longer than
-//! [`STOP_WAIT`], the thread then ends by itself a little later). The owner's callback is waited for like the latter.
+//! Three things can hold the thread: a pause (ended through the condition variable), a request in flight (ended by
+//! shutting its sockets down), and name resolution or connecting (bounded by their time limits; not waited for
+//! longer than [`STOP_WAIT`], the thread then ends by itself a little later). The owner's callback is waited for
+//! like the latter.
 //!
 //! INVARIANT: after a stop no request begins; [`Stop::watch`] refuses it.
 
@@ -30,8 +31,8 @@ impl Handle {
         Handle { stop, thread, ended }
     }
 
-    /// Ends the client. Says whether its thread has ended within [`STOP_WAIT`]; if not, it will, without another event
-    /// than the one that it may be in.
+    /// Ends the client. Says whether its thread has ended within [`STOP_WAIT`]; if not, it will, without another
+    /// event than the one that it may be in.
     pub fn stop(self) -> bool {
         self.stop.stop();
         // The thread's end of the channel goes with the thread, also when the owner's callback panicked.

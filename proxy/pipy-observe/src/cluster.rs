@@ -1,7 +1,7 @@
 //! What is counted for one upstream cluster.
 //!
-//! One table says it all: field, exposed name, help. The struct, the metrics page and the stats page are made from it,
-//! so a counter that exists is a counter that is shown. The names are those that users' dashboards know
+//! One table says it all: field, exposed name, help. The struct, the metrics page and the stats page are made from
+//! it, so a counter that exists is a counter that is shown. The names are those that users' dashboards know
 //! (`sidecar_cluster_` and the name here); the exposition adds the labels.
 //!
 //! INVARIANT: written by one worker. Classes and codes are counted together, in [`ClusterCounters::response`].

@@ -12,8 +12,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
 
-/// LIMIT: labels of one [`Slots`]. Reasons, error kinds and listeners are a dozen at most; what exceeds this is counted
-/// as `other`.
+/// LIMIT: labels of one [`Slots`]. Reasons, error kinds and listeners are a dozen at most; what exceeds this is
+/// counted as `other`.
 pub const SLOTS_MAX: usize = 32;
 
 /// LIMIT: different response codes counted apart, per cluster and worker. Applications use fewer than ten; a backend
@@ -55,7 +55,8 @@ impl Gauge {
         self.0.store(self.0.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
-    /// One less. Stays at zero rather than turn into a huge number: a missed `inc` is a bug, not a billion connections.
+    /// One less. Stays at zero rather than turn into a huge number: a missed `inc` is a bug, not a billion
+    /// connections.
     #[inline]
     pub fn dec(&self) {
         let value = self.0.load(Relaxed);

@@ -1,8 +1,8 @@
 //! The metrics as Prometheus reads them: text format, version 0.0.4.
 //!
-//! What comes in: a snapshot. What goes out: families in the order of their names, each with `# HELP` and `# TYPE`, then its
-//! series in the order of their labels. Names and labels are those that dashboards of this family of meshes use;
-//! `sidecar_response_code_class` is one digit, `2` for 204 as for 200.
+//! What comes in: a snapshot. What goes out: families in the order of their names, each with `# HELP` and `# TYPE`,
+//! then its series in the order of their labels. Names and labels are those that dashboards of this family of meshes
+//! use; `sidecar_response_code_class` is one digit, `2` for 204 as for 200.
 //!
 //! INVARIANT: nothing in a label value can end the value or the line. Same numbers, same bytes.
 //!

@@ -1,7 +1,7 @@
 //! How long things take: counts per bucket of milliseconds.
 //!
-//! What comes in: durations in microseconds. What goes out: counts per bucket and their sum. Buckets are held apart and
-//! added up only when they are printed, so that recording touches two numbers.
+//! What comes in: durations in microseconds. What goes out: counts per bucket and their sum. Buckets are held apart
+//! and added up only when they are printed, so that recording touches two numbers.
 //!
 //! INVARIANT: one writer, as for a counter. Upper bounds are inclusive, as Prometheus has them (`le`).
 
@@ -90,7 +90,8 @@ impl HistogramSum {
         })
     }
 
-    /// The bound below which at least `percent` of all lie; `None` when they lie beyond the last bound, or there are none.
+    /// The bound below which at least `percent` of all lie; `None` when they lie beyond the last bound, or there are
+    /// none.
     pub(crate) fn bound_of(&self, percent: u64) -> Option<u64> {
         let needed = (self.count() * percent).div_ceil(100).max(1);
         self.cumulative().find(|(_, total)| *total >= needed).and_then(|(bound, _)| bound)

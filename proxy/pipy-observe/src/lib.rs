@@ -1,15 +1,15 @@
 //! What the proxy tells of its traffic: metrics and the access log.
 //!
-//! **Metrics.** [`Metrics`] is the process-wide registry. Each worker registers once ([`Metrics::worker`]) and from then
-//! on counts into its own [`WorkerMetrics`]; nothing is shared on the way of a request. When someone reads
+//! **Metrics.** [`Metrics`] is the process-wide registry. Each worker registers once ([`Metrics::worker`]) and from
+//! then on counts into its own [`WorkerMetrics`]; nothing is shared on the way of a request. When someone reads
 //! ([`Metrics::prometheus`], [`Metrics::stats`], [`Metrics::clusters`]) the workers' counters are added up.
 //!
 //! **Access log.** Each worker formats its lines into a [`LogBuffer`] and hands over whole buffers; one thread, the
-//! [`LogWriter`], writes them. A worker never waits for the disk or the pipe: when the writer can't keep up, lines are
-//! dropped and counted.
+//! [`LogWriter`], writes them. A worker never waits for the disk or the pipe: when the writer can't keep up, lines
+//! are dropped and counted.
 //!
-//! INVARIANT: a counter has one writer, its worker; only reading is shared. Every set of labels has a named limit, with
-//! one `other` entry for what exceeds it: foreign input can't make memory grow.
+//! INVARIANT: a counter has one writer, its worker; only reading is shared. Every set of labels has a named limit,
+//! with one `other` entry for what exceeds it: foreign input can't make memory grow.
 //!
 //! Not here: who counts what and when (`pipy-mesh`, `pipy-filters`), the HTTP pages that show it (`pipy`), tracing.
 

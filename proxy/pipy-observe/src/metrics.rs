@@ -1,7 +1,7 @@
 //! The registry: who counts, whose metrics these are, and the three ways to read them.
 //!
-//! What comes in: one registration per worker, the workload's names once they are known, what the control thread reports.
-//! What goes out: text, for Prometheus, for people, and per cluster.
+//! What comes in: one registration per worker, the workload's names once they are known, what the control thread
+//! reports. What goes out: text, for Prometheus, for people, and per cluster.
 //!
 //! INVARIANT: reading takes short locks, one worker at a time, and never stops a worker that only counts.
 //!

@@ -1,7 +1,7 @@
 //! The metrics as people read them: `fsm proxy get stats` and `fsm proxy get clusters`.
 //!
-//! What comes in: a snapshot. What goes out: one number per line, sorted, greppable. The forms of retries and rate limits
-//! are those that users' instructions grep for:
+//! What comes in: a snapshot. What goes out: one number per line, sorted, greppable. The forms of retries and rate
+//! limits are those that users' instructions grep for:
 //!
 //! ```text
 //! cluster.demo/httpbin|14001.upstream_rq_retry: 4

@@ -1,13 +1,13 @@
 //! What one worker counts, and how its counters are found.
 //!
-//! What comes in: cluster names with each configuration, labels as they occur. What goes out: the counters, to be held
-//! by whoever counts: a lookup costs a short lock, so it is done once per configuration, connection or destination,
-//! never per byte. The lock is only ever contended by someone who reads the metrics.
+//! What comes in: cluster names with each configuration, labels as they occur. What goes out: the counters, to be
+//! held by whoever counts: a lookup costs a short lock, so it is done once per configuration, connection or
+//! destination, never per byte. The lock is only ever contended by someone who reads the metrics.
 //!
-//! Clusters that a new configuration no longer names are **forgotten as soon as nobody holds their counters** (their last
-//! connection has closed and the old configuration is gone); until then they stay readable. Clusters that no
-//! configuration ever named (the proxy's own) stay while there is room. Destinations that had no
-//! request for a while make room for new ones when the table is full.
+//! Clusters that a new configuration no longer names are **forgotten as soon as nobody holds their counters** (their
+//! last connection has closed and the old configuration is gone); until then they stay readable. Clusters that no
+//! configuration ever named (the proxy's own) stay while there is room. Destinations that had no request for a while
+//! make room for new ones when the table is full.
 //!
 //! INVARIANT: one `WorkerMetrics` belongs to one thread. Not here: adding up (`snapshot`).
 
@@ -23,8 +23,8 @@ use crate::histogram::{Histogram, REQUEST_BUCKETS_MS};
 /// LIMIT: clusters per worker. A mesh of a thousand services has a few thousand; each takes about a kilobyte.
 pub const CLUSTERS_MAX: usize = 8192;
 
-/// LIMIT: destinations whose durations are held apart, per worker. Each makes 19 series; a Pod that talks to more than
-/// five hundred others is looked at in sum.
+/// LIMIT: destinations whose durations are held apart, per worker. Each makes 19 series; a Pod that talks to more
+/// than five hundred others is looked at in sum.
 pub const DESTINATIONS_MAX: usize = 512;
 
 /// LIMIT: bytes of one destination label (RFC 1123 subdomain).
@@ -77,8 +77,8 @@ pub struct DestinationLabels<'a> {
 }
 
 impl<'a> DestinationLabels<'a> {
-    /// Reads `namespace,kind,name,pod`, the value of the response header `fsm-stats`. `None` when it is anything else: the
-    /// header comes from a peer and must not make labels of its own liking.
+    /// Reads `namespace,kind,name,pod`, the value of the response header `fsm-stats`. `None` when it is anything
+    /// else: the header comes from a peer and must not make labels of its own liking.
     pub fn parse(header: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(header).ok()?;
         let mut parts = text.split(',');
@@ -127,8 +127,8 @@ impl WorkerMetrics {
         lock(&self.shared.clusters).get(name)
     }
 
-    /// A new configuration knows these clusters: they show up as zeros at once. Those that only the one before knew are
-    /// forgotten when nobody holds them.
+    /// A new configuration knows these clusters: they show up as zeros at once. Those that only the one before knew
+    /// are forgotten when nobody holds them.
     pub fn set_clusters<S: AsRef<str>>(&self, names: &[S]) {
         lock(&self.shared.clusters).set(&mut names.iter().map(AsRef::as_ref));
     }

@@ -1,8 +1,8 @@
 //! A worker's end of the access log: lines are formatted here and handed over many at a time.
 //!
 //! What comes in: entries, and the turns of the worker's loop. What goes out: whole buffers, to the writer. A buffer
-//! goes when it is large ([`BUFFER_BYTES`]) or old ([`FLUSH_AFTER`]); a worker that would sleep longer asks [`LogBuffer::due`]
-//! when to wake up.
+//! goes when it is large ([`BUFFER_BYTES`]) or old ([`FLUSH_AFTER`]); a worker that would sleep longer asks
+//! [`LogBuffer::due`] when to wake up.
 //!
 //! INVARIANT: recording never blocks and never fails; what can't be handed over is counted as dropped.
 

@@ -1,8 +1,8 @@
 //! What a line of the access log holds, and how it is written.
 //!
-//! What comes in: an [`Entry`], borrowed from wherever its parts lie. What goes out: one line of JSON, fields in a fixed
-//! order, absent ones left out. Field names are an interface: they are the names of the struct's fields, with units.
-//! Nothing is allocated per field, nothing goes through a general serialiser.
+//! What comes in: an [`Entry`], borrowed from wherever its parts lie. What goes out: one line of JSON, fields in a
+//! fixed order, absent ones left out. Field names are an interface: they are the names of the struct's fields, with
+//! units. Nothing is allocated per field, nothing goes through a general serialiser.
 //!
 //! INVARIANT: one entry, one line, whatever bytes a peer sent.
 

@@ -7,8 +7,8 @@
 //!
 //! INVARIANT: the output holds no byte below 0x20, and no quote that is not escaped but the outer two.
 
-/// LIMIT: bytes of one field that are logged. Paths of attacks can be as long as a request head may be; the first four
-/// kilobytes tell what it was.
+/// LIMIT: bytes of one field that are logged. Paths of attacks can be as long as a request head may be; the first
+/// four kilobytes tell what it was.
 pub const FIELD_BYTES_MAX: usize = 4096;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";

@@ -1,7 +1,7 @@
 //! Times as RFC 3339 has them, in UTC with milliseconds: `2026-02-28T23:59:59.999Z`.
 //!
-//! What comes in: milliseconds since the epoch. What goes out: 24 bytes. The date is worked out once per second; lines
-//! within it only change the last digits.
+//! What comes in: milliseconds since the epoch. What goes out: 24 bytes. The date is worked out once per second;
+//! lines within it only change the last digits.
 
 /// The bytes of a time.
 const TIME_BYTES: usize = 24;
@@ -56,8 +56,8 @@ fn digits(text: &mut [u8], mut value: u64) {
     }
 }
 
-/// Year, month and day of a day since the epoch. Counts from the 1st of March of the year 0, so that the leap day is the
-/// last of its year and the lengths of months repeat in fives.
+/// Year, month and day of a day since the epoch. Counts from the 1st of March of the year 0, so that the leap day is
+/// the last of its year and the lengths of months repeat in fives.
 fn date(days_since_epoch: u64) -> (u64, u64, u64) {
     const DAYS_TO_EPOCH: u64 = 719_468;
     const DAYS_PER_400_YEARS: u64 = 146_097;

@@ -3,11 +3,12 @@
 //! What comes in: buffers of whole lines from the workers. What goes out: their bytes, in the order of arrival, to
 //! standard output or whatever else can be written to. Empty buffers go back to the workers.
 //!
-//! When the reader of the log is slower than the proxy, the queue fills, and then whole buffers are dropped and their
-//! lines counted. When writing fails (the pipe is closed, the disk is full), likewise; the thread goes on trying, because
-//! disks get space again. Nothing here can stop traffic.
+//! When the reader of the log is slower than the proxy, the queue fills, and then whole buffers are dropped and
+//! their lines counted. When writing fails (the pipe is closed, the disk is full), likewise; the thread goes on
+//! trying, because disks get space again. Nothing here can stop traffic.
 //!
-//! INVARIANT: a line is written whole or, when writing fails, counted as dropped. Lock held: for moving a buffer, never while writing.
+//! INVARIANT: a line is written whole or, when writing fails, counted as dropped. Lock held: for moving a buffer,
+//! never while writing.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
