@@ -124,7 +124,7 @@ class ClusterSet:
         number = target_number(self.snapshot, self.settings, service, port)
         name = f"{service.key}|{number}"
         if name not in self.clusters:
-            self._add(name, service, self.reachable(service, port))
+            self._add(name, service, _one_family(service, self.reachable(service, port)))
         return name
 
     def single(self, service: Service, target: Target) -> str:
@@ -176,6 +176,17 @@ class ClusterSet:
             ),
             connect_timeout_ms=self.settings.proxy.connect_timeout_ms,
         )
+
+
+def _one_family(service: Service, targets: Sequence[Target]) -> list[Target]:
+    """Return the endpoints of the Service's first address family, or all where it has none there.
+
+    A Pod with addresses of both families would otherwise count twice.
+    """
+    first = next(iter(service.cluster_ips), "")
+    wanted = ":" in first if first else all(":" in target.address for target in targets)
+    chosen = [target for target in targets if (":" in target.address) == wanted]
+    return chosen or list(targets)
 
 
 def socket_address(address: str, port: int) -> str:

@@ -72,7 +72,7 @@ def test_every_policy_folder_is_complete(folder: Path) -> None:
 def test_every_policy_says_why_it_stands_where_it_stands() -> None:
     assert len(POLICIES) == len(POLICY_FOLDERS)
     assert len({policy.place for policy in POLICIES}) == len(POLICIES)
-    assert [p.kind for p in POLICIES][0] == "MeshConfig"
+    assert POLICIES[0].kind == "MeshConfig"
 
 
 def test_an_unknown_kind_is_a_violation_not_an_error() -> None:

@@ -1,7 +1,8 @@
 """A small cluster to write tests in: say what runs, get the JSON that the API would give.
 
-In: one call per workload, Service or policy. Out: ``objects()`` for ``build_snapshot``. Invariants: every
-Pod gets an address of its own, Services get endpoints as Kubernetes would give them, names are stable.
+In: one call per workload, Service or policy. Out: ``objects()`` for ``build_snapshot``.
+Invariants: every Pod gets an address of its own, Services get endpoints as Kubernetes would give
+them, names are stable.
 """
 
 from __future__ import annotations
