@@ -3,9 +3,9 @@
 What comes in: settings, a Kubernetes API. What goes out: port 15128 for proxies, 9443 for the API
 server, 9091 for people and machines; statuses and a few objects in the API.
 
-    root certificate ─► servers of health and webhooks ─► world synced ─► first snapshot ─► delivery
+    root certificate ─► health, webhooks ─► world synced ─► first snapshot ─► delivery ─► MeshConfig
                                                                                  │
-    loops from then on: world · publisher · status · roots · webhook bundle · MeshConfig · TLS keys
+    loops from then on: world · publisher · status · roots · webhook bundle · TLS keys
 
 Invariants: delivery opens only when the first snapshot is there, so no proxy is told "you have
 nothing" by a controller that has not looked; SIGTERM sends waiting proxies away before the process
@@ -128,6 +128,12 @@ class Controller:
         await publisher.first()
         tasks.create_task(publisher.run())
         await self._start_delivery(tresor, publisher, stack, tasks)
+        # Whoever waits until we are ready may patch MeshConfig the moment after.
+        self._phase = "waiting for the API to take MeshConfig"
+        await bootstrap.until_answered(
+            "make MeshConfig",
+            lambda: bootstrap.ensure_mesh_config(self._client, self._settings),
+        )
         self._phase = ""
         self.started.set()
         log.info(
@@ -160,9 +166,6 @@ class Controller:
             snapshot=lambda: publisher.snapshot,
         )
 
-        async def mesh_config() -> None:
-            await bootstrap.ensure_mesh_config(client, settings)
-
         def loop(
             name: str, reconcile: Callable[[], Awaitable[None]], delay_s: float = 0.0
         ) -> Reconciler:
@@ -170,7 +173,6 @@ class Controller:
             tasks.create_task(made.run())
             return made
 
-        loop("making MeshConfig", mesh_config)
         spread = loop("giving the roots to namespaces", roots.reconcile)
         self.world.subscribe(NAMESPACES, spread.poke)
         roots.informer.subscribe(spread.poke)

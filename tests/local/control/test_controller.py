@@ -401,7 +401,7 @@ async def test_a_controller_that_is_replaced_finds_root_and_proxies_again(
 
 async def test_what_the_mesh_needs_is_made_and_kept(running, kube, wait_until):
     place = ("fsm-system", "fsm-mesh-config")
-    await wait_until(lambda: place in kube.objects.get(MESHCONFIGS, {}), "MeshConfig")
+    assert place in kube.objects.get(MESHCONFIGS, {}), "it is there when the controller is ready"
     spec = kube.objects[MESHCONFIGS][place]["spec"]
     assert spec["traffic"]["enablePermissiveTrafficPolicyMode"] is True
     root = kube.objects[SECRETS]["fsm-system", "fsm-ca-bundle"]["data"]["ca.crt"]

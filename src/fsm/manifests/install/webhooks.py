@@ -5,7 +5,7 @@ controller fills it in, and fills it in again when somebody applies these anew).
 
 Invariants: only namespaces of the mesh are touched, so that a dead control plane stops nothing
 else; the control plane's own namespace is left out, so that it can always start; failure means
-"no", because an uninjected Pod would be a hole in the mesh.
+"no", because an uninjected Pod would be a hole in the mesh (except for MeshConfig, see there).
 A selector cannot say "this label or that one", so each label of membership, the current and the old
 one, has a webhook of its own.
 Source: fsm-interfaces section 4.1.
@@ -55,7 +55,14 @@ def webhook_objects(settings: Settings) -> list[JsonObject]:
                     )
                 ),
                 _webhook(settings, "fsm-config-validator.k8s.io", "/validate", _own(settings))
-                | {"rules": [_rule("config.flomesh.io", "meshconfigs", ["CREATE", "UPDATE"])]},
+                # WHY Ignore: the controller makes MeshConfig before it is ready to be asked, and
+                # whoever mends a broken mesh must be able to. A wrong MeshConfig that gets past
+                # is not used; the last right one stays in force.
+                | {
+                    "rules": [_rule("config.flomesh.io", "meshconfigs", ["CREATE", "UPDATE"])],
+                    "failurePolicy": "Ignore",
+                    "timeoutSeconds": 5,
+                },
             ],
         },
     ]
