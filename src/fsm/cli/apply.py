@@ -155,6 +155,30 @@ async def until_rolled_out(
         await asyncio.sleep(POLL_S)
 
 
+async def until_exists(
+    client: KubeClient, resource: Resource, name: str, namespace: str, timeout_s: float
+) -> Object:
+    """Wait until an object that somebody else makes is there, and return it.
+
+    Raises:
+        Failure: it is not there after ``timeout_s`` seconds.
+    """
+    from fsm.kube import NotFound
+
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return await client.get(resource, name, namespace)
+        except NotFound as error:
+            if time.monotonic() > deadline:
+                raise Failure(
+                    f"{resource.kind} {namespace}/{name} is not there after {timeout_s:g} s",
+                    hint=f"see `kubectl logs -n {namespace} deploy/fsm-controller`",
+                    code=ExitCode.TIMEOUT,
+                ) from error
+        await asyncio.sleep(POLL_S)
+
+
 async def explain_pods(client: KubeClient, namespace: str) -> str:
     """Return in words why Pods of a namespace are not ready; empty when they say nothing."""
     from fsm.kube.resources import PODS

@@ -65,7 +65,9 @@ def explain(error: BaseException) -> Failure | None:
         return next(iter(found), None) if all(found) else None
     kinds = [k.__name__ for k in type(error).__mro__ if k.__module__.startswith("fsm.")]
     if kinds:
-        text, _, hint = str(error).partition("\nhint: ")
+        # The hint comes last; a message that quotes another error may hold that one's hint too.
+        before, mark, last = str(error).rpartition("\nhint: ")
+        text, hint = (before, last) if mark else (last, "")
         usual = next((_HINTS[k] for k in kinds if k in _HINTS), None)
         code = next((_CODES[k] for k in kinds if k in _CODES), ExitCode.FAILED)
         hint = hint or getattr(error, "hint", None) or usual or ""

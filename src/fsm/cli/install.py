@@ -96,6 +96,7 @@ async def put(
         ApiError: the cluster refuses an object.
     """
     from fsm.cli import apply
+    from fsm.kube.resources import MESHCONFIGS
 
     objects = documents(settings, standalone=standalone)
     definitions = [o for o in objects if o["kind"] == "CustomResourceDefinition"]
@@ -108,6 +109,9 @@ async def put(
     await applier.apply(rest, settings.fsm_namespace)
     deployments = [o["metadata"]["name"] for o in rest if o["kind"] == "Deployment"]
     await apply.until_rolled_out(client, settings.fsm_namespace, deployments, timeout_s)
+    # The control plane makes its MeshConfig through its own webhook: once it is there, both work.
+    namespace = settings.fsm_namespace
+    await apply.until_exists(client, MESHCONFIGS, settings.mesh_config_name, namespace, timeout_s)
 
 
 def seconds(text: str) -> float:

@@ -24,8 +24,8 @@ arguments; `--kubeconfig`, `--context`, `-n` and `-N` also before the command.
 
 Without `--kubeconfig` a command talks to what `$KUBECONFIG` names, else to the box of this user
 when one runs (its state is in `$FSM_HOME`, else `/var/lib/fsm` for root and `~/.local/state/fsm`
-for others), else to what `~/.kube/config` names. With `FSM_DEBUG=1` an expected error also shows its
-traceback.
+for others), else to what `~/.kube/config` names. With `FSM_DEBUG=1` an expected error also shows
+its traceback.
 
 ## Exit codes
 

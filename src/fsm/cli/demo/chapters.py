@@ -42,6 +42,11 @@ async def deny_by_default(scene: Scene) -> None:
         "Nothing is allowed until a policy says so",
         "Four applications, each with a sidecar and an identity of its own. No policy names them.",
     )
+    stage.command(
+        "kubectl patch meshconfig fsm-mesh-config -n fsm-system --type merge -p \\\n"
+        '    \'{"spec": {"traffic": {"enablePermissiveTrafficPolicyMode": false, '
+        '"enableEgress": false}}}\''
+    )
     stage.command("kubectl apply -f apps/")
 
     def everyone_tried(window: Window) -> bool:

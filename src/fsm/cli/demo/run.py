@@ -16,7 +16,7 @@ import asyncio
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fsm.cli import box, planes, up
 from fsm.cli.demo import cast, chapters, pages
@@ -40,6 +40,10 @@ APPS = (
 )
 
 MESH_CONFIG_NAME = "fsm-mesh-config"
+FSM_NAMESPACE = "fsm-system"
+
+STRICT = {"enablePermissiveTrafficPolicyMode": False, "enableEgress": False}
+"""What the demo sets in MeshConfig: only policies allow, and nothing leaves the mesh unseen."""
 
 LOCK = "lock"
 """The file in the state directory by which the box makes sure that there is only one."""
@@ -69,6 +73,7 @@ async def run(settings: StandaloneSettings, options: Options) -> None:
     )
     began = time.monotonic()
     succeeded = False
+    undo: dict[str, Any] = {}
     stage.title(
         "The bookstore, in a service mesh on this machine",
         "Real processes, real network namespaces, real HTTP. Every ✓ was measured.",
@@ -77,12 +82,13 @@ async def run(settings: StandaloneSettings, options: Options) -> None:
     try:
         with stage:
             info = await _open(settings, stage, ran_before)
-            await _play(settings, options, stage, info, began)
+            await _play(settings, options, stage, info, began, undo)
         succeeded = True
     finally:
         stage.hide_counters()
         if not options.keep:
-            await _clean_up(settings, stage, ran_before, purge=succeeded and not stored_before)
+            purge = succeeded and not stored_before
+            await _clean_up(settings, stage, undo if ran_before else None, purge=purge)
     if not options.keep:
         stage.say(
             "Try next:  fsm demo --keep   leaves it running, with a live page per application"
@@ -99,13 +105,18 @@ async def _open(settings: StandaloneSettings, stage: Stage, ran_before: bool) ->
 
 
 async def _play(
-    settings: StandaloneSettings, options: Options, stage: Stage, info: BoxInfo, began: float
+    settings: StandaloneSettings,
+    options: Options,
+    stage: Stage,
+    info: BoxInfo,
+    began: float,
+    undo: dict[str, Any],
 ) -> None:
     from fsm.kube import KubeClient
 
     async with KubeClient.from_kubeconfig(info.kubeconfig) as client:
-        await _refuse_permissive(client)
-        controller = await planes.controller_http(client, "fsm-system")
+        undo.update(await _enforce_policies(client))
+        controller = await planes.controller_http(client, FSM_NAMESPACE)
         observer = Observer(client)
         scene = Scene(client, stage, observer, controller, info.state_dir, options.fast)
         try:
@@ -137,17 +148,23 @@ async def _cast(scene: Scene, mesh: str) -> None:
         await asyncio.gather(*(scene.enter(namespace, app) for namespace, app in APPS))
 
 
-async def _refuse_permissive(client: KubeClient) -> None:
+async def _enforce_policies(client: KubeClient) -> dict[str, Any]:
+    """Switch permissive mode and egress off; return what of it was on, to be switched on again."""
     from fsm.kube.resources import MESHCONFIGS
 
-    mesh_config = await client.get(MESHCONFIGS, MESH_CONFIG_NAME, "fsm-system")
-    traffic = (mesh_config.get("spec") or {}).get("traffic") or {}
-    if traffic.get("enablePermissiveTrafficPolicyMode"):
-        raise Failure(
-            "this mesh is in permissive mode: everything is allowed without a policy",
-            hint=f"kubectl patch meshconfig {MESH_CONFIG_NAME} -n fsm-system --type merge -p "
-            '\'{"spec":{"traffic":{"enablePermissiveTrafficPolicyMode":false}}}\'',
-        )
+    found = await client.get(MESHCONFIGS, MESH_CONFIG_NAME, FSM_NAMESPACE)
+    traffic = (found.get("spec") or {}).get("traffic") or {}
+    before = {name: traffic.get(name) for name in STRICT if traffic.get(name) != STRICT[name]}
+    if before:
+        await _patch_traffic(client, STRICT)
+    return before
+
+
+async def _patch_traffic(client: KubeClient, traffic: dict[str, Any]) -> None:
+    from fsm.kube.resources import MESHCONFIGS
+
+    body = {"spec": {"traffic": traffic}}
+    await client.patch(MESHCONFIGS, MESH_CONFIG_NAME, body, FSM_NAMESPACE)
 
 
 def _summary(scene: Scene, took_s: float) -> None:
@@ -189,18 +206,21 @@ async def _keep(client: KubeClient, stage: Stage, info: BoxInfo, options: Option
 
 
 async def _clean_up(
-    settings: StandaloneSettings, stage: Stage, ran_before: bool, *, purge: bool
+    settings: StandaloneSettings, stage: Stage, undo: dict[str, Any] | None, *, purge: bool
 ) -> None:
+    """Take away what the demo made; ``undo`` is what to set back in a mesh that ran before."""
     from fsm.kube import ApiError, KubeClient
     from fsm.standalone.box import lifecycle
 
     info = box.running()
     with Steps(stage.console) as steps:
-        if ran_before and info is not None:
+        if undo is not None and info is not None:
             steps.begin("removing the demo's namespaces")
             try:
                 async with KubeClient.from_kubeconfig(info.kubeconfig) as client:
                     await cast.remove_namespaces(client)
+                    if undo:
+                        await _patch_traffic(client, undo)
             except ApiError as error:
                 steps.note(f"the demo's namespaces could not be removed: {error}")
             return
