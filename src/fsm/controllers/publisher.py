@@ -133,7 +133,9 @@ class Publisher(Generic[S]):
         change.compile_s = time.monotonic() - batch.started
         self._update_time.observe(change.compile_s)
         self._broadcasts.inc()
-        log.info(
+        # A change that concerns nobody is no news.
+        log.log(
+            logging.INFO if change.proxies else logging.DEBUG,
             "change published number=%d proxies=%d took_ms=%.1f objects=%s",
             change.number,
             change.proxies,
