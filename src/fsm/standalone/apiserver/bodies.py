@@ -1,4 +1,4 @@
-"""Bodies of requests and answers: JSON and YAML in, JSON, lists and partial objects out.
+"""Bodies of requests and answers: JSON, YAML and protobuf in, JSON, lists and partial objects out.
 
 What comes in: an HTTP request. What goes out: its decoded body, or an answer in the form that the
 ``Accept`` header asks for.
@@ -17,6 +17,7 @@ import orjson
 import yaml
 from aiohttp import web
 
+from fsm.standalone.apiserver import protobuf
 from fsm.standalone.apiserver.errors import StatusError, bad_request, too_large, unsupported_media
 
 # LIMIT of one body: Kubernetes accepts 3 MiB, and an object has to fit into memory many times.
@@ -92,6 +93,8 @@ def decode_body(raw: bytes, content_type: str) -> Any:
     """
     if not raw.strip():
         return None
+    if content_type == protobuf.MEDIA_TYPE:
+        return _checked_depth(protobuf.decode(raw))
     if content_type in ("application/yaml", "application/apply-patch+yaml"):
         return _checked_depth(_from_yaml(raw))
     if content_type.endswith("json") or content_type in ("application/octet-stream", "text/plain"):

@@ -75,7 +75,7 @@ def _qualified(group: str, plural: str) -> str:
 
 
 def not_found(group: str, plural: str, name: str) -> StatusError:
-    """The object does not exist."""
+    """Say that an object does not exist."""
     return StatusError(
         404,
         "NotFound",
@@ -85,14 +85,14 @@ def not_found(group: str, plural: str, name: str) -> StatusError:
 
 
 def unknown_path(path: str, hint: str | None = None) -> StatusError:
-    """Nothing is served at this URL."""
+    """Say that nothing is served at a URL."""
     return StatusError(
         404, "NotFound", f"the server could not find the requested resource ({path})", hint=hint
     )
 
 
 def already_exists(group: str, plural: str, name: str) -> StatusError:
-    """There is an object of that name."""
+    """Say that there is an object of that name."""
     return StatusError(
         409,
         "AlreadyExists",
@@ -102,7 +102,7 @@ def already_exists(group: str, plural: str, name: str) -> StatusError:
 
 
 def conflict(group: str, plural: str, name: str, why: str) -> StatusError:
-    """The object is not in the state that the caller expects."""
+    """Say that an object is not in the state that the caller expects."""
     return StatusError(
         409,
         "Conflict",
@@ -112,7 +112,7 @@ def conflict(group: str, plural: str, name: str, why: str) -> StatusError:
 
 
 def invalid(group: str, kind: str, name: str, causes: Iterable[Cause]) -> StatusError:
-    """The content of the object is wrong; every wrong field is listed."""
+    """Say what is wrong with the content of an object, every field of it."""
     listed = list(causes)
     lines = [f"{cause.field}: {cause.message}" for cause in listed]
     told = lines[0] if len(lines) == 1 else "[" + ", ".join(lines) + "]"
@@ -134,29 +134,29 @@ def invalid(group: str, kind: str, name: str, causes: Iterable[Cause]) -> Status
 
 
 def bad_request(message: str, hint: str | None = None) -> StatusError:
-    """The request cannot be understood."""
+    """Say why a request cannot be understood."""
     return StatusError(400, "BadRequest", message, hint=hint)
 
 
 def unauthorized() -> StatusError:
-    """We do not know who asks."""
+    """Say that we do not know who asks."""
     return StatusError(401, "Unauthorized", "Unauthorized")
 
 
 def forbidden(group: str, plural: str, name: str, message: str) -> StatusError:
-    """We know who asks, and the answer is no."""
+    """Say no to someone we know."""
     return StatusError(
         403, "Forbidden", message, details={"name": name, "group": group, "kind": plural}
     )
 
 
 def expired(message: str) -> StatusError:
-    """The resourceVersion or continue token is older than what we remember."""
+    """Say that a version or continue token is older than what we remember."""
     return StatusError(410, "Expired", message)
 
 
 def too_large(limit_bytes: int) -> StatusError:
-    """The body is larger than an object may be."""
+    """Say that a body is larger than an object may be."""
     return StatusError(
         413,
         "RequestEntityTooLarge",
@@ -165,7 +165,7 @@ def too_large(limit_bytes: int) -> StatusError:
 
 
 def unsupported_media(given: str, supported: str) -> StatusError:
-    """The body comes in a format that we do not read."""
+    """Say that a body comes in a format that we do not read."""
     return StatusError(
         415,
         "UnsupportedMediaType",
@@ -174,12 +174,12 @@ def unsupported_media(given: str, supported: str) -> StatusError:
 
 
 def unavailable(message: str, hint: str | None = None) -> StatusError:
-    """Something that we depend on does not answer."""
+    """Say that something we depend on does not answer."""
     return StatusError(503, "ServiceUnavailable", message, hint=hint)
 
 
 def storage_failed(message: str, *, full: bool) -> StatusError:
-    """The store could not write; nothing was changed."""
+    """Say that the store could not write, and that nothing was changed."""
     if full:
         return StatusError(
             507, "InsufficientStorage", message, hint="free some disk space and try again"

@@ -6,7 +6,7 @@ behind a group, version and plural name, and all of them for discovery.
 Invariants: a group and plural name one resource, whatever its versions; built-in resources cannot
 be shadowed by a CRD; ``enforced=False`` marks kinds that are kept so that common manifests apply,
 while nothing here acts on them (writes say so in a warning).
-Not done here: their behaviour (``lifecycle``), their fields (``shapes``), their tables (``tables``).
+Not done here: behaviour (``lifecycle``), fields (``shapes``), tables (``tables``).
 Source: `kubectl api-resources` of Kubernetes 1.32 and
 https://kubernetes.io/docs/reference/kubernetes-api/
 """

@@ -144,6 +144,13 @@ def _runner(application: web.Application) -> web.AppRunner:
 
 
 async def _serve_unix(router: Router, path: Path) -> web.AppRunner:
+    runner = _runner(_application(router, trusted=True))
+    await runner.setup()
+    await web.SockSite(runner, _unix_listener(path)).start()
+    return runner
+
+
+def _unix_listener(path: Path) -> socket.socket:
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # The mode must be right from the first moment: bind creates the file.
@@ -156,10 +163,7 @@ async def _serve_unix(router: Router, path: Path) -> web.AppRunner:
     finally:
         os.umask(before)
     listener.setblocking(False)
-    runner = _runner(_application(router, trusted=True))
-    await runner.setup()
-    await web.SockSite(runner, listener).start()
-    return runner
+    return listener
 
 
 async def _furnish(lifecycle: Lifecycle, settings: ApiServerSettings) -> None:

@@ -11,7 +11,7 @@ field validation (``check`` here), the strategic merge (``patch``) and OpenAPI (
 
 Invariants: a table names only types that exist (checked when read); ``check`` reports every
 problem at once and never changes its input; ``null`` means "not set", as everywhere in Kubernetes.
-Not done here: rules between fields (``validation``), defaults (``defaults``), custom kinds (``crds``).
+Not done here: rules between fields (``validation``), defaults (``defaults``), CRDs (``crds``).
 Source: https://kubernetes.io/docs/reference/kubernetes-api/ (one page per kind)
 """
 

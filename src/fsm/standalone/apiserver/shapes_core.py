@@ -166,8 +166,8 @@ NodeSpec: podCIDR str, podCIDRs [str]/, providerID str, unschedulable bool, tain
   externalID str, configSource any
 Taint: key str!, value str, effect str!, timeAdded time
 NodeStatus: capacity {quantity}, allocatable {quantity}, phase str, conditions [Condition]/type,
-  addresses [NodeAddress]/type, daemonEndpoints any, nodeInfo NodeInfo, images any, volumesInUse any,
-  volumesAttached any, config any, features any, runtimeHandlers any
+  addresses [NodeAddress]/type, daemonEndpoints any, nodeInfo NodeInfo, images any,
+  volumesInUse any, volumesAttached any, config any, features any, runtimeHandlers any
 NodeAddress: type str!, address str!
 NodeInfo: machineID str, systemUUID str, bootID str, kernelVersion str, osImage str,
   containerRuntimeVersion str, kubeletVersion str, kubeProxyVersion str, operatingSystem str,

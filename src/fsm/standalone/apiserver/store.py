@@ -177,7 +177,7 @@ class Store:
             if found > SCHEMA_VERSION:
                 raise StoreError(
                     f"{path} was written by a newer version (format {found}, we know"
-                    f" {SCHEMA_VERSION})\nhint: use that version, or remove the file to start afresh"
+                    f" {SCHEMA_VERSION})\nhint: use that version, or remove the file"
                 )
             if found == 0:
                 db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
