@@ -51,12 +51,16 @@ def up(
             hint=f"close it with `fsm down` to open it on port {port}",
             code=ExitCode.FAILED,
         )
+    next_steps = (
+        (f"export KUBECONFIG={info.kubeconfig}", "for kubectl; fsm finds it by itself"),
+        ("fsm demo", "the bookstore, live"),
+        ("fsm status", "what runs, and whether it is well"),
+        ("fsm down", "stop it all"),
+    )
+    width = max(len(command) for command, _ in next_steps) + 4
     shown.note(
         f"\nThe {'box' if no_mesh else 'mesh'} is up: https://127.0.0.1:{info.api_port}\n\n"
-        f"  export KUBECONFIG={info.kubeconfig}    for kubectl; fsm finds it by itself\n"
-        "  fsm demo                                 the bookstore, live\n"
-        "  fsm status                               what runs\n"
-        "  fsm down                                 stop it all",
+        + "\n".join(f"  {command:<{width}}{meaning}" for command, meaning in next_steps),
     )
     if not sys.stdout.isatty():
         print(info.kubeconfig)

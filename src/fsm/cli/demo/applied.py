@@ -1,7 +1,8 @@
 """How fast the proxies followed a change, as the control plane measured it.
 
-What comes in: ``/changes`` of the controller. What goes out: for the changes after a given one, how
-many proxies they reached and the longest time from the API's event to a proxy's acknowledgement.
+What comes in: ``/changes`` and ``/proxies`` of the controller. What goes out: for the changes after
+a given one, how many proxies they reached and the longest time from the API's event to a proxy's
+acknowledgement.
 
 Invariant: these are the control plane's own measurements; the story shows them beside the time at
 which the applications first noticed, which it measures itself.
@@ -35,13 +36,14 @@ async def newest(http: PodHttp) -> int:
     return max((int(c["number"]) for c in await _changes(http)), default=0)
 
 
-async def since(http: PodHttp, number: int, mentions: str) -> Applied:
+async def since(http: PodHttp, number: int, mentions: str, started_at: float) -> Applied:
     """Wait until every proxy that the changes after ``number`` concern has applied them.
 
     Args:
         http: port 9091 of the controller.
         number: the newest change before.
         mentions: part of the name of an object that was changed, ``Kind/namespace/name``.
+        started_at: when the change was made, seconds since the epoch.
 
     Raises:
         Failure: a proxy refused a change, or some have not acknowledged it in time.
@@ -55,11 +57,9 @@ async def since(http: PodHttp, number: int, mentions: str) -> Applied:
         known = any(mentions in name for c in after for name in c["objects"])
         open_ones = [c for c in after if int(c["applied"]) < int(c["proxies"])]
         if known and not open_ones:
-            reached = [c for c in after if int(c["proxies"])]
-            return Applied(
-                max((int(c["proxies"]) for c in reached), default=0),
-                max((float(c["slowest_s"]) for c in reached), default=0.0),
-            )
+            times = [float(c["slowest_s"]) for c in after if int(c["proxies"])]
+            slowest_s = max(times, default=0.0)
+            return Applied(await _applied_after(http, started_at), slowest_s)
         if time.monotonic() > deadline:
             what = "has not seen the change" if not known else "waits for a proxy to apply it"
             raise Failure(
@@ -67,6 +67,12 @@ async def since(http: PodHttp, number: int, mentions: str) -> Applied:
                 hint="see `fsm proxy list` and `kubectl logs -n fsm-system deploy/fsm-controller`",
             )
         await asyncio.sleep(apply.POLL_S)
+
+
+async def _applied_after(http: PodHttp, moment: float) -> int:
+    answer = await http.get_json("/proxies")
+    times = [proxy.get("applied_at") or 0.0 for proxy in answer["proxies"]]
+    return sum(applied_at >= moment for applied_at in times)
 
 
 async def _changes(http: PodHttp) -> list[dict[str, Any]]:

@@ -8,13 +8,14 @@ Not done here: opening and closing the mesh (``run``), how things look (``stage`
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from fsm.cli.demo import capture, cast, claims, wire
 from fsm.cli.demo.claims import ClaimFailed, Condition
 from fsm.cli.demo.observer import APP_PORT, Reading, Window
-from fsm.cli.demo.scene import Noticed, Scene
+from fsm.cli.demo.scene import STRICT, Noticed, Scene
 from fsm.cli.errors import Failure
 
 TAKE = "GET /buy-a-book/new"
@@ -43,9 +44,8 @@ async def deny_by_default(scene: Scene) -> None:
         "Four applications, each with a sidecar and an identity of its own. No policy names them.",
     )
     stage.command(
-        "kubectl patch meshconfig fsm-mesh-config -n fsm-system --type merge -p \\\n"
-        '    \'{"spec": {"traffic": {"enablePermissiveTrafficPolicyMode": false, '
-        '"enableEgress": false}}}\''
+        "kubectl patch meshconfig fsm-mesh-config -n fsm-system --type merge -p \\",
+        f"  '{json.dumps({'spec': {'traffic': STRICT}})}'",
     )
     stage.command("kubectl apply -f apps/")
 
@@ -78,7 +78,8 @@ async def allow_the_buyer(scene: Scene) -> None:
     await scene.change(
         "allow the buyer",
         ["access/"],
-        "TrafficTarget/bookstore/bookstore-v1",
+        # The last object of that folder: when its change has been applied, so have all.
+        "HTTPRouteGroup/bookwarehouse/bookwarehouse-service-routes",
         _first(scene, "bookbuyer", "books_bought"),
     )
 
@@ -236,7 +237,8 @@ async def look_at_the_wire(scene: Scene) -> None:
             f"{bought} books bought, {len(evidence.segments)} segments, "
             f"{evidence.tls_records} TLS records, {evidence.data_bytes} bytes",
         )
-    sample = next(s for s in evidence.segments if s.is_tls_record())
+    requests = [s for s in evidence.segments if s.target == shop.ip and s.is_tls_record()]
+    sample = next(iter(requests), evidence.segments[0])
     stage.dump(
         wire.hex_lines(sample.payload),
         f"{len(sample.payload)} bytes from {sample.source} to {sample.target}:{sample.target_port}",

@@ -22,7 +22,7 @@ from fsm.cli import box, planes, up
 from fsm.cli.demo import cast, chapters, pages
 from fsm.cli.demo.claims import ClaimFailed
 from fsm.cli.demo.observer import Observer
-from fsm.cli.demo.scene import Scene
+from fsm.cli.demo.scene import STRICT, Scene
 from fsm.cli.demo.stage import Stage
 from fsm.cli.errors import Failure
 from fsm.cli.steps import Steps
@@ -42,8 +42,6 @@ APPS = (
 MESH_CONFIG_NAME = "fsm-mesh-config"
 FSM_NAMESPACE = "fsm-system"
 
-STRICT = {"enablePermissiveTrafficPolicyMode": False, "enableEgress": False}
-"""What the demo sets in MeshConfig: only policies allow, and nothing leaves the mesh unseen."""
 
 LOCK = "lock"
 """The file in the state directory by which the box makes sure that there is only one."""
@@ -78,7 +76,6 @@ async def run(settings: StandaloneSettings, options: Options) -> None:
         "The bookstore, in a service mesh on this machine",
         "Real processes, real network namespaces, real HTTP. Every ✓ was measured.",
     )
-    stage.say()
     try:
         with stage:
             info = await _open(settings, stage, ran_before)

@@ -22,6 +22,9 @@ from fsm.cli.podhttp import PodHttp
 if TYPE_CHECKING:
     from fsm.kube import KubeClient
 
+STRICT = {"enablePermissiveTrafficPolicyMode": False, "enableEgress": False}
+"""What the demo sets in MeshConfig: only policies allow, and nothing leaves the mesh unseen."""
+
 Noticed = Callable[[Mapping[str, Reading]], Awaitable[float]]
 """Waits until the applications noticed a change; returns when they did (monotonic seconds)."""
 
@@ -79,10 +82,10 @@ class Scene:
             self.stage.command(f"kubectl apply -f {file}")
         before = await applied.newest(self.controller)
         mark = await self.observer.fresh()
-        started = time.monotonic()
+        started, started_at = time.monotonic(), time.time()
         await self.applier.apply(cast.load(*files))
         noticed_s = await noticed(mark) - started
-        result = await applied.since(self.controller, before, mentions)
+        result = await applied.since(self.controller, before, mentions, started_at)
         self.measured.append(Measured(what, result, noticed_s))
         self.stage.applied(
             f"applied by {_proxies(result.proxies)} within {1000 * result.slowest_s:.0f} ms, "

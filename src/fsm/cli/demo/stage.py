@@ -24,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fsm.cli.demo.observer import EMPTY, Observer, Reading
+from fsm.cli.output import plain_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -46,6 +47,9 @@ COLOURS = {
     "bookwarehouse": "yellow",
     "stranger": "red",
 }
+
+SHARE_WIDTH = 40
+"""Characters of the bar that shows how a total is shared."""
 
 SPARKS = " ▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 24
@@ -91,71 +95,73 @@ class Stage:
 
     def title(self, title: str, line: str) -> None:
         """Open the story."""
-        self.console.print()
-        self.console.print(Text(title, style="bold"))
-        self.console.print(Text(line, style="dim"))
+        self._gap()
+        self._line(Text(title, style="bold"))
+        self._line(Text(line, style="dim"))
+        self._gap()
 
     def chapter(self, title: str, *lines: str) -> None:
         """Open a chapter with a sentence or two."""
         self.chapter_number += 1
-        self.console.print()
-        heading = Text.assemble((f"{self.chapter_number} ", "bold cyan"), (title, "bold"))
-        self.console.print(Rule(heading, align="left", style="dim"))
+        self._heading(Text.assemble((f"{self.chapter_number} ", "bold cyan"), (title, "bold")))
         for line in lines:
-            self.console.print(Padding(Text(line), (0, 0, 0, 2)))
+            self.say(line)
 
     def ending(self, title: str, *lines: str) -> None:
         """Close the story."""
-        self.console.print()
-        self.console.print(Rule(Text(title, style="bold green"), align="left", style="dim"))
+        self._heading(Text(title, style="bold green"))
         for line in lines:
-            self.console.print(Padding(Text(line), (0, 0, 0, 2)))
+            self.say(line)
 
-    def command(self, text: str) -> None:
+    def command(self, *lines: str) -> None:
         """Show a command that does what happens now."""
-        line = Text.assemble(("$ ", "dim"), (text, "bold"))
-        self.console.print(Padding(line, (1, 0, 0, 2)))
+        self._gap()
+        for number, line in enumerate(lines):
+            mark = ("  " if number else "$ ", "dim")
+            self._line(Text.assemble(mark, (line, "bold")), 2)
 
     def excerpt(self, lines: Sequence[str]) -> None:
         """Show a part of a manifest; lines that start with + or - are changes."""
         styles = {"+": "green", "-": "red"}
-        shown = [Text(f"│ {line}", style=styles.get(line[:1], "dim")) for line in lines]
-        self.console.print(Padding(Group(*shown), (0, 0, 0, 4)))
+        for line in lines:
+            self._line(Text(f"│ {line}", style=styles.get(line[:1], "dim")), 4)
 
     def dump(self, lines: Sequence[str], note: str) -> None:
         """Show some bytes as they were on the wire."""
-        shown = [Text(line, style="dim") for line in lines]
-        self.console.print(Padding(Group(*shown, Text(note, style="dim italic")), (0, 0, 0, 4)))
+        for line in lines:
+            self._line(Text(line, style="dim"), 4)
+        self._line(Text(note, style="dim italic"), 4)
 
     def applied(self, text: str) -> None:
         """Tell how fast a change arrived."""
-        line = Text.assemble(("→ ", "cyan"), (text, "cyan"))
-        self.console.print(Padding(line, (0, 0, 0, 2)))
+        self._line(Text.assemble(("→ ", "cyan"), (text, "cyan")), 2)
 
     def proven(self, claim: str, evidence: str) -> None:
         """Tell a claim that holds, with the numbers that show it."""
-        line = Text.assemble(("✓ ", "bold green"), claim, ("  " + evidence, "dim"))
-        self.console.print(Padding(line, (0, 0, 0, 2)))
+        self._line(Text.assemble(("✓ ", "bold green"), claim), 2)
+        self._line(Text(evidence, style="dim"), 4)
         if self._panel is not None and not self.console.is_terminal:
-            self.console.print(Padding(Text(self._panel.line(), style="dim"), (0, 0, 0, 4)))
+            self._line(Text(self._panel.line()), 4)
 
     def disproven(self, claim: str) -> None:
         """Tell a claim that does not hold."""
-        line = Text.assemble(("✗ ", "bold red"), (claim, "bold red"))
-        self.console.print(Padding(line, (0, 0, 0, 2)))
+        self._line(Text.assemble(("✗ ", "bold red"), (claim, "bold red")), 2)
 
     def share(self, parts: Mapping[str, int]) -> None:
         """Show how a total is made up of its parts, as one bar."""
         total = sum(parts.values()) or 1
-        width = 48
         bar = Text()
         for name, count in parts.items():
-            bar.append("█" * round(width * count / total), style=COLOURS.get(name, ""))
+            bar.append("█" * round(SHARE_WIDTH * count / total), style=COLOURS.get(name, ""))
         words = "   ".join(f"{n} {c} = {100 * c / total:.1f} %" for n, c in parts.items())
-        self.console.print(Padding(Text.assemble(bar, "  ", words), (0, 0, 0, 4)))
+        self._line(Text.assemble(bar, "  ", words), 4)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Show a small table of results."""
+        if not self.console.is_terminal:
+            for line in plain_table(columns, rows).splitlines():
+                self._line(Text(line), 2)
+            return
         drawn = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
         for index, name in enumerate(columns):
             drawn.add_column(name, justify="left" if index == 0 else "right")
@@ -165,7 +171,25 @@ class Stage:
 
     def say(self, text: str = "", style: str = "") -> None:
         """Show a line of the story."""
-        self.console.print(Padding(Text(text, style=style), (0, 0, 0, 2 if text else 0)))
+        self._line(Text(text, style=style), 2 if text else 0)
+
+    def _heading(self, title: Text) -> None:
+        self._gap()
+        if self.console.is_terminal:
+            self.console.print(Rule(title, align="left", style="dim"))
+        else:
+            self._line(title)
+            self._line(Text("-" * len(title.plain)))
+
+    def _gap(self) -> None:
+        self.console.print()
+
+    def _line(self, text: Text, indent: int = 0) -> None:
+        if self.console.is_terminal:
+            self.console.print(Padding(text, (0, 0, 0, indent)))
+        else:
+            # In a pipe nobody knows a width: one line of text is one line, without padding.
+            self.console.print(Text(" " * indent) + text, soft_wrap=True)
 
 
 class _Panel:
