@@ -19,11 +19,12 @@ use ureq::config::Config;
 use ureq::http::{Response, StatusCode, Uri};
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::unversioned::transport::{Connector, NextTimeout, RustlsConnector};
 use ureq::{Agent, Body};
 
 use crate::error::{Blame, Failure};
 use crate::identity::Credentials;
+use crate::marked::MarkedConnector;
 use crate::settings::{Pod, Settings};
 use crate::stop::Stop;
 
@@ -111,7 +112,10 @@ impl Calls {
             .build();
         let at = settings.address()?;
         let address = at.authority().map(ToString::to_string).unwrap_or_default();
-        let agent = Agent::with_parts(config, DefaultConnector::new(), At(at));
+        let agent = {
+            let connector = MarkedConnector { mark: settings.mark }.chain(RustlsConnector::default());
+            Agent::with_parts(config, connector, At(at))
+        };
         let origin = settings.origin()?;
         Ok(Calls { agent, origin, address, answer_timeout: settings.answer_timeout })
     }

@@ -27,6 +27,7 @@ mod client;
 mod error;
 mod event;
 mod identity;
+mod marked;
 mod settings;
 mod stop;
 

@@ -35,6 +35,8 @@ pub struct Settings {
     pub token_file: PathBuf,
     /// Whose proxy this is.
     pub pod: Pod,
+    /// Packet mark of the connections, where the Pod's redirection tells the sidecar's own traffic by it.
+    pub mark: Option<u32>,
     /// How long a poll waits for a change; 1 to 55 s.
     pub poll_wait: Duration,
     /// LIMIT: to connect, TLS included.
@@ -62,6 +64,7 @@ impl Settings {
             ca_file: ca_file.into(),
             token_file: token_file.into(),
             pod,
+            mark: None,
             poll_wait: Duration::from_secs(50),
             connect_timeout: Duration::from_secs(5),
             answer_timeout: Duration::from_secs(15),

@@ -64,7 +64,7 @@ pub(crate) fn run(options: SidecarOptions) -> Result<(), String> {
             main.serve(&happenings, Some(&(config, credentials)));
         }
         Source::ControlPlane { url, server_name, ca, token } => {
-            let delivery = start_delivery(url, server_name, ca, token, sender)?;
+            let delivery = start_delivery(url, server_name, ca, token, options.mark, sender)?;
             main.serve(&happenings, None);
             // Answers what delivery may still wait for, so that its thread can end.
             drop(happenings);
@@ -208,6 +208,7 @@ fn start_delivery(
     server_name: Option<String>,
     ca: PathBuf,
     token: PathBuf,
+    mark: Option<u32>,
     sender: Sender<Happening>,
 ) -> Result<pipy_delivery::Handle, String> {
     let variable = |name: &str| std::env::var(name).map_err(|_| format!("the environment has no {name}"));
@@ -217,7 +218,8 @@ fn start_delivery(
         uid: variable("POD_UID")?,
     };
     let server_name = server_name.unwrap_or_else(|| host(&url).to_owned());
-    let settings = pipy_delivery::Settings::new(url, server_name, ca, token, pod);
+    let mut settings = pipy_delivery::Settings::new(url, server_name, ca, token, pod);
+    settings.mark = mark;
     pipy_delivery::Client::spawn(settings, move |event| {
         let (answer, answered) = mpsc::channel();
         // A main thread that has gone on to its end answers no more; what came is then not applied.
