@@ -116,10 +116,23 @@ async def pod_of_token(world: World, token: TokenIdentity, claim: ProxyKey) -> P
     return facts
 
 
-def identity_of_peer(
-    peer: Mapping[str, Any] | None, trust_domain: str, wall: float
-) -> tuple[str, str]:
-    """Read namespace and ServiceAccount from a client certificate that TLS has verified.
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A mesh member, as its client certificate names it.
+
+    Attributes:
+        namespace: of its ServiceAccount.
+        service_account: its name.
+        not_after: the end of the certificate, seconds since the epoch.
+    """
+
+    namespace: str
+    service_account: str
+    not_after: float
+
+
+def identity_of_peer(peer: Mapping[str, Any] | None, trust_domain: str, wall: float) -> Member:
+    """Read who it is from a client certificate that TLS has verified.
 
     Args:
         peer: what ``SSLSocket.getpeercert`` returned; empty or ``None`` without a certificate.
@@ -140,17 +153,19 @@ def identity_of_peer(
     parts = str(uris[0]).removeprefix(prefix).split("/")
     if len(parts) != 3 or parts[1] != "sa":
         raise Denied(401, f"the identity {uris[0]} names no ServiceAccount")
-    if ssl.cert_time_to_seconds(peer["notAfter"]) <= wall:
+    not_after = ssl.cert_time_to_seconds(peer["notAfter"])
+    if not_after <= wall:
         raise Denied(401, "the certificate has expired; get a new one and connect again")
-    return parts[0], parts[2]
+    return Member(parts[0], parts[2], not_after)
 
 
-def pod_of_peer(world: World, namespace: str, service_account: str, claim: ProxyKey) -> PodFacts:
+def pod_of_peer(world: World, member: Member, claim: ProxyKey) -> PodFacts:
     """Decide whether a mesh member may have the configuration of a Pod.
 
     Raises:
         Denied: 403, it is not its own; 404, the Pod is not known (yet).
     """
+    namespace, service_account = member.namespace, member.service_account
     if claim.namespace != namespace:
         raise Denied(403, f"{namespace}/{service_account} may not ask for a Pod of {claim}")
     facts = world.pod(claim.namespace, claim.pod)

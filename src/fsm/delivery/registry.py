@@ -138,7 +138,6 @@ class ProxyRegistry:
         self._wall = wall
         self._observe_applied = observe_applied
         self._records: dict[ProxyKey, ProxyRecord] = {}
-        self._certificates: dict[ProxyKey, float] = {}
         self.changes: deque[Change] = deque(maxlen=CHANGES_KEPT)
 
     def __len__(self) -> int:
@@ -162,7 +161,6 @@ class ProxyRegistry:
         now = self._wall()
         if record is None:
             record = ProxyRecord(key, identity, now, now, self._clock())
-            record.certificate_not_after = self._certificates.pop(key, None)
             self._records[key] = record
             return record, True
         if not self.connected(record):
@@ -179,15 +177,6 @@ class ProxyRegistry:
             record.seen_at = self._wall()
             record.seen = self._clock()
 
-    def certified(self, key: ProxyKey, not_after: float) -> None:
-        """Note until when (wall-clock seconds) a proxy's newest certificate is valid."""
-        record = self._records.get(key)
-        if record is None:
-            # The first certificate comes before the first poll.
-            self._certificates[key] = not_after
-        else:
-            record.certificate_not_after = not_after
-
     def forget_except(self, alive: Iterable[ProxyKey]) -> list[ProxyKey]:
         """Drop the records of Pods that are gone; their polls wake up and find nothing."""
         kept = set(alive)
@@ -198,8 +187,6 @@ class ProxyRegistry:
                 change.proxies -= 1
             record.pending.clear()
             record.wake()
-        for key in [key for key in self._certificates if key not in kept]:
-            del self._certificates[key]
         return gone
 
     def publish(self, key: ProxyKey, compiled: Compiled, change: Change | None = None) -> bool:

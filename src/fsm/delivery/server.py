@@ -183,7 +183,6 @@ class DeliveryServer:
         except CaError as error:
             log.error("cannot issue a certificate to proxy=%s: %s", claim, error)
             raise Denied(503, f"the certificate authority cannot sign: {error}") from error
-        self._registry.certified(facts.key, issued.not_after.timestamp())
         log.info(
             "issued a certificate proxy=%s identity=%s not_after=%s",
             claim,
@@ -213,10 +212,10 @@ class DeliveryServer:
             self._metrics.polls.labels(str(status)).inc()
 
     async def _poll(self, request: web.Request) -> web.StreamResponse:
-        facts = self._member(request)
+        facts, not_after = self._member(request)
         version = request.query.get("version", "")[:VERSION_CHARS_MAX]
         wait_s = min(_seconds(request.query.get("wait_s", "0")), self._wait_max_s)
-        record = self._known(facts)
+        record = self._known(facts, not_after)
         self._registry.polled(
             record, version, request.headers.get("fsm-applied", "")[:VERSION_CHARS_MAX]
         )
@@ -253,7 +252,7 @@ class DeliveryServer:
         )
 
     async def _acks(self, request: web.Request) -> web.StreamResponse:
-        facts = self._member(request)
+        facts, not_after = self._member(request)
         body = await _json_object(request)
         version, outcome = body.get("version"), body.get("outcome")
         reason = body.get("reason") or ""
@@ -261,7 +260,7 @@ class DeliveryServer:
             raise Denied(400, "the field version must be the version that was received")
         if not isinstance(reason, str):
             raise Denied(400, "the field reason must be a text")
-        record = self._known(facts)
+        record = self._known(facts, not_after)
         if outcome == "applied":
             self._registry.acknowledge(record, version, "applied", "")
             log.debug("configuration applied proxy=%s version=%s", record.key, version)
@@ -281,22 +280,25 @@ class DeliveryServer:
         self._on_ack()
         return web.Response(status=204)
 
-    def _member(self, request: web.Request) -> PodFacts:
-        """Find out which Pod a mesh member speaks for, or raise ``Denied``."""
+    def _member(self, request: web.Request) -> tuple[PodFacts, float]:
+        """Find out which Pod a mesh member speaks for, and until when its certificate holds.
+
+        Raises:
+            Denied: it is no member, or may not speak for that Pod.
+        """
         tls = request.transport.get_extra_info("ssl_object") if request.transport else None
         peer = tls.getpeercert() if tls is not None else None
-        namespace, service_account = identity_of_peer(
-            peer, self._authority.trust_domain, self._now().timestamp()
-        )
+        member = identity_of_peer(peer, self._authority.trust_domain, self._now().timestamp())
         claim = claimed_pod(request.headers.get("fsm-pod", ""))
-        return pod_of_peer(self._world, namespace, service_account, claim)
+        return pod_of_peer(self._world, member, claim), member.not_after
 
-    def _known(self, facts: PodFacts) -> ProxyRecord:
+    def _known(self, facts: PodFacts, not_after: float) -> ProxyRecord:
         domain = self._authority.trust_domain
         identity = f"spiffe://{domain}/ns/{facts.key.namespace}/sa/{facts.service_account}"
         before = self._registry.get(facts.key)
         reconnects = before.reconnects if before else 0
         record, new = self._registry.touch(facts.key, identity)
+        record.certificate_not_after = not_after
         if record.reconnects > reconnects:
             self._metrics.reconnected.inc()
         if new:
