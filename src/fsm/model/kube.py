@@ -143,13 +143,13 @@ def service_from(obj: JsonObject) -> Service:
 
 def _target_port(port: JsonObject, path: str) -> int | str:
     value = port.get("targetPort")
-    if isinstance(value, str) and not value.isdigit():
-        return value
-    if value in (None, 0, ""):
+    if value is None or value == "" or (value == 0 and not isinstance(value, bool)):
         return 0
-    return fields.port(
-        {"targetPort": int(value) if isinstance(value, str) else value}, "targetPort", path
-    )
+    if isinstance(value, str):
+        if not (value.isascii() and value.isdecimal()):
+            return value
+        value = int(value)
+    return fields.port({"targetPort": value}, "targetPort", path)
 
 
 def endpoint_slice_from(obj: JsonObject) -> EndpointSlice:

@@ -347,3 +347,20 @@ def test_replicas_share_what_they_may_reach() -> None:
         for name in ("clerk", "clerk-2")
     )
     assert first is second
+
+
+def test_an_endpoint_without_a_reference_is_known_by_its_address() -> None:
+    world = open_world().workload("shop", "till", port(80))
+    (found,) = world.objects()["EndpointSlice"]
+    del found["endpoints"][0]["targetRef"]
+    world.found["EndpointSlice"] = [found]
+    world.found["Service"][0]["spec"]["selector"] = {}
+    (endpoint,) = world.compile(*HERE).clusters["shop/till|80"].endpoints
+    assert endpoint.identity == "spiffe://cluster.local/ns/shop/sa/till"
+
+
+def test_a_pod_of_the_hosts_network_has_no_sidecar_whatever_its_labels_say() -> None:
+    world = open_world().workload("shop", "till", port(80))
+    world.found["Pod"][1]["spec"]["hostNetwork"] = True
+    (endpoint,) = world.compile(*HERE).clusters["shop/till|80"].endpoints
+    assert endpoint.identity is None

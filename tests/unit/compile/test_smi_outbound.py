@@ -125,3 +125,15 @@ def test_a_client_that_may_call_itself_is_told_so() -> None:
     assert Mesh(world).name(("shop", "till"), ("shop", "till"), 80, Request("till")) == {
         "shop/till": 1
     }
+
+
+def test_endpoints_are_left_out_where_the_target_is_for_another_port() -> None:
+    world = shop()
+    world.pod("shop", "till-a", account="till", labels={"app": "till"})
+    world.pod("shop", "till-b", account="till-2", labels={"app": "till"})
+    world.service("shop", "till", port(80, name="a"), port(81, name="b"))
+    world.target("t", ("shop", "till"), [CLERK], ALL)
+    world.target("t2", ("shop", "till-2"), [CLERK], ALL, number=81)
+    config = world.compile(*CLERK)
+    assert len(config.clusters["shop/till|80"].endpoints) == 1
+    assert len(config.clusters["shop/till|81"].endpoints) == 2

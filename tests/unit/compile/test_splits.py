@@ -153,3 +153,20 @@ def test_backends_may_be_in_other_namespaces() -> None:
         "attic/till": HALF,
         "shop/till-v1": HALF,
     }
+
+
+def test_weights_that_are_all_zero_are_written_out_as_equal() -> None:
+    world = shop().split("shop", "s", "till", {"till-v1": 0, "till-v2": 0})
+    apex = next(
+        match
+        for match in world.compile(*CLERK).outbound.matches  # type: ignore[union-attr]
+        if match.origin == "Service/shop/till"
+    )
+    assert [c.weight for c in apex.hosts[0].routes[0].clusters] == [100, 100]
+
+
+def test_of_two_splits_about_the_same_requests_the_first_by_name_is_followed() -> None:
+    world = shop().group("shop", "test", {"name": "t", "pathRegex": "/test"})
+    world.split("shop", "b", "till", {"till-v2": 1}, "test")
+    world.split("shop", "a", "till", {"till-v1": 1}, "test")
+    assert Mesh(world).name(CLERK, APEX, 80, Request("till", "/test")) == {"shop/till-v1": 1}
