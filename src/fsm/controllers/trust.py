@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fsm.controllers.world import World
-from fsm.kube import AlreadyExists, Conflict, Informer, KubeClient, NotFound, Resource
+from fsm.kube import AlreadyExists, ApiError, Conflict, Informer, KubeClient, NotFound, Resource
 from fsm.kube.resources import CONFIGMAPS, MUTATINGWEBHOOKS, VALIDATINGWEBHOOKS
 
 log = logging.getLogger("fsm.trust")
@@ -43,17 +43,28 @@ class RootsEverywhere:
         self.informer = Informer(client, CONFIGMAPS, fields=f"metadata.name={name}")
 
     async def reconcile(self) -> None:
-        """Look at every namespace of the mesh and write what is missing or different."""
+        """Look at every namespace of the mesh and write what is missing or different.
+
+        Raises:
+            ApiError: it did not work in at least one of them; the others have it.
+        """
         data = {ROOTS_KEY: "".join(self._roots())}
+        failure: ApiError | None = None
         for namespace in self._world.monitored_namespaces():
             found = self.informer.get(namespace, self._name)
             if found is not None and found.get("data") == data:
                 continue
+            # Nothing can be created in a namespace that is being deleted, and nothing need be.
+            if self._world.leaving(namespace):
+                continue
             try:
                 await self._write(namespace, data, exists=found is not None)
             except NotFound:
-                # The namespace went away, or it is on its way out; its event will wake us.
-                log.debug("no place for the roots namespace=%s", namespace)
+                log.debug("the namespace went away namespace=%s", namespace)
+            except ApiError as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
     async def _write(self, namespace: str, data: dict[str, str], *, exists: bool) -> None:
         body: dict[str, Any] = {

@@ -150,6 +150,11 @@ class World:
         """List the namespaces of the mesh, in order."""
         return sorted(name for _, name in self.informers["Namespace"].store if self.monitored(name))
 
+    def leaving(self, namespace: str) -> bool:
+        """Whether the namespace is being deleted."""
+        found = self.informers["Namespace"].get("", namespace)
+        return found is None or bool(found["metadata"].get("deletionTimestamp"))
+
     async def namespace(self, name: str) -> KubeObject:
         """Return a Namespace object, from the API if we have not heard of it yet.
 

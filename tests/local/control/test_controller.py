@@ -16,7 +16,7 @@ import pytest
 from fsm.ca import CaError
 from fsm.controllers.main import Controller
 from fsm.controllers.settings import ControllerSettings
-from fsm.kube import TokenIdentity
+from fsm.kube import Forbidden, TokenIdentity
 from fsm.kube.resources import (
     CONFIGMAPS,
     ENDPOINTSLICES,
@@ -429,6 +429,32 @@ async def test_what_the_mesh_needs_is_made_and_kept(running, kube, wait_until):
     await wait_until(lambda: spread() == data, "the roots to be put right")
     kube.remove(CONFIGMAPS, "fsm-ca-bundle", STORE)
     await wait_until(lambda: spread() == data, "the roots to be put back")
+
+
+async def test_one_namespace_that_takes_nothing_keeps_nothing_from_the_others(
+    running, kube, wait_until, monkeypatch
+):
+    create = kube.create
+
+    async def picky(res, obj, namespace=None):
+        if namespace == "a-picky-one" and res is CONFIGMAPS:
+            raise Forbidden(403, "Forbidden", "cannot create ConfigMap: not here")
+        return await create(res, obj, namespace)
+
+    monkeypatch.setattr(kube, "create", picky)
+    for name, more in (
+        ("a-leaving-one", {"deletionTimestamp": "2026-01-01T00:00:00Z"}),
+        ("a-picky-one", {}),
+        ("z", {}),
+    ):
+        labels = {"flomesh.io/monitored-by": "fsm"}
+        kube.put(NAMESPACES, {"metadata": {"name": name, "labels": labels, **more}})
+    place = ("z", "fsm-ca-bundle")
+    await wait_until(lambda: place in kube.objects[CONFIGMAPS], "the roots in z")
+    assert ("a-leaving-one", "fsm-ca-bundle") not in kube.objects[CONFIGMAPS]
+    monkeypatch.setattr(kube, "create", create)
+    place = ("a-picky-one", "fsm-ca-bundle")
+    await wait_until(lambda: place in kube.objects[CONFIGMAPS], "the roots after all")
 
 
 async def test_an_existing_mesh_config_is_left_alone(kube):
