@@ -183,7 +183,7 @@ impl HttpClient {
         self.ended = true;
         if self.idle() {
             let own = cx.pipeline();
-            cx.destroy(own);
+            cx.close(own);
         } else {
             cx.back(Event::Close(reason));
         }

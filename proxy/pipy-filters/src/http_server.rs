@@ -20,7 +20,7 @@ use pipy_http::{
     BodyEncoder, BodyLength, HttpError, Method, ReplyTo, RequestDecoder, RequestHead, RequestItem,
     ResponseHead, encode_response_head, strip_hop_by_hop,
 };
-use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, PipelineId, Slot};
+use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, PipelineId, Slot, TimerId};
 
 use crate::out::Out;
 use crate::spec::{Layer, Spec};
@@ -39,9 +39,14 @@ const AHEAD_BYTES_MAX: usize = 64 * 1024;
 /// not read yet.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How long a connection between two requests stays open when the worker drains. A client may be sending its next request
+/// at this moment; it is answered, and told that it was the last.
+const DRAIN_GRACE: Duration = Duration::from_millis(500);
+
 const TIMER_HEAD: u32 = 0;
 const TIMER_IDLE: u32 = 1;
 const TIMER_LINGER: u32 = 2;
+const TIMER_DRAIN: u32 = 3;
 
 /// What the server needs to know of its surroundings.
 pub trait HttpService {
@@ -73,7 +78,8 @@ pub struct HttpServer {
     slot: Slot,
     last_active: Instant,
     deferred: bool,
-    head_timer: bool,
+    /// Runs while a request head is under way.
+    head_timer: Option<TimerId>,
     input_ended: bool,
     closing: bool,
     /// The client's socket can't take more.
@@ -118,7 +124,7 @@ impl HttpServer {
             slot: 0,
             last_active: now,
             deferred: false,
-            head_timer: false,
+            head_timer: None,
             input_ended: false,
             closing: false,
             congested: false,
@@ -150,15 +156,16 @@ impl HttpServer {
             return self.close(cx);
         }
         let partial = self.exchange.is_none() && !self.decoder.is_idle();
-        if partial && !self.head_timer && !self.limits.head.is_zero() {
-            self.head_timer = true;
-            cx.timer(self.limits.head, TIMER_HEAD);
+        if partial && self.head_timer.is_none() && !self.limits.head.is_zero() {
+            self.head_timer = Some(cx.timer(self.limits.head, TIMER_HEAD));
         }
         self.pause_or_resume(cx);
     }
 
     fn begin(&mut self, cx: &mut Cx<'_>, mut head: Box<RequestHead>, length: BodyLength) {
-        self.head_timer = false;
+        if let Some(timer) = self.head_timer.take() {
+            cx.cancel(timer);
+        }
         let mut reply = ReplyTo::new(&head);
         reply.keep_alive &= !cx.draining();
         let upgrade = head.is_upgrade();
@@ -285,8 +292,9 @@ impl HttpServer {
         }
         cx.destroy(exchange.sub);
         self.exchange = None;
-        if cx.draining() && self.decoder.is_idle() {
-            self.close(cx);
+        if cx.draining() {
+            // The response did not say that it was the last, for it had begun before.
+            cx.timer(DRAIN_GRACE, TIMER_DRAIN);
         }
     }
 
@@ -302,6 +310,18 @@ impl HttpServer {
             let _ = encoder.encode(body.as_bytes(), &mut self.out.bytes);
         }
         self.close(cx);
+    }
+
+    /// Nothing has moved for too long.
+    fn idle(&mut self, cx: &mut Cx<'_>) {
+        match &self.exchange {
+            Some(exchange) if matches!(exchange.response, Response::Awaited) => {
+                let reply = exchange.reply;
+                self.answer(cx, 504, reply, "nothing moved for too long");
+            }
+            Some(_) => self.abort(cx),
+            None => self.close(cx),
+        }
     }
 
     fn refuse(&mut self, cx: &mut Cx<'_>, error: &HttpError) {
@@ -408,9 +428,11 @@ impl Filter for HttpServer {
                 self.decoder.finish();
                 self.pump(cx);
             }
-            Event::Close(_) => {
+            Event::Close(reason) => {
                 self.closing = true;
                 self.drop_exchange(cx);
+                // The socket may still be there: a TLS stream that was cut short ends without a failure of the socket.
+                cx.back(Event::Close(reason));
             }
             Event::Pause | Event::Resume => {
                 self.congested = matches!(event, Event::Pause);
@@ -452,7 +474,7 @@ impl Filter for HttpServer {
 
     fn timer(&mut self, cx: &mut Cx<'_>, token: u32) {
         match token {
-            TIMER_HEAD if self.head_timer && self.exchange.is_none() && !self.closing => {
+            TIMER_HEAD if self.exchange.is_none() && !self.closing => {
                 self.answer(cx, 408, ReplyTo::unreadable(), "the request head took too long");
             }
             TIMER_IDLE if !self.closing => {
@@ -461,9 +483,10 @@ impl Filter for HttpServer {
                     Some(left) if !left.is_zero() => {
                         cx.timer(left, TIMER_IDLE);
                     }
-                    _ => self.close(cx),
+                    _ => self.idle(cx),
                 }
             }
+            TIMER_DRAIN if self.exchange.is_none() && self.decoder.is_idle() => self.close(cx),
             TIMER_LINGER => cx.back(Event::Close(CloseReason::IdleTimeout)),
             _ => {}
         }
@@ -471,9 +494,13 @@ impl Filter for HttpServer {
 
     fn drain(&mut self, cx: &mut Cx<'_>) {
         match &mut self.exchange {
-            None if self.decoder.is_idle() => self.close(cx),
-            None => {}
-            Some(exchange) => exchange.reply.keep_alive = false,
+            None => {
+                cx.timer(DRAIN_GRACE, TIMER_DRAIN);
+            }
+            Some(exchange) if matches!(exchange.response, Response::Awaited) => {
+                exchange.reply.keep_alive = false;
+            }
+            Some(_) => {}
         }
     }
 

@@ -2,8 +2,9 @@
 //! they are never sent to a peer that is not who it should be.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use pipy_pipeline::{CloseReason, Cx, Event, Filter};
+use pipy_pipeline::{CloseReason, Cx, Event, Filter, TimerId};
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig, ClientConnection, Error};
 
@@ -17,21 +18,72 @@ pub(crate) const SPEC: Spec = Spec {
     help: "begins TLS: plain bytes on the left, encrypted bytes on the right",
 };
 
+/// LIMIT: plain bytes held back for the handshake above which the producing side is paused.
+const HELD_BYTES_MAX: usize = 64 * 1024;
+
 /// See the module.
 pub struct TlsClient {
     tls: TlsStream,
+    /// From the first byte of ours to the last of the handshake, and the connection attempt before it.
+    timeout: Duration,
+    timer: Option<TimerId>,
     deferred: bool,
+    established: bool,
     failed: bool,
+    peer_finished: bool,
+    /// Plain bytes that wait for the handshake.
+    held: usize,
+    /// The socket can't take more.
+    congested: bool,
+    /// The producing side was told to pause.
+    pausing: bool,
 }
 
 impl TlsClient {
-    /// A client with these settings, which also say who the peer must be.
+    /// A client with these settings, which also say who the peer must be. `timeout` limits how long it may take from now
+    /// until the handshake is complete; zero means no limit.
     ///
     /// # Errors
     /// When the settings can't be used.
-    pub fn new(config: Arc<ClientConfig>, peer: ServerName<'static>) -> Result<Self, Error> {
-        let tls = TlsStream::new(ClientConnection::new(config, peer)?);
-        Ok(TlsClient { tls, deferred: false, failed: false })
+    pub fn new(
+        config: Arc<ClientConfig>,
+        peer: ServerName<'static>,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
+        Ok(TlsClient {
+            tls: TlsStream::new(ClientConnection::new(config, peer)?),
+            timeout,
+            timer: None,
+            deferred: false,
+            established: false,
+            failed: false,
+            peer_finished: false,
+            held: 0,
+            congested: false,
+            pausing: false,
+        })
+    }
+
+    /// The producing side pauses while the socket is full or the handshake holds back too much.
+    fn pause_or_resume(&mut self, cx: &mut Cx<'_>) {
+        let pause = self.congested || self.held > HELD_BYTES_MAX;
+        if pause != self.pausing {
+            self.pausing = pause;
+            cx.back(if pause { Event::Pause } else { Event::Resume });
+        }
+    }
+
+    /// After each step of the handshake.
+    fn progress(&mut self, cx: &mut Cx<'_>) {
+        if self.established || self.tls.handshaking() {
+            return;
+        }
+        self.established = true;
+        if let Some(timer) = self.timer.take() {
+            cx.cancel(timer);
+        }
+        self.held = 0;
+        self.pause_or_resume(cx);
     }
 
     fn defer(&mut self, cx: &mut Cx<'_>) {
@@ -61,12 +113,19 @@ impl Filter for TlsClient {
 
     fn start(&mut self, cx: &mut Cx<'_>) {
         self.defer(cx);
+        if !self.timeout.is_zero() {
+            self.timer = Some(cx.timer(self.timeout, 0));
+        }
     }
 
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
         match event {
             Event::Data(_) if self.failed => {}
             Event::Data(plain) => {
+                if self.tls.handshaking() {
+                    self.held += plain.len();
+                    self.pause_or_resume(cx);
+                }
                 self.tls.gather(plain);
                 self.defer(cx);
             }
@@ -94,7 +153,9 @@ impl Filter for TlsClient {
                     Err(error) => self.fail(cx, &error),
                     Ok(()) => {
                         self.defer(cx);
-                        if self.tls.peer_finished {
+                        self.progress(cx);
+                        if self.tls.peer_finished && !self.peer_finished {
+                            self.peer_finished = true;
                             cx.back(Event::Close(CloseReason::Finished));
                         }
                     }
@@ -110,7 +171,18 @@ impl Filter for TlsClient {
                     }));
                 }
             }
+            Event::Pause | Event::Resume => {
+                self.congested = matches!(event, Event::Pause);
+                self.pause_or_resume(cx);
+            }
             other => cx.back(other),
+        }
+    }
+
+    fn timer(&mut self, cx: &mut Cx<'_>, _token: u32) {
+        if self.tls.handshaking() && !self.failed {
+            self.failed = true;
+            cx.back(Event::Close(CloseReason::ConnectTimeout));
         }
     }
 

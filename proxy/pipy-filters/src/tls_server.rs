@@ -58,6 +58,7 @@ pub struct TlsServer {
     handshake_timeout: Duration,
     seen: bool,
     established: bool,
+    finished: bool,
     deferred: bool,
     ended: Box<dyn Fn(Handshake)>,
 }
@@ -80,6 +81,7 @@ impl TlsServer {
             handshake_timeout,
             seen: false,
             established: false,
+            finished: false,
             deferred: false,
             ended,
         })
@@ -118,7 +120,8 @@ impl TlsServer {
             Err(_) => self.fail(cx, Handshake::Failed),
             Ok(()) => {
                 self.defer(cx);
-                if finished {
+                if finished && !self.finished {
+                    self.finished = true;
                     cx.forward(Event::Close(CloseReason::Finished));
                 }
             }
@@ -184,7 +187,8 @@ impl Filter for TlsServer {
                 tls.gather(plain);
                 self.defer(cx);
             }
-            (Event::Data(_), None) => {}
+            // What ends the connection after a failure is the failure: an alert may still be under way.
+            (Event::Data(_) | Event::Close(_), None) => {}
             (Event::Close(reason), Some(tls)) => {
                 if reason.is_clean() {
                     tls.finish();

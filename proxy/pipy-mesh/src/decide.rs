@@ -56,6 +56,8 @@ pub enum Refusal {
     BadPath,
     /// The client did not speak TLS, or could not prove who it is.
     NoMutualTls,
+    /// We have no certificate yet to prove ourselves with.
+    NoCredentials,
 }
 
 impl Refusal {
@@ -70,6 +72,7 @@ impl Refusal {
             Refusal::NoIdentity => "no_identity",
             Refusal::BadPath => "bad_path",
             Refusal::NoMutualTls => "no_mutual_tls",
+            Refusal::NoCredentials => "no_credentials",
         }
     }
 
@@ -86,6 +89,7 @@ impl Refusal {
             Refusal::NoMutualTls => {
                 "the client did not prove with mutual TLS that it is a member of the mesh"
             }
+            Refusal::NoCredentials => "this proxy has no certificate yet to prove itself with",
         }
     }
 }

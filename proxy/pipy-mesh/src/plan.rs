@@ -199,13 +199,6 @@ pub struct ClusterPlan {
     pub config: config::Cluster,
 }
 
-impl ClusterPlan {
-    /// Whether it is the application beside us: its name says so.
-    pub fn is_local(&self) -> bool {
-        self.name.ends_with("|local")
-    }
-}
-
 impl Plan {
     /// Makes a plan of a configuration that [`pipy_config::parse`] accepted.
     pub fn new(config: ProxyConfig) -> Self {

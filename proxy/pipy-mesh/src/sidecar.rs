@@ -103,7 +103,7 @@ impl Connection {
     }
 
     /// Notes that a connection was refused before any request.
-    fn refused(&self, refusal: Refusal) {
+    fn refused(&self, refusal: Refusal, origin: Option<&str>) {
         self.shared.metrics.proxy.denied.get(refusal.label()).inc();
         let runtime = self.shared.runtime.borrow().clone();
         if runtime.plan.access_log != AccessLog::Off {
@@ -111,6 +111,7 @@ impl Connection {
                 protocol: "tcp",
                 decision: Decision::Denied,
                 reason: Some(refusal.words()),
+                origin,
                 ..self.entry(&runtime.plan, self.shared.now.get())
             });
         }
@@ -205,7 +206,7 @@ impl Sidecar {
         let decision = decide::inbound_connection(&runtime.plan, accepted.destination, accepted.peer.ip());
         let (rule, source, tls) = match decision {
             InboundConnection::Refuse(refusal) => {
-                self.connection(Direction::Inbound, accepted, None).refused(refusal);
+                self.connection(Direction::Inbound, accepted, None).refused(refusal, None);
                 return Verdict::Reset;
             }
             InboundConnection::Member(rule) => (rule, None, true),
@@ -215,9 +216,12 @@ impl Sidecar {
         let connection = self.connection(Direction::Inbound, accepted, source);
         let mut filters: Vec<Box<dyn Filter>> = Vec::with_capacity(2);
         if tls {
-            match self.tls_server(&connection, &runtime) {
+            match self.tls_server(&connection, &runtime, &rule.origin) {
                 Some(server) => filters.push(server),
-                None => return Verdict::Close,
+                None => {
+                    connection.refused(Refusal::NoCredentials, Some(&rule.origin));
+                    return Verdict::Close;
+                }
             }
         }
         filters.push(self.server(connection, &runtime, rule.protocol, rule.tcp.as_ref(), tls));
@@ -243,7 +247,7 @@ impl Sidecar {
                 Box::new(TcpForward::new(connection, runtime, Way::Original, false, now))
             }
             OutboundConnection::Refuse(refusal) => {
-                connection.refused(refusal);
+                connection.refused(refusal, None);
                 return Verdict::Close;
             }
         };
@@ -275,11 +279,16 @@ impl Sidecar {
         }
     }
 
-    fn tls_server(&self, connection: &Rc<Connection>, runtime: &Runtime) -> Option<Box<dyn Filter>> {
+    fn tls_server(
+        &self,
+        connection: &Rc<Connection>,
+        runtime: &Runtime,
+        origin: &Arc<str>,
+    ) -> Option<Box<dyn Filter>> {
         let credentials = self.shared.credentials.borrow();
         let (_, credentials) = credentials.as_ref()?;
         let timeout = Duration::from_millis(runtime.plan.timeouts.handshake_ms);
-        let noted = Rc::clone(connection);
+        let (noted, origin) = (Rc::clone(connection), Arc::clone(origin));
         let ended = move |how: Handshake| {
             let proxy = &noted.shared.metrics.proxy;
             let failure = match how {
@@ -289,7 +298,7 @@ impl Sidecar {
                 Handshake::TimedOut => "timeout",
             };
             proxy.tls_failures.get(failure).inc();
-            noted.refused(Refusal::NoMutualTls);
+            noted.refused(Refusal::NoMutualTls, Some(&origin));
         };
         let peer = Rc::clone(&connection.peer);
         let server = TlsServer::new(credentials.server(), peer, timeout, Box::new(ended)).ok()?;

@@ -10,10 +10,10 @@ use pipy_observe::{Decision, Entry};
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, PipelineId, Slot};
 
 use crate::decide::{self, Refusal};
-use crate::exchange::{Connection, Direction};
+use crate::exchange::Connection;
 use crate::plan::TcpPlan;
 use crate::runtime::{Endpoint, Runtime};
-use crate::stages::{Upstream, open_upstream};
+use crate::stages::{Active, Upstream, open_upstream, source};
 
 /// Where the bytes go.
 pub(crate) enum Way {
@@ -32,6 +32,7 @@ pub(crate) struct TcpForward {
     after_tls: bool,
     begun: bool,
     upstream: Option<PipelineId>,
+    active: Option<Active>,
     address: Option<SocketAddr>,
     cluster: Option<usize>,
     refusal: Option<Refusal>,
@@ -40,6 +41,8 @@ pub(crate) struct TcpForward {
     sent: u64,
     started: Instant,
     last_active: Instant,
+    client_finished: bool,
+    server_finished: bool,
     over: bool,
 }
 
@@ -58,6 +61,7 @@ impl TcpForward {
             after_tls,
             begun: false,
             upstream: None,
+            active: None,
             address: None,
             cluster: None,
             refusal: None,
@@ -66,6 +70,8 @@ impl TcpForward {
             sent: 0,
             started: now,
             last_active: now,
+            client_finished: false,
+            server_finished: false,
             over: false,
         }
     }
@@ -90,15 +96,16 @@ impl TcpForward {
         let Some(endpoint) = endpoint else { return self.fail(cx, CloseReason::ConnectFailed) };
         self.address = Some(endpoint.address);
         let config = self.cluster.and_then(|position| runtime.plan.clusters.get(position));
-        let local = config.is_some_and(crate::plan::ClusterPlan::is_local);
         let upstream = Upstream {
             address: endpoint.address,
-            source: (local && self.connection.direction == Direction::Inbound)
-                .then_some(crate::stages::LOCAL_SOURCE),
+            source: source(self.connection.direction, endpoint.address),
             timeout: Duration::from_millis(
                 config.map_or(CONNECT_TIMEOUT_MS, |c| c.config.connect_timeout_ms),
             ),
+            handshake: Duration::from_millis(runtime.plan.timeouts.handshake_ms),
         };
+        let cluster = self.cluster.and_then(|position| runtime.cluster(position));
+        self.active = cluster.map(|cluster| Active::new(&cluster.counters));
         match open_upstream(cx, &self.connection.shared, &endpoint, &upstream, None) {
             Some(pipeline) => {
                 cx.adopt(pipeline, 0);
@@ -110,6 +117,15 @@ impl TcpForward {
 
     fn fail(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
         self.failure = Some(reason);
+        if let Some(cluster) = self.cluster.and_then(|position| self.runtime.cluster(position)) {
+            match reason {
+                CloseReason::ConnectFailed if self.upstream.is_some() => {
+                    cluster.counters.cx_connect_fail.inc();
+                }
+                CloseReason::ConnectTimeout => cluster.counters.cx_connect_timeout.inc(),
+                _ => {}
+            }
+        }
         // WHY: an upstream that breaks before it says a word looks to the client like one that closes, so that a client
         // in the mesh (curl: 52) can be told from one that is kept out of it (curl: 56).
         let seen = if self.received == 0 { CloseReason::Finished } else { CloseReason::Reset };
@@ -200,17 +216,20 @@ impl Filter for TcpForward {
                 self.sent += data.len() as u64;
                 cx.send(upstream, Event::Data(data));
             }
-            (Event::Close(reason), Some(upstream)) if !reason.is_clean() => {
-                self.upstream = None;
-                cx.destroy(upstream);
+            (Event::Close(reason), Some(_)) if !reason.is_clean() => self.end(cx, reason),
+            (event, Some(upstream)) => {
+                self.client_finished |= matches!(event, Event::Close(_));
+                cx.send(upstream, event);
             }
-            (event, Some(upstream)) => cx.send(upstream, event),
             (Event::Close(_), None) => self.end(cx, CloseReason::Finished),
             (_, None) => {}
         }
     }
 
     fn sub(&mut self, cx: &mut Cx<'_>, _slot: Slot, event: Event) {
+        if self.over {
+            return;
+        }
         self.last_active = cx.now();
         match event {
             Event::Data(data) => {
@@ -218,7 +237,10 @@ impl Filter for TcpForward {
                 cx.back(Event::Data(data));
             }
             Event::Close(reason) if !reason.is_clean() => self.fail(cx, reason),
-            other => cx.back(other),
+            other => {
+                self.server_finished |= matches!(other, Event::Close(_));
+                cx.back(other);
+            }
         }
     }
 
@@ -244,8 +266,11 @@ impl Filter for TcpForward {
             cluster.counters.cx_tx_bytes.add(self.sent);
             cluster.counters.cx_rx_bytes.add(self.received);
         }
-        if let Some(upstream) = self.upstream.take() {
-            cx.destroy(upstream);
+        match self.upstream.take() {
+            // Both have finished: what the client said last may still wait to be sent.
+            Some(upstream) if self.client_finished && self.server_finished => cx.close(upstream),
+            Some(upstream) => cx.destroy(upstream),
+            None => {}
         }
         if self.begun {
             self.log(cx);

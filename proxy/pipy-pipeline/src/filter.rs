@@ -105,9 +105,14 @@ impl Cx<'_> {
         self.graph.push(Work { pipeline, target, event });
     }
 
-    /// Ends a pipeline: its filters are told, its sockets closed (reset where data would be lost).
+    /// Ends a pipeline in the middle of something: its filters are told, its sockets reset, so that the peer sees an error.
     pub fn destroy(&mut self, pipeline: PipelineId) {
         self.graph.destroy(pipeline, CloseReason::Reset);
+    }
+
+    /// Ends a pipeline that has nothing more to say: its filters are told, its sockets send what is queued and close.
+    pub fn close(&mut self, pipeline: PipelineId) {
+        self.graph.destroy(pipeline, CloseReason::Finished);
     }
 
     /// Whether a pipeline still exists.

@@ -86,7 +86,7 @@ pub enum Op {
     Write(SocketId, Bytes),
     /// Everything was said: send what is queued, then end this direction.
     Finish(SocketId),
-    /// Close at once; `true` resets the connection.
+    /// The pipeline has let go of it. `true`: reset the connection at once. `false`: send what is queued, then close.
     Close(SocketId, bool),
     /// Stop or go on reading.
     Reading(SocketId, bool),

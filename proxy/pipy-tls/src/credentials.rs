@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use thiserror::Error;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::spiffe_id;
 use crate::verify::ExpectedServer;
@@ -84,6 +85,12 @@ impl Credentials {
     /// Our own identity.
     pub fn identity(&self) -> Option<&str> {
         self.identity.as_deref()
+    }
+
+    /// When our certificate ends, seconds since the epoch; `None` when it can't be read.
+    pub fn not_after_unix_s(&self) -> Option<u64> {
+        let (_, leaf) = X509Certificate::from_der(self.chain.first()?).ok()?;
+        u64::try_from(leaf.validity().not_after.timestamp()).ok()
     }
 
     /// Our chain, leaf first.

@@ -8,10 +8,13 @@
 
 #![forbid(unsafe_code)]
 
+mod app;
 mod connect;
+mod leaving;
 mod listen;
 mod socket;
 mod worker;
 
+pub use app::{Accepted, App, Handle, Settings, Verdict};
 pub use listen::{bind, original_destination};
-pub use worker::{Accepted, App, Handle, Settings, Verdict, Worker};
+pub use worker::Worker;

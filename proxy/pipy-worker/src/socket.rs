@@ -38,6 +38,8 @@ pub(crate) struct Socket {
     pub(crate) finishing: bool,
     /// Our direction was ended.
     pub(crate) shut: bool,
+    /// Writing has failed. What the peer said before may still be there to read.
+    pub(crate) broken: bool,
     /// It stands in the worker's list of sockets to be flushed.
     pub(crate) dirty: bool,
     out: VecDeque<Bytes>,
@@ -57,6 +59,7 @@ impl Socket {
             congested: false,
             finishing: false,
             shut: false,
+            broken: false,
             dirty: false,
             out: VecDeque::new(),
             out_bytes: 0,
@@ -64,7 +67,7 @@ impl Socket {
     }
 
     pub(crate) fn queue(&mut self, bytes: Bytes) {
-        if !self.finishing && !bytes.is_empty() {
+        if !self.finishing && !self.broken && !bytes.is_empty() {
             self.out_bytes += bytes.len();
             self.out.push_back(bytes);
         }
@@ -95,6 +98,13 @@ impl Socket {
             let _ = self.stream.shutdown(Shutdown::Write);
         }
         Ok(())
+    }
+
+    /// Nothing more can be sent.
+    pub(crate) fn give_up_writing(&mut self) {
+        self.broken = true;
+        self.out = VecDeque::new();
+        self.out_bytes = 0;
     }
 
     /// Makes the coming close a reset: the peer sees an error instead of an end.

@@ -4,16 +4,18 @@ use std::collections::BinaryHeap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
-use pipy_pipeline::{CloseReason, ConnectTo, Event, Filter, Graph, Op, SocketId};
+use pipy_pipeline::{CloseReason, ConnectTo, Event, Graph, Op, SocketId};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 
+use crate::app::{Accepted, App, Command, Handle, Settings, Verdict};
+use crate::leaving::Leaving;
 use crate::listen::original_destination;
 use crate::socket::{OUT_HIGH, OUT_LOW, Socket};
 
@@ -32,97 +34,11 @@ const ACCEPT_BUDGET: usize = 64;
 
 const WAKER: Token = Token(usize::MAX);
 const LISTENERS: usize = usize::MAX / 2;
+const LEAVING: usize = usize::MAX / 4;
 
-/// A connection that was just accepted.
-#[derive(Debug, Clone, Copy)]
-pub struct Accepted {
-    /// The client's address.
-    pub peer: SocketAddr,
-    /// The address that it reached.
-    pub local: SocketAddr,
-    /// The address that it meant.
-    pub destination: SocketAddr,
-}
-
-/// What becomes of an accepted connection.
-pub enum Verdict {
-    /// It runs through these filters.
-    Run(Vec<Box<dyn Filter>>),
-    /// It is closed without a word.
-    Close,
-    /// It is reset.
-    Reset,
-}
-
-/// What a worker runs: decides about connections, takes updates. One instance per worker.
-pub trait App {
-    /// What the main thread can send to each worker.
-    type Update: Send + 'static;
-
-    /// A connection came in on the listener with this key.
-    fn accept(&mut self, listener: u32, connection: Accepted, now: Instant) -> Verdict;
-
-    /// An update arrived. Returns listeners to open (or replace), and, with `None`, to close.
-    fn update(&mut self, update: Self::Update) -> Vec<(u32, Option<std::net::TcpListener>)>;
-
-    /// A turn of the loop begins.
-    fn turn_begins(&mut self, _now: Instant) {}
-
-    /// The turn is over: time for what is done once per turn, such as handing over log lines. Returns when the next turn
-    /// should come at the latest.
-    fn turn_ends(&mut self, _now: Instant) -> Option<Instant> {
-        None
-    }
-}
-
-/// How a worker runs.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Settings {
-    /// Packet mark of outgoing connections.
-    pub mark: Option<u32>,
-}
-
-enum Command<U> {
-    Update(U),
-    Drain,
-    Stop,
-}
-
-/// Speaks to a running worker from another thread.
-pub struct Handle<U> {
-    commands: Sender<Command<U>>,
-    waker: Arc<Waker>,
-}
-
-impl<U> Clone for Handle<U> {
-    fn clone(&self) -> Self {
-        Handle { commands: self.commands.clone(), waker: Arc::clone(&self.waker) }
-    }
-}
-
-impl<U> Handle<U> {
-    /// Sends an update; it takes effect between two turns.
-    pub fn update(&self, update: U) {
-        self.send(Command::Update(update));
-    }
-
-    /// Closes the listeners, lets connections finish; the worker's thread ends when the last one is gone.
-    pub fn drain(&self) {
-        self.send(Command::Drain);
-    }
-
-    /// Ends the worker's thread, whatever is open.
-    pub fn stop(&self) {
-        self.send(Command::Stop);
-    }
-
-    fn send(&self, command: Command<U>) {
-        // A worker that has ended needs nothing any more.
-        if self.commands.send(command).is_ok() {
-            let _ = self.waker.wake();
-        }
-    }
-}
+/// How long to wait before accepting again when the process had no file descriptor for a connection. The queue of the
+/// kernel holds it meanwhile, and no readiness would tell of it again.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 /// What the operating system says of a socket.
 #[derive(Debug, Clone, Copy)]
@@ -156,6 +72,9 @@ pub struct Worker<A: App> {
     /// Sockets that had more to read when their turn was over.
     unread: Vec<SocketId>,
     dirty: Vec<SocketId>,
+    /// Sockets that no pipeline has any more, and that have something left to do.
+    leaving: Leaving,
+    accept_again: Option<Instant>,
     app: A,
     app_due: Option<Instant>,
 }
@@ -185,12 +104,14 @@ impl<A: App> Worker<A> {
                 connects: BinaryHeap::new(),
                 unread: Vec::new(),
                 dirty: Vec::new(),
+                leaving: Leaving::new(LEAVING),
+                accept_again: None,
                 app: app(),
                 app_due: None,
             };
             worker.run();
         })?;
-        Ok((Handle { commands: sender, waker }, thread))
+        Ok((Handle::new(sender, waker), thread))
     }
 
     fn run(mut self) {
@@ -212,7 +133,12 @@ impl<A: App> Worker<A> {
                             return;
                         }
                     }
-                    Token(token) if token >= LISTENERS => self.accept(token - LISTENERS),
+                    Token(token) if token >= LISTENERS => {
+                        self.accept(token - LISTENERS);
+                    }
+                    Token(token) if token >= LEAVING => {
+                        self.leaving.ready(token - LEAVING, self.poll.registry(), self.graph.now);
+                    }
                     Token(token) => {
                         self.ready(token, event.into());
                     }
@@ -222,10 +148,12 @@ impl<A: App> Worker<A> {
                 self.read(id);
             }
             self.expire_connects();
+            self.accept_late();
             self.graph.run_timers();
             self.turn();
+            self.leaving.sweep(self.poll.registry(), self.graph.now);
             self.app_due = self.app.turn_ends(self.graph.now);
-            if self.graph.draining && self.graph.sockets() == 0 {
+            if self.graph.draining && self.graph.sockets() == 0 && self.leaving.is_empty() {
                 return;
             }
         }
@@ -236,7 +164,8 @@ impl<A: App> Worker<A> {
             return Some(Duration::ZERO);
         }
         let connect = self.connects.peek().map(|std::cmp::Reverse((at, _))| *at);
-        let next = [self.graph.timers.next(), connect, self.app_due].into_iter().flatten().min()?;
+        let due = [self.graph.timers.next(), connect, self.app_due, self.leaving.due(), self.accept_again];
+        let next = due.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
@@ -251,6 +180,8 @@ impl<A: App> Worker<A> {
                 }
                 Command::Drain => {
                     for key in 0..self.listeners.len() {
+                        // WHY: closing a listener resets what the kernel has accepted for it and we have not.
+                        while self.accept(key) {}
                         self.listen(key, None);
                     }
                     self.graph.drain();
@@ -277,21 +208,36 @@ impl<A: App> Worker<A> {
         self.accept(key);
     }
 
-    fn accept(&mut self, key: usize) {
+    /// Accepts what waits, up to the budget; true when more may wait.
+    fn accept(&mut self, key: usize) -> bool {
         for _ in 0..ACCEPT_BUDGET {
-            let Some(Some(listener)) = self.listeners.get(key) else { return };
+            let Some(Some(listener)) = self.listeners.get(key) else { return false };
             match listener.accept() {
                 Ok((stream, peer)) => self.accepted(key, stream, peer),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // A client that went away before we came is no reason to stop; neither is a lack of file descriptors,
-                // which passes: the next readiness brings us back.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                // A client that went away before we came is no reason to stop.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(_) => return,
+                // Most likely there are no more file descriptors, which passes.
+                Err(_) => {
+                    self.accept_again.get_or_insert(self.graph.now + ACCEPT_AGAIN);
+                    return false;
+                }
             }
         }
         // More may wait, and the edge was used up: come back in the next turn.
         if let Some(Some(listener)) = self.listeners.get_mut(key) {
             let _ = self.poll.registry().reregister(listener, Token(LISTENERS + key), Interest::READABLE);
+        }
+        true
+    }
+
+    /// Accepts what could not be accepted for want of file descriptors.
+    fn accept_late(&mut self) {
+        if self.accept_again.is_some_and(|at| at <= self.graph.now) {
+            self.accept_again = None;
+            for key in 0..self.listeners.len() {
+                self.accept(key);
+            }
         }
     }
 
@@ -306,7 +252,10 @@ impl<A: App> Worker<A> {
                 self.insert(id, Socket::new(id.serial, stream, false));
                 self.turn();
             }
-            Verdict::Close => {}
+            Verdict::Close => {
+                let socket = Socket::new(0, stream, false);
+                self.leaving.take(socket, self.poll.registry(), self.graph.now);
+            }
             Verdict::Reset => Socket::new(0, stream, false).reset_on_close(),
         }
     }
@@ -347,14 +296,14 @@ impl<A: App> Worker<A> {
         if ready.closed {
             socket.closing = true;
         }
-        if ready.writable && (socket.queued() > 0 || socket.finishing) {
-            self.flush(id);
-        }
+        let flush = ready.writable && (socket.queued() > 0 || socket.finishing);
+        // WHY: read first. A server that answers early and closes resets us while we write; its answer came before.
         if ready.readable {
-            if let Some(socket) = self.socket(id) {
-                socket.readable = true;
-            }
+            socket.readable = true;
             self.read(id);
+        }
+        if flush {
+            self.flush(id);
         }
         self.turn();
     }
@@ -375,6 +324,8 @@ impl<A: App> Worker<A> {
             self.buffer.clear();
             self.buffer.reserve(READ_BYTES);
             match rustix::io::read(&socket.stream, spare_capacity(&mut self.buffer)) {
+                // After a failed write this is no end but what is left of a reset.
+                Ok(0) if socket.broken => return self.fail(id, CloseReason::Reset),
                 Ok(0) => {
                     socket.eof = true;
                     self.graph.from_socket(id, Event::Close(CloseReason::Finished));
@@ -494,13 +445,20 @@ impl<A: App> Worker<A> {
     }
 
     fn flush(&mut self, id: SocketId) {
-        let Some(socket) = self.socket(id) else { return };
-        socket.dirty = false;
-        if socket.connecting {
+        // By field, for `unread` is needed beside it.
+        let Some(Some(socket)) = self.sockets.get_mut(id.index as usize) else { return };
+        if socket.serial != id.serial {
             return;
         }
-        if socket.flush().is_err() {
-            return self.fail(id, CloseReason::Reset);
+        socket.dirty = false;
+        if !socket.connecting && !socket.broken && socket.flush().is_err() {
+            if !socket.reading || socket.eof {
+                return self.fail(id, CloseReason::Reset);
+            }
+            // What the peer said before it reset the connection is still to be read; the reading ends in the failure.
+            socket.give_up_writing();
+            (socket.readable, socket.closing) = (true, true);
+            self.unread.push(id);
         }
         let queued = socket.queued();
         let event = if queued > OUT_HIGH && !socket.congested {
@@ -529,20 +487,28 @@ impl<A: App> Worker<A> {
     fn fail(&mut self, id: SocketId, reason: CloseReason) {
         self.graph.from_socket(id, Event::Close(reason));
         self.graph.run();
-        self.close(id, false);
-    }
-
-    fn close(&mut self, id: SocketId, reset: bool) {
-        if let Some(mut socket) =
-            self.sockets.get_mut(id.index as usize).and_then(|place| place.take_if(|s| s.serial == id.serial))
-        {
-            if reset {
-                socket.reset_on_close();
-            } else if !socket.connecting {
-                let _ = socket.flush();
-            }
+        if let Some(mut socket) = self.remove(id) {
             let _ = self.poll.registry().deregister(&mut socket.stream);
         }
         self.graph.socket_gone(id);
+    }
+
+    /// The pipeline lets go of it.
+    fn close(&mut self, id: SocketId, reset: bool) {
+        if let Some(mut socket) = self.remove(id) {
+            if reset || socket.connecting || (socket.shut && socket.queued() == 0) {
+                if reset {
+                    socket.reset_on_close();
+                }
+                let _ = self.poll.registry().deregister(&mut socket.stream);
+            } else {
+                self.leaving.take(socket, self.poll.registry(), self.graph.now);
+            }
+        }
+        self.graph.socket_gone(id);
+    }
+
+    fn remove(&mut self, id: SocketId) -> Option<Socket> {
+        self.sockets.get_mut(id.index as usize)?.take_if(|socket| socket.serial == id.serial)
     }
 }

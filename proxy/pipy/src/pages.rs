@@ -36,6 +36,11 @@ impl State {
         ask(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// These listeners are open.
+    pub(crate) fn listening(&self, listeners: Vec<(u32, SocketAddr)>) {
+        self.with(|inner| inner.listeners = listeners);
+    }
+
     /// A configuration is at work.
     pub(crate) fn applied(&self, version: String, config: Value, listeners: Vec<(u32, SocketAddr)>) {
         self.with(|inner| {
@@ -71,13 +76,9 @@ impl State {
     }
 
     fn listeners(&self) -> String {
-        let name = |key: u32| match key {
-            listener::INBOUND => "inbound-listener",
-            listener::OUTBOUND => "outbound-listener",
-            listener::ADMIN => "admin-listener",
-            _ => "inbound-prometheus-listener",
-        };
-        self.with(|inner| inner.listeners.iter().map(|(key, at)| format!("{}::{at}\n", name(*key))).collect())
+        self.with(|inner| {
+            inner.listeners.iter().map(|(key, at)| format!("{}::{at}\n", listener_name(*key))).collect()
+        })
     }
 
     fn ready(&self) -> Page {
@@ -106,6 +107,16 @@ impl State {
     fn certs(&self) -> String {
         let certificate = self.with(|inner| inner.certificate.clone());
         serde_json::to_string_pretty(&certificate).unwrap_or_default() + "\n"
+    }
+}
+
+/// What a listener is called.
+pub(crate) fn listener_name(key: u32) -> &'static str {
+    match key {
+        listener::INBOUND => "inbound-listener",
+        listener::OUTBOUND => "outbound-listener",
+        listener::ADMIN => "admin-listener",
+        _ => "inbound-prometheus-listener",
     }
 }
 

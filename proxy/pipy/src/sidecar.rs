@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::args::{CredentialFiles, SidecarOptions, Source};
 use crate::notice;
-use crate::pages::State;
+use crate::pages::{State, listener_name};
 use crate::process::Workers;
 
 /// What the main thread waits for.
@@ -57,6 +57,10 @@ pub(crate) fn run(options: SidecarOptions) -> Result<(), String> {
     ]);
     let pages: Arc<dyn Pages> = Arc::clone(&state) as Arc<dyn Pages>;
     let workers = Workers::start(options.workers, options.mark, addresses, &metrics, &log, &pages)?;
+    state.listening(workers.open());
+    for (key, address) in workers.open() {
+        notice::info(&format!("{} on {address}", listener_name(key)));
+    }
     let mut main = Main { workers, state, drain: DRAIN_DEFAULT };
     match options.source {
         Source::Files { config, credentials } => {
@@ -114,14 +118,21 @@ impl Main {
         }
     }
 
+    /// Reads the files. Nothing changes unless all of them are good.
     fn load(&mut self, config: &Path, credentials: Option<&CredentialFiles>) -> Result<(), String> {
-        if let Some(files) = credentials {
-            let credentials =
-                Credentials::from_pem(&read(&files.chain)?, &read(&files.key)?, &read(&files.roots)?)
-                    .map_err(|error| causes(&error))?;
+        let read = || {
+            let credentials = credentials.map(read_credentials).transpose()?;
+            let json = fs::read(config).map_err(|error| format!("{}: {error}", config.display()))?;
+            Ok((credentials, json))
+        };
+        let (credentials, json) = read().inspect_err(|reason: &String| self.state.refused(reason))?;
+        // Credentials come first, for a listener that opens has need of them; but not for a configuration to be refused.
+        if let Some((credentials, shown)) = credentials
+            && pipy_config::parse(&json).is_ok()
+        {
             self.workers.credentials(&credentials);
+            self.state.certified(shown);
         }
-        let json = fs::read(config).map_err(|error| format!("{}: {error}", config.display()))?;
         self.apply(&json).map_err(|error| format!("{}: {error}", config.display()))
     }
 
@@ -259,6 +270,20 @@ fn watch_signals(sender: Sender<Happening>) -> Result<(), String> {
 
 fn read(file: &Path) -> Result<String, String> {
     fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// The credentials in files, and what of them may be shown.
+fn read_credentials(files: &CredentialFiles) -> Result<(Credentials, serde_json::Value), String> {
+    let (chain, roots) = (read(&files.chain)?, read(&files.roots)?);
+    let credentials =
+        Credentials::from_pem(&chain, &read(&files.key)?, &roots).map_err(|error| causes(&error))?;
+    let shown = json!({
+        "identity": credentials.identity(),
+        "not_after_unix_s": credentials.not_after_unix_s(),
+        "chain": chain,
+        "roots": roots,
+    });
+    Ok((credentials, shown))
 }
 
 /// An error with its causes, in one line.

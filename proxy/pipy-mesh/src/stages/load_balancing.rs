@@ -3,7 +3,7 @@
 //! A request that was sent on a kept connection which the server was just closing is sent once more on a new one, when
 //! that is safe: it has no body, its method is idempotent, and no byte of a response came (RFC 9110 section 9.2.2).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The application sees requests come from this address, which tells them apart from those that the redirection must
 /// still catch.
-pub(crate) const LOCAL_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
+const LOCAL_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
 
 pub(super) fn stage(exchange: &Rc<Exchange>) -> Box<dyn Filter> {
     Box::new(LoadBalancing { exchange: Rc::clone(exchange), current: None, congested: false })
@@ -51,6 +51,9 @@ struct Current {
     response_done: bool,
     /// The endpoint's side can't take more.
     paused: bool,
+    /// In a tunnel: which of the two has finished.
+    client_finished: bool,
+    server_finished: bool,
 }
 
 impl LoadBalancing {
@@ -95,10 +98,12 @@ impl LoadBalancing {
                 let shared = &exchange.connection.shared;
                 let config = exchange.runtime.plan.clusters.get(cluster).map(|plan| &plan.config);
                 let timeout = Duration::from_millis(config.map_or(0, |config| config.connect_timeout_ms));
+                let handshake_ms = exchange.runtime.plan.timeouts.handshake_ms;
                 let upstream = Upstream {
                     address: endpoint.address,
-                    source: (exchange.connection.direction == Direction::Inbound).then_some(LOCAL_SOURCE),
+                    source: source(exchange.connection.direction, endpoint.address),
                     timeout,
+                    handshake: Duration::from_millis(handshake_ms),
                 };
                 match open_http(cx, shared, endpoint, &upstream, &counters) {
                     Some(session) => session,
@@ -126,6 +131,8 @@ impl LoadBalancing {
             response_begun: false,
             response_done: false,
             paused: false,
+            client_finished: false,
+            server_finished: false,
         });
     }
 
@@ -133,9 +140,16 @@ impl LoadBalancing {
     fn broken(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
         let Some(current) = self.current.take() else { return };
         count_bytes(&current);
-        cx.destroy(current.pipeline);
+        match reason {
+            // The alert that tells the peer what is wrong with it must still reach it.
+            CloseReason::WrongPeer | CloseReason::TlsFailed => cx.close(current.pipeline),
+            _ => cx.destroy(current.pipeline),
+        }
         if current.response_done {
             return;
+        }
+        if current.paused {
+            cx.back(Event::Resume);
         }
         if current.response_begun {
             self.exchange.failure.set(Some(reason));
@@ -187,7 +201,7 @@ impl LoadBalancing {
         if reusable && current.endpoint.keep_idle(&current.session, cx.now()) {
             cx.disown(current.pipeline);
         } else {
-            cx.destroy(current.pipeline);
+            cx.close(current.pipeline);
         }
     }
 }
@@ -215,6 +229,7 @@ impl Filter for LoadBalancing {
             other => {
                 let Some(current) = &mut self.current else { return cx.forward(other) };
                 let end = matches!(other, Event::End(_));
+                current.client_finished |= matches!(other, Event::Close(reason) if reason.is_clean());
                 current.request_done |= end;
                 current.bodiless &= end;
                 cx.send(current.pipeline, other);
@@ -235,6 +250,11 @@ impl Filter for LoadBalancing {
                 cx.back(event);
                 self.release(cx);
             }
+            // Only in a tunnel is the end of the server's words no failure; the client may go on.
+            Event::Close(reason) if reason.is_clean() && current.response_begun => {
+                current.server_finished = true;
+                cx.back(event);
+            }
             Event::Close(reason) => self.broken(cx, reason),
             Event::Pause | Event::Resume => {
                 current.paused = matches!(event, Event::Pause);
@@ -247,6 +267,9 @@ impl Filter for LoadBalancing {
     fn closed(&mut self, cx: &mut Cx<'_>) {
         if let Some(current) = self.current.take() {
             count_bytes(&current);
+            if current.client_finished && current.server_finished {
+                return cx.close(current.pipeline);
+            }
             if !current.response_done {
                 current.counters.cx_destroy_local_with_active_rq.inc();
             }
@@ -257,16 +280,26 @@ impl Filter for LoadBalancing {
 
 /// How an endpoint is reached.
 pub(crate) struct Upstream {
-    pub(crate) address: std::net::SocketAddr,
+    pub(crate) address: SocketAddr,
     pub(crate) source: Option<IpAddr>,
+    /// For the connection attempt.
     pub(crate) timeout: Duration,
+    /// For the TLS handshake after it.
+    pub(crate) handshake: Duration,
+}
+
+/// From where a sidecar connects: to its own application in a way that tells it from others.
+pub(crate) fn source(direction: Direction, to: SocketAddr) -> Option<IpAddr> {
+    // Only loopback can be reached from loopback.
+    let local = to.is_ipv4() && to.ip().is_loopback();
+    (direction == Direction::Inbound && local).then_some(LOCAL_SOURCE)
 }
 
 /// Counts a connection as long as it lives.
-struct Active(Arc<ClusterCounters>);
+pub(crate) struct Active(Arc<ClusterCounters>);
 
 impl Active {
-    fn new(counters: &Arc<ClusterCounters>) -> Self {
+    pub(crate) fn new(counters: &Arc<ClusterCounters>) -> Self {
         counters.cx_total.inc();
         counters.cx_active.inc();
         Active(Arc::clone(counters))
@@ -309,7 +342,10 @@ pub(crate) fn open_upstream(
         let (generation, credentials) = credentials.as_ref()?;
         let config = endpoint.client_config(identity, *generation, credentials).ok()?;
         let name = ServerName::IpAddress(upstream.address.ip().into());
-        filters.push(Box::new(TlsClient::new(config, name).ok()?));
+        // Without a limit on one of the two there is none on their sum.
+        let limited = !upstream.timeout.is_zero() && !upstream.handshake.is_zero();
+        let timeout = if limited { upstream.timeout + upstream.handshake } else { Duration::ZERO };
+        filters.push(Box::new(TlsClient::new(config, name, timeout).ok()?));
     }
     let pipeline = cx.open_free(filters);
     let to = ConnectTo { address: upstream.address, source: upstream.source, timeout: upstream.timeout };

@@ -17,13 +17,22 @@ struct Logging {
 }
 
 impl Logging {
-    fn wanted(&self) -> bool {
-        match self.exchange.runtime.plan.access_log {
-            AccessLog::Off => false,
-            AccessLog::Denied => {
-                self.exchange.refusal.get().is_some() || self.exchange.failure.get().is_some()
-            }
-            AccessLog::All => true,
+    /// What became of the request, and why.
+    fn outcome(&self) -> (Decision, Option<&'static str>) {
+        let exchange = &self.exchange;
+        if let Some(refusal) = exchange.refusal.get() {
+            return (Decision::Denied, Some(refusal.words()));
+        }
+        if let Some(failure) = exchange.failure.get() {
+            return (Decision::Failed, Some(failure.label()));
+        }
+        let facts = exchange.facts.borrow();
+        if facts.cluster.is_some() && facts.upstream.is_none() {
+            return (Decision::Failed, Some("the cluster has no endpoints"));
+        }
+        match exchange.status.get() {
+            0 => (Decision::Failed, Some("the exchange ended before a response")),
+            _ => (Decision::Allowed, None),
         }
     }
 }
@@ -34,21 +43,17 @@ impl Filter for Logging {
     }
 
     fn closed(&mut self, cx: &mut Cx<'_>) {
-        if !self.wanted() {
+        let plan = &self.exchange.runtime.plan;
+        if plan.access_log == AccessLog::Off {
+            return;
+        }
+        let (decision, reason) = self.outcome();
+        if plan.access_log == AccessLog::Denied && decision == Decision::Allowed {
             return;
         }
         let exchange = &self.exchange;
         let connection = &exchange.connection;
         let facts = exchange.facts.borrow();
-        let (decision, reason) = match (exchange.refusal.get(), exchange.failure.get()) {
-            (Some(refusal), _) => (Decision::Denied, Some(refusal.words())),
-            (None, Some(failure)) => (Decision::Failed, Some(failure.label())),
-            (None, None) if facts.cluster.is_some() && facts.upstream.is_none() => {
-                (Decision::Failed, Some("the cluster has no endpoints"))
-            }
-            (None, None) => (Decision::Allowed, None),
-        };
-        let plan = &exchange.runtime.plan;
         let duration = cx.now().saturating_duration_since(exchange.started);
         connection.shared.log(&Entry {
             protocol: "http",

@@ -15,7 +15,7 @@ use pipy_pipeline::Filter;
 
 use crate::exchange::Exchange;
 
-pub(crate) use load_balancing::{LOCAL_SOURCE, Upstream, open_upstream};
+pub(crate) use load_balancing::{Active, Upstream, open_upstream, source};
 
 /// Makes the filter of a stage for one request.
 pub(crate) type Stage = fn(&Rc<Exchange>) -> Box<dyn Filter>;

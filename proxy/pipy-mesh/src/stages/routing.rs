@@ -2,6 +2,7 @@
 //! logs see refused requests too.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use pipy_http::{RequestHead, normalise_path};
 use pipy_pipeline::{Cx, Event, Filter, Head};
@@ -24,14 +25,18 @@ struct Routing {
 }
 
 impl Routing {
-    /// The hosts that apply to this connection now; the configuration may have changed since it was accepted.
-    fn hosts(&self) -> Option<&HostTable> {
+    /// The hosts that apply to this connection now, and the object that says so; the configuration may have changed since
+    /// it was accepted.
+    fn hosts(&self) -> Option<(&HostTable, &Arc<str>)> {
         let (plan, connection) = (&self.exchange.runtime.plan, &self.exchange.connection);
         let destination = connection.accepted.destination;
         match connection.direction {
-            Direction::Inbound => Some(&plan.inbound.as_ref()?.get(&destination.port())?.hosts),
+            Direction::Inbound => {
+                let rule = plan.inbound.as_ref()?.get(&destination.port())?;
+                Some((&rule.hosts, &rule.origin))
+            }
             Direction::Outbound => match decide::outbound_connection(plan, destination) {
-                OutboundConnection::Match(rule) => Some(&rule.hosts),
+                OutboundConnection::Match(rule) => Some((&rule.hosts, &rule.origin)),
                 OutboundConnection::Passthrough | OutboundConnection::Refuse(_) => None,
             },
         }
@@ -58,7 +63,9 @@ impl Routing {
             return exchange.refusal.set(Some(Refusal::BadPath));
         }
         facts.path.extend_from_slice(&head.path_and_query());
-        let Some(hosts) = self.hosts() else { return exchange.refusal.set(Some(Refusal::NoMatch)) };
+        let Some((hosts, match_origin)) = self.hosts() else {
+            return exchange.refusal.set(Some(Refusal::NoMatch));
+        };
         let connection = &exchange.connection;
         let request = Request {
             authority: &facts.authority,
@@ -69,7 +76,8 @@ impl Routing {
             headers: &head.headers,
         };
         let decision = decide::request(hosts, request, connection.caller());
-        let (service, origin) = (decision.service.cloned(), decision.origin.cloned());
+        let service = decision.service.cloned();
+        let origin = decision.origin.or(Some(match_origin)).cloned();
         let allowed_by = decision.allowed_by.cloned();
         let route = match decision.verdict {
             Ok(route) => Some(route.clone()),

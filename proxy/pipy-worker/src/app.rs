@@ -1,0 +1,107 @@
+//! What a worker runs, and how other threads speak to it.
+//!
+//! An [`App`] decides about each accepted connection and takes updates; a [`Handle`] sends updates, and the order to end.
+//! INVARIANT: an `App` lives on its worker's thread alone; only updates travel.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+use mio::Waker;
+use pipy_pipeline::Filter;
+
+/// A connection that was just accepted.
+#[derive(Debug, Clone, Copy)]
+pub struct Accepted {
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The address that it reached.
+    pub local: SocketAddr,
+    /// The address that it meant.
+    pub destination: SocketAddr,
+}
+
+/// What becomes of an accepted connection.
+pub enum Verdict {
+    /// It runs through these filters.
+    Run(Vec<Box<dyn Filter>>),
+    /// It is closed without a word: the client sees an end, no error, even when it has spoken already.
+    Close,
+    /// It is reset.
+    Reset,
+}
+
+/// What a worker runs: decides about connections, takes updates. One instance per worker.
+pub trait App {
+    /// What the main thread can send to each worker.
+    type Update: Send + 'static;
+
+    /// A connection came in on the listener with this key.
+    fn accept(&mut self, listener: u32, connection: Accepted, now: Instant) -> Verdict;
+
+    /// An update arrived. Returns listeners to open (or replace), and, with `None`, to close.
+    fn update(&mut self, update: Self::Update) -> Vec<(u32, Option<std::net::TcpListener>)>;
+
+    /// A turn of the loop begins.
+    fn turn_begins(&mut self, _now: Instant) {}
+
+    /// The turn is over: time for what is done once per turn, such as handing over log lines. Returns when the next turn
+    /// should come at the latest.
+    fn turn_ends(&mut self, _now: Instant) -> Option<Instant> {
+        None
+    }
+}
+
+/// How a worker runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Settings {
+    /// Packet mark of outgoing connections.
+    pub mark: Option<u32>,
+}
+
+pub(crate) enum Command<U> {
+    Update(U),
+    Drain,
+    Stop,
+}
+
+/// Speaks to a running worker from another thread.
+pub struct Handle<U> {
+    commands: Sender<Command<U>>,
+    waker: Arc<Waker>,
+}
+
+impl<U> Clone for Handle<U> {
+    fn clone(&self) -> Self {
+        Handle { commands: self.commands.clone(), waker: Arc::clone(&self.waker) }
+    }
+}
+
+impl<U> Handle<U> {
+    pub(crate) fn new(commands: Sender<Command<U>>, waker: Arc<Waker>) -> Self {
+        Handle { commands, waker }
+    }
+
+    /// Sends an update; it takes effect between two turns.
+    pub fn update(&self, update: U) {
+        self.send(Command::Update(update));
+    }
+
+    /// Closes the listeners, lets connections finish; the worker's thread ends when the last one is gone.
+    pub fn drain(&self) {
+        self.send(Command::Drain);
+    }
+
+    /// Ends the worker's thread, whatever is open.
+    pub fn stop(&self) {
+        self.send(Command::Stop);
+    }
+
+    fn send(&self, command: Command<U>) {
+        // A worker that has ended needs nothing any more.
+        if self.commands.send(command).is_ok() {
+            let _ = self.waker.wake();
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Sockets that their pipeline has let go of in good order, on their way out.
+//!
+//! What was queued is sent, then the end of the stream; then what the peer still says is read and dropped, for closing a
+//! socket with unread bytes resets the connection, and a reset overtakes what the peer has not read yet.
+//!
+//! INVARIANT: a socket stays here only while it makes progress, so that a peer that does nothing holds no memory for long.
+
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+use mio::{Interest, Registry, Token};
+use slab::Slab;
+
+use crate::socket::Socket;
+
+/// LIMIT: how long a peer may take none of what is queued. Slow readers make some progress in this time; nginx's
+/// `send_timeout` is 60 s.
+const STALL_MAX: Duration = Duration::from_secs(10);
+
+/// LIMIT: how long a peer may go on talking after our end of the stream.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+
+/// How often those that make no progress are looked for.
+const SWEEP: Duration = Duration::from_millis(250);
+
+/// LIMIT: reads per look at one socket.
+const READS_MAX: usize = 16;
+
+struct Entry {
+    socket: Socket,
+    deadline: Instant,
+}
+
+/// All sockets of a worker that are on their way out. Their tokens start at `base`.
+pub(crate) struct Leaving {
+    base: usize,
+    entries: Slab<Entry>,
+    sweep: Option<Instant>,
+}
+
+impl Leaving {
+    pub(crate) fn new(base: usize) -> Self {
+        Leaving { base, entries: Slab::new(), sweep: None }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// When [`Leaving::sweep`] should be called next.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.sweep.filter(|_| !self.is_empty())
+    }
+
+    /// Takes a socket over; it may stand in the event queue already.
+    pub(crate) fn take(&mut self, mut socket: Socket, registry: &Registry, now: Instant) {
+        socket.finishing = true;
+        if step(&mut socket) {
+            let _ = registry.deregister(&mut socket.stream);
+            return;
+        }
+        let deadline = now + if socket.queued() > 0 { STALL_MAX } else { LINGER_MAX };
+        let entry = self.entries.vacant_entry();
+        let (token, interest) = (Token(self.base + entry.key()), Interest::READABLE | Interest::WRITABLE);
+        let registered = registry
+            .reregister(&mut socket.stream, token, interest)
+            .or_else(|_| registry.register(&mut socket.stream, token, interest));
+        // Without a place in the event queue it could only be forgotten.
+        if registered.is_ok() {
+            entry.insert(Entry { socket, deadline });
+            self.sweep.get_or_insert(now + SWEEP);
+        }
+    }
+
+    /// The operating system says that something can be done about this one.
+    pub(crate) fn ready(&mut self, index: usize, registry: &Registry, now: Instant) {
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        let queued = entry.socket.queued();
+        let over = step(&mut entry.socket);
+        if entry.socket.queued() < queued {
+            entry.deadline = now + if entry.socket.queued() > 0 { STALL_MAX } else { LINGER_MAX };
+        }
+        if over {
+            self.drop_entry(index, registry);
+        }
+    }
+
+    /// Drops those that have made no progress for too long.
+    pub(crate) fn sweep(&mut self, registry: &Registry, now: Instant) {
+        if self.sweep.is_none_or(|at| at > now) {
+            return;
+        }
+        let all: Vec<usize> = self.entries.iter().map(|(index, _)| index).collect();
+        for index in all {
+            self.ready(index, registry, now);
+            if self.entries.get(index).is_some_and(|entry| entry.deadline <= now) {
+                self.drop_entry(index, registry);
+            }
+        }
+        self.sweep = (!self.is_empty()).then(|| now + SWEEP);
+    }
+
+    fn drop_entry(&mut self, index: usize, registry: &Registry) {
+        if let Some(mut entry) = self.entries.try_remove(index) {
+            let _ = registry.deregister(&mut entry.socket.stream);
+        }
+    }
+}
+
+/// Sends what can be sent, drops what has come; true when there is nothing left to do.
+fn step(socket: &mut Socket) -> bool {
+    if socket.flush().is_err() {
+        return true;
+    }
+    if socket.queued() > 0 {
+        return false;
+    }
+    if socket.eof {
+        return true;
+    }
+    let mut dropped = [0; 8 * 1024];
+    for _ in 0..READS_MAX {
+        match socket.stream.read(&mut dropped) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return true,
+        }
+    }
+    false
+}
