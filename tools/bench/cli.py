@@ -23,8 +23,8 @@ from tools.bench import certs, machine, report
 from tools.bench.errors import BenchError
 from tools.bench.peers import PEERS, Peer, envoy
 from tools.bench.processes import raise_file_limit
-from tools.bench.rows import ROWS, Row
-from tools.bench.runner import Plan, find, run_row
+from tools.bench.rows import ROWS, Row, together
+from tools.bench.runner import Plan, find, run_rows
 
 T = TypeVar("T")
 
@@ -57,27 +57,21 @@ def _run(flags: argparse.Namespace) -> int:
     found = find(flags.peers)
     notes.print(f"machine: {here.line()}", markup=False)
     notes.print(f"peers: {report.versions(found)}", markup=False)
-    plan = Plan(rounds=flags.rounds, seconds=flags.seconds)
+    plan = Plan(rounds=flags.rounds, seconds=flags.seconds, patience_s=flags.patience)
     outcomes: list[report.Outcome] = []
     scratch = tempfile.mkdtemp(prefix="fsm-bench-") if flags.keep else None
     with tempfile.TemporaryDirectory(prefix="fsm-bench-") as temporary:
         directory = Path(scratch or temporary)
         certificates = certs.issue(directory)
-        for row in flags.rows:
-            (directory / row.name).mkdir()
-            outcomes.append(
-                (
-                    row,
-                    run_row(
-                        row,
-                        flags.peers,
-                        found,
-                        certificates,
-                        directory / row.name,
-                        plan,
-                        lambda words: notes.print(words, markup=False),
-                    ),
-                )
+        for rows in together(flags.rows):
+            outcomes += run_rows(
+                rows,
+                flags.peers,
+                found,
+                certificates,
+                directory,
+                plan,
+                lambda words: notes.print(words, markup=False),
             )
     if scratch:
         notes.print(f"configurations and logs: {scratch}", markup=False)
@@ -138,6 +132,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--rounds", type=_positive, default=3, help="rounds of each peer (default: 3)"
+    )
+    parser.add_argument(
+        "--patience",
+        type=int,
+        default=60,
+        help="seconds per row to wait for other work on the machine to end (default: 60)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample to FILE")
     parser.add_argument("--markdown", action="store_true", help="print Markdown instead of tables")

@@ -6,6 +6,7 @@ data: to measure something new, add a row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tools.bench.peers.base import Kind
@@ -65,3 +66,12 @@ GOALS: tuple[Goal, ...] = (
     Goal("pair-close", "Envoy", 0.4),
     Goal("mtls-hold", "Envoy", 0.9),
 )
+
+
+def together(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return the rows in groups: rows that a goal compares are measured side by side."""
+    partners = {goal.row: goal.row_of_peer for goal in GOALS if goal.row_of_peer}
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(partners.get(row.name, row.name), []).append(row)
+    return list(groups.values())

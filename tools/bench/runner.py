@@ -1,7 +1,8 @@
 """Runs rows: all peers of a row are set up first, then loaded in turn, round by round.
 
-A round in which other work took a good part of a core is run again, up to as many extra
-rounds as were asked for; the figures are those of the quietest rounds.
+Before a round the bench waits, within limits, for other work on the machine to end. A round in
+which other work took a good part of a core is run again, up to as many extra rounds as were asked
+for; the figures are those of the quietest rounds.
 
 Interleaving (A B C, A B C, …) spreads whatever else the machine does over all peers alike; medians
 drop what is left. Peers that wait for their turn are idle and cost nothing that is measured:
@@ -28,7 +29,7 @@ from tools.bench.errors import BenchError, RowError
 from tools.bench.peers import Installed, Job, Peer
 from tools.bench.peers.base import Kind, Side
 from tools.bench.processes import Child, Children, wait_for_listener, wrap
-from tools.bench.results import Result, Sample
+from tools.bench.results import QUIET_SHARE, Result, Sample
 from tools.bench.rows import Row
 from tools.bench.sites import Site, pair_site, plain_site
 
@@ -41,6 +42,8 @@ class Plan:
 
     rounds: int
     seconds: int
+    patience_s: float = 60.0
+    """How long to wait, in all, for other work on the machine to end."""
     warm_up_s: int = 1
 
 
@@ -75,55 +78,82 @@ def find(peers: Iterable[Peer]) -> dict[str, Installed | str]:
     return found
 
 
-def run_row(
-    row: Row,
+def run_rows(
+    rows: Sequence[Row],
     peers: Sequence[Peer],
     found: dict[str, Installed | str],
     certificates: Certificates,
     directory: Path,
     plan: Plan,
     progress: Progress,
-) -> list[Result]:
-    """Measure one row with all peers; leaves no process behind.
+) -> list[tuple[Row, list[Result]]]:
+    """Measure some rows with all peers, interleaved; leaves no process behind.
 
     Args:
-        row: what to do.
+        rows: what to do; rows that are compared with each other belong in one call.
         peers: with whom.
         found: what :func:`find` returned for them.
         certificates: for pairs.
-        directory: for the files of this row; must exist.
+        directory: for the files of these rows; must exist.
         plan: how long and how often.
         progress: told, in words, what is going on.
 
     """
-    results: list[Result] = []
+    outcomes: list[tuple[Row, list[Result]]] = []
     ready: list[_Runner] = []
     with ExitStack() as stack:
-        for peer in peers:
-            installed = found[peer.name]
-            if isinstance(installed, str):
-                results.append(Result(peer.name, "missing", problem=installed))
+        for row in rows:
+            results: list[Result] = []
+            outcomes.append((row, results))
+            for peer in peers:
+                installed = found[peer.name]
+                if isinstance(installed, str):
+                    results.append(Result(peer.name, "missing", problem=installed))
+                    continue
+                result = Result(peer.name, installed.version, rounds=plan.rounds)
+                results.append(result)
+                progress(f"{row.name}: starting {peer.name}")
+                place = directory / row.name / peer.name
+                place.mkdir(parents=True)
+                try:
+                    ready.append(
+                        _set_up(stack, row, peer, installed, certificates, place, result, plan)
+                    )
+                except BenchError as error:
+                    result.problem = str(error)
+        _rounds(ready, plan, progress)
+    return outcomes
+
+
+def _rounds(ready: Sequence[_Runner], plan: Plan, progress: Progress) -> None:
+    patience_s = plan.patience_s
+    for number in range(plan.rounds * 2):
+        for runner in ready:
+            result = runner.result
+            if result.problem is not None or result.settled:
                 continue
-            result = Result(peer.name, installed.version, rounds=plan.rounds)
-            results.append(result)
-            progress(f"{row.name}: starting {peer.name}")
+            again = " again: the cores were not quiet" if number >= plan.rounds else ""
+            progress(f"{runner.row.name}: round {number + 1}, {result.peer}{again}")
+            patience_s -= _wait_for_quiet(patience_s)
             try:
-                ready.append(
-                    _set_up(stack, row, peer, installed, certificates, directory, result, plan)
-                )
+                _round(runner, plan, first=number == 0)
             except BenchError as error:
                 result.problem = str(error)
-        for number in range(plan.rounds * 2):
-            for runner in ready:
-                if runner.result.problem is not None or runner.result.settled:
-                    continue
-                again = " again: the cores were not quiet" if number >= plan.rounds else ""
-                progress(f"{row.name}: round {number + 1}, {runner.result.peer}{again}")
-                try:
-                    _round(runner, plan, first=number == 0)
-                except BenchError as error:
-                    runner.result.problem = str(error)
-    return results
+
+
+def _wait_for_quiet(patience_s: float) -> float:
+    """Wait until other work leaves both cores alone, but not for ever; returns how long, in s.
+
+    None of the bench's own processes has anything to do meanwhile.
+    """
+    begin = time.monotonic()
+    while time.monotonic() - begin < patience_s:
+        before = measure.read([], [])
+        time.sleep(0.3)
+        idle = measure.span(before, measure.read([], []))
+        if max(idle.foreign_s) / idle.wall_s <= QUIET_SHARE:
+            break
+    return time.monotonic() - begin
 
 
 def _set_up(
@@ -132,12 +162,10 @@ def _set_up(
     peer: Peer,
     installed: Installed,
     certificates: Certificates,
-    parent: Path,
+    directory: Path,
     result: Result,
     plan: Plan,
 ) -> _Runner:
-    directory = parent / peer.name
-    directory.mkdir()
     pair = row.kind is Kind.PAIR
     job = Job(row.kind, row.access_log, directory, certificates if pair else None)
     wanted = peer.proxies(installed, job)

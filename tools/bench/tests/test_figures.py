@@ -10,7 +10,7 @@ from tools.bench import load, machine, report
 from tools.bench.cli import main
 from tools.bench.errors import RowError
 from tools.bench.results import Result, Sample
-from tools.bench.rows import ROWS, Goal
+from tools.bench.rows import ROWS, Goal, together
 
 PRINTED = (
     "Running 1s test @ http://127.0.0.1:8000/\n"
@@ -86,6 +86,13 @@ def test_goals_of_rows_that_were_not_run_are_left_out() -> None:
     reached = report.goals([(PLAIN, [result("pipy", 10), result("nginx", 20)])])
     assert {goal.row for goal, _ in reached} == {"plain"}
     assert all(ratio == 0.5 for _, ratio in reached)
+
+
+def test_rows_that_a_goal_compares_are_measured_together() -> None:
+    by_name = {row.name: row for row in ROWS}
+    chosen = [by_name[name] for name in ("plain", "pair", "tcp", "pair-log")]
+    names = [[row.name for row in group] for group in together(chosen)]
+    assert names == [["plain"], ["pair", "pair-log"], ["tcp"]]
 
 
 def test_json_has_every_sample_and_markdown_every_peer() -> None:
