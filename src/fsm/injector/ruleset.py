@@ -88,11 +88,6 @@ def redirect_ruleset(wish: Redirection) -> str:
         *([f"oifname {interfaces} return"] if interfaces else []),
         *_matches("return", wish.outbound_ranges_excluded),
     ]
-    if wish.mark is not None:
-        # Where a mark tells the sidecar apart, its calls to the control plane must get out even if
-        # the thread that makes them cannot set it. Nothing is lost: an application that runs as the
-        # same user may set the mark as well.
-        output.append(f"tcp dport {ports.delivery} return")
     if wish.outbound_ports_excluded:
         output.append(f"tcp dport {_ports(wish.outbound_ports_excluded)} return")
     redirect = f"meta l4proto tcp redirect to :{ports.outbound}"

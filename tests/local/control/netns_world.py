@@ -108,7 +108,6 @@ def main() -> None:
             "app to elsewhere": dial("10.9.0.1", 80),
             "app to a service": dial("10.96.0.7", 14001),
             "app to an excluded port": dial("10.9.0.1", 5432),
-            "unmarked to the control plane": dial("10.9.0.1", 15128),
             "app to an excluded range": dial("10.9.0.5", 80),
             "app to itself by loopback": dial("127.0.0.1", 8080),
             "app to itself by address": dial("10.9.0.2", 8080),

@@ -59,9 +59,6 @@ def test_connections_go_where_they_should(tmp_path, own):
         "app to a service": "outbound for 10.96.0.7:14001",
         "app to an excluded port": "refused",
         "app to an excluded range": "refused",
-        "unmarked to the control plane": (
-            "refused" if own == "mark" else "outbound for 10.9.0.1:15128"
-        ),
         "app to itself by loopback": "app",
         "app to itself by address": "app",
         "sidecar to elsewhere": "refused",
