@@ -217,7 +217,8 @@ class _Assessor:
             )
         if conflict and not split.matches:
             return _Findings("Conflicted", (conflict,))
-        missing = []
+        missing: list[str] = []
+        unlike: list[str] = []
         apex = self.snapshot.service_in_mesh(split.apex)
         if apex is None:
             missing.append(f"the apex {self._absent(split.apex)}")
@@ -225,18 +226,26 @@ class _Assessor:
             service = self.snapshot.service_in_mesh(backend.service)
             if service is None:
                 missing.append(f"the backend {self._absent(backend.service)}")
-            elif apex is not None:
-                missing += [
-                    f"the backend {service.key} has no port that stands for port {port.port}"
-                    for port in apex.ports
-                    if backend_port(port, service) is None
-                ]
+                continue
+            for port in apex.ports if apex is not None else ():
+                own = backend_port(port, service)
+                if own is None:
+                    missing.append(
+                        f"the backend {service.key} has no port that stands for port {port.port}"
+                    )
+                elif own.mesh_protocol.is_http != port.mesh_protocol.is_http:
+                    unlike.append(
+                        f"port {own.port} of the backend {service.key} speaks {own.mesh_protocol},"
+                        f" port {port.port} of the apex {port.mesh_protocol}"
+                    )
         missing += [
             f"HTTPRouteGroup {name} does not exist in namespace {split.namespace}"
             for name in split.matches
             if Key(split.namespace, name) not in self.snapshot.route_groups
         ]
-        return _Findings("RefNotFound", tuple(missing)) if missing else _Findings()
+        if missing:
+            return _Findings("RefNotFound", (*missing, *unlike))
+        return _Findings("ProtocolMismatch", tuple(unlike)) if unlike else _Findings()
 
     def _absent(self, key: Key) -> str:
         service = self.snapshot.services.get(key)

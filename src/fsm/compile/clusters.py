@@ -139,7 +139,7 @@ class ClusterSet:
     ) -> tuple[WeightedCluster, ...]:
         """Return where the traffic of a port of a Service goes by default."""
         if division is None:
-            return (WeightedCluster(self.whole(service, port), FULL_WEIGHT),)
+            return (WeightedCluster(cluster=self.whole(service, port), weight=FULL_WEIGHT),)
         return self.shared(service, port, division.default)
 
     def shared(
@@ -147,7 +147,9 @@ class ClusterSet:
     ) -> tuple[WeightedCluster, ...]:
         """Return shares as weighted clusters."""
         return tuple(
-            WeightedCluster(self._backend(apex, port, share), share.weight, share.origin)
+            WeightedCluster(
+                cluster=self._backend(apex, port, share), weight=share.weight, origin=share.origin
+            )
             for share in shares
         )
 

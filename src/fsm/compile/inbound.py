@@ -91,7 +91,7 @@ class _Builder:
                     doors[number].append(_Door(service, port, number))
         matches = tuple(self._match(number, doors[number]) for number in sorted(doors))
         # Without a port there is nothing to accept: the listener is closed.
-        return InboundHalf(Inbound(matches) if matches else None, self.clusters)
+        return InboundHalf(Inbound(matches=matches) if matches else None, self.clusters)
 
     def _number(self, service: Service, port: ServicePort) -> int | None:
         if isinstance(port.target_port, int):
@@ -217,7 +217,7 @@ class _Builder:
         address = self.pod.ips[0] if by_pod_ip else "127.0.0.1"
         self.clusters[name] = Cluster(
             origin=door.origin,
-            endpoints=(Endpoint(socket_address(address, door.number)),),
+            endpoints=(Endpoint(address=socket_address(address, door.number)),),
             connect_timeout_ms=self.settings.proxy.connect_timeout_ms,
         )
-        return (WeightedCluster(name, FULL_WEIGHT),)
+        return (WeightedCluster(cluster=name, weight=FULL_WEIGHT),)

@@ -39,7 +39,7 @@ from fsm.model.names import Key, ServiceAccount, origin
 from fsm.model.policy import TrafficTarget
 from fsm.model.service import Protocol, Service, ServicePort
 from fsm.model.snapshot import Snapshot, address_order
-from fsm.policies.traffic_split.compile import Division, division
+from fsm.policies.traffic_split.compile import FULL_WEIGHT, Division, division
 from fsm.policies.traffic_target.compile import granted_port, granted_routes
 from fsm.settings import Settings
 
@@ -316,7 +316,11 @@ class _Builder:
         return replace(reach.tcp, clusters=self._only(reach, target))
 
     def _only(self, reach: Reach, target: Target) -> tuple[WeightedCluster, ...]:
-        return (WeightedCluster(self.clusters.single(reach.service, target), 100),)
+        return (
+            WeightedCluster(
+                cluster=self.clusters.single(reach.service, target), weight=FULL_WEIGHT
+            ),
+        )
 
 
 def _ports(targets: Iterable[TrafficTarget]) -> frozenset[int] | None:

@@ -53,12 +53,12 @@ def compile_proxy(snapshot: Snapshot, pod: Pod, settings: Settings) -> ProxyConf
             pod=pod.name,
             service_account=pod.service_account.name,
         ),
-        trust=Trust(settings.trust_domain, snapshot.trust_roots),
+        trust=Trust(domain=settings.trust_domain, roots=snapshot.trust_roots),
         inbound=inbound.inbound,
         outbound=outbound.outbound,
         clusters={**outbound.clusters, **inbound.clusters},
         chains=_chains(snapshot.mesh),
-        telemetry=Telemetry(_access_log(snapshot, pod, settings)),
+        telemetry=Telemetry(access_log=_access_log(snapshot, pod, settings)),
         timeouts=_timeouts(snapshot.mesh, settings),
     ).with_version()
 

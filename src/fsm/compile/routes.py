@@ -32,7 +32,7 @@ def route_of(
         origin=shape.origin,
         path=Path("regex", shape.path_regex),
         methods=shape.methods,
-        headers=tuple(Header(name, regex) for name, regex in shape.headers),
+        headers=tuple(Header(name=name, regex=regex) for name, regex in shape.headers),
         allowed=allowed,
         clusters=clusters,
     )
@@ -40,4 +40,6 @@ def route_of(
 
 def allowed_by(grants: Iterable[Grant], trust_domain: str) -> tuple[Allow, ...]:
     """Return grants as the contract writes them."""
-    return tuple(Allow(grant.account.spiffe(trust_domain), grant.origin) for grant in grants)
+    return tuple(
+        Allow(identity=grant.account.spiffe(trust_domain), origin=grant.origin) for grant in grants
+    )

@@ -113,6 +113,15 @@ def test_a_split_names_everything_that_is_missing() -> None:
     )
 
 
+def test_a_split_says_when_a_backend_speaks_another_protocol() -> None:
+    world = shop().workload("shop", "raw", port(80, app="tcp"))
+    world.split("shop", "s", "till", {"till-v1": 1, "raw": 1})
+    assert told(world, "TrafficSplit", "s") == (
+        "ProtocolMismatch",
+        "port 80 of the backend shop/raw speaks tcp, port 80 of the apex http",
+    )
+
+
 def test_of_two_splits_of_one_apex_the_second_says_which_is_followed() -> None:
     world = shop().split("shop", "b", "till", {"till-v1": 1})
     world.split("shop", "a", "till", {"till-v2": 1})

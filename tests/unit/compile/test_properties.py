@@ -38,8 +38,10 @@ def worlds(draw: st.DrawFn, *, permissive: bool | None = None) -> World:
         egress=draw(st.booleans()),
         mode=draw(st.sampled_from(["domain", "mixed", "ip"])),
     )
+    bytes_only: dict[tuple[str, str], bool] = {}
     for namespace, name in WORKLOADS:
         service_port = draw(st.sampled_from(PORTS))
+        bytes_only[namespace, name] = "appProtocol" in service_port
         sidecar, ready = draw(st.integers(0, 5)) > 0, draw(st.integers(0, 5)) > 0
         for index in range(draw(st.integers(1, 2))):
             world.pod(
@@ -66,7 +68,9 @@ def worlds(draw: st.DrawFn, *, permissive: bool | None = None) -> World:
             rules.append(("TCPRoute", "tcp"))
         world.target(f"t{index}", destination, [source], *rules)
     for index, apex in enumerate(draw(st.lists(workload, max_size=2))):
-        names = draw(st.lists(st.sampled_from([*NAMES, "gone"]), min_size=1, unique=True))
+        # A backend that speaks another protocol than its apex is a mistake that assess tells.
+        alike = [n for n in NAMES if bytes_only[apex[0], n] == bytes_only[apex]]
+        names = draw(st.lists(st.sampled_from([*alike, "gone"]), min_size=1, unique=True))
         weights = {name: draw(st.integers(0, 3)) for name in names}
         groups = draw(st.sampled_from([(), ("g",)]))
         world.split(apex[0], f"s{index}", apex[1], weights, *groups)

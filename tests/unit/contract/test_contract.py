@@ -85,6 +85,13 @@ def test_the_defaults_are_those_of_the_schema() -> None:
             assert written[name] == definition["default"], name
 
 
+@pytest.mark.parametrize("file", VALID, ids=lambda f: f.stem)
+def test_the_json_is_canonical(file: Path) -> None:
+    data = config_from_json(file.read_text()).to_json()
+    again = json.dumps(json.loads(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert data.decode() == again
+
+
 def test_the_version_is_a_hash_of_everything_else() -> None:
     one = ProxyConfig(identity="spiffe://a/ns/b/sa/c").with_version()
     assert one.version == one.with_version().version
