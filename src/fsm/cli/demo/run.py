@@ -7,7 +7,7 @@ What comes in: ``Options``. What goes out: exit code 0 when every claim held. Wi
 everything stays, and the applications' pages are served until Ctrl-C.
 
 Invariants: what was there before stays (a box, its stored objects); what the demo made goes, also
-after a failure, Ctrl-C or SIGTERM; only the logs of a demo that failed are kept, and it says where.
+after a failure, Ctrl-C or SIGTERM, and that is checked; the logs of a failed demo are put aside.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fsm.cli import box, planes, up
-from fsm.cli.demo import cast, chapters, pages
+from fsm.cli import box, errors, planes, up
+from fsm.cli.demo import cast, chapters, cleanup, logs, pages
 from fsm.cli.demo.claims import ClaimFailed
 from fsm.cli.demo.observer import Observer
 from fsm.cli.demo.scene import STRICT, Scene
 from fsm.cli.demo.stage import Stage
 from fsm.cli.errors import Failure
+from fsm.cli.options import FSM_NAMESPACE
 from fsm.cli.steps import Steps
 
 if TYPE_CHECKING:
@@ -38,13 +39,6 @@ APPS = (
     ("bookbuyer", "bookbuyer"),
     ("bookthief", "bookthief"),
 )
-
-MESH_CONFIG_NAME = "fsm-mesh-config"
-FSM_NAMESPACE = "fsm-system"
-
-
-LOCK = "lock"
-"""The file in the state directory by which the box makes sure that there is only one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +59,8 @@ async def run(settings: StandaloneSettings, options: Options) -> None:
     """
     stage = Stage()
     ran_before = box.running() is not None
-    # What an earlier box stored is not the demo's to remove.
-    stored_before = settings.state_dir.is_dir() and any(
-        entry.name != LOCK for entry in settings.state_dir.iterdir()
-    )
+    stored_before = cleanup.holds_anything(settings.state_dir)
     began = time.monotonic()
-    succeeded = False
     undo: dict[str, Any] = {}
     stage.title(
         "The bookstore, in a service mesh on this machine",
@@ -80,12 +70,20 @@ async def run(settings: StandaloneSettings, options: Options) -> None:
         with stage:
             info = await _open(settings, stage, ran_before)
             await _play(settings, options, stage, info, began, undo)
-        succeeded = True
+    except Exception as error:
+        failure = errors.explain(error)
+        if failure is None:
+            raise
+        if isinstance(failure, ClaimFailed):
+            stage.disproven(failure.claim)
+        raise _with_logs(failure, settings.state_dir, kept=options.keep) from error
     finally:
-        stage.hide_counters()
         if not options.keep:
-            purge = succeeded and not stored_before
-            await _clean_up(settings, stage, undo if ran_before else None, purge=purge)
+            with Steps(stage.console) as steps:
+                if ran_before:
+                    await cleanup.remove_demo(steps, undo)
+                else:
+                    await cleanup.close_box(settings, steps, purge=not stored_before)
     if not options.keep:
         stage.say(
             "Try next:  fsm demo --keep   leaves it running, with a live page per application"
@@ -124,10 +122,6 @@ async def _play(
                 await scene.breathe()
             stage.hide_counters()
             _summary(scene, time.monotonic() - began)
-        except ClaimFailed as failed:
-            stage.hide_counters()
-            stage.disproven(failed.claim)
-            raise _with_places(failed, info, kept=options.keep) from failed
         finally:
             await observer.close()
             await controller.close()
@@ -149,19 +143,12 @@ async def _enforce_policies(client: KubeClient) -> dict[str, Any]:
     """Switch permissive mode and egress off; return what of it was on, to be switched on again."""
     from fsm.kube.resources import MESHCONFIGS
 
-    found = await client.get(MESHCONFIGS, MESH_CONFIG_NAME, FSM_NAMESPACE)
+    found = await client.get(MESHCONFIGS, cleanup.MESH_CONFIG_NAME, FSM_NAMESPACE)
     traffic = (found.get("spec") or {}).get("traffic") or {}
     before = {name: traffic.get(name) for name in STRICT if traffic.get(name) != STRICT[name]}
     if before:
-        await _patch_traffic(client, STRICT)
+        await cleanup.set_traffic(client, STRICT)
     return before
-
-
-async def _patch_traffic(client: KubeClient, traffic: dict[str, Any]) -> None:
-    from fsm.kube.resources import MESHCONFIGS
-
-    body = {"spec": {"traffic": traffic}}
-    await client.patch(MESHCONFIGS, MESH_CONFIG_NAME, body, FSM_NAMESPACE)
 
 
 def _summary(scene: Scene, took_s: float) -> None:
@@ -202,53 +189,14 @@ async def _keep(client: KubeClient, stage: Stage, info: BoxInfo, options: Option
             task.uncancel()
 
 
-async def _clean_up(
-    settings: StandaloneSettings, stage: Stage, undo: dict[str, Any] | None, *, purge: bool
-) -> None:
-    """Take away what the demo made; ``undo`` is what to set back in a mesh that ran before."""
-    from fsm.kube import ApiError, KubeClient
-    from fsm.standalone.box import lifecycle
-
-    info = box.running()
-    with Steps(stage.console) as steps:
-        if undo is not None and info is not None:
-            steps.begin("removing the demo's namespaces")
-            try:
-                async with KubeClient.from_kubeconfig(info.kubeconfig) as client:
-                    await cast.remove_namespaces(client)
-                    if undo:
-                        await _patch_traffic(client, undo)
-            except ApiError as error:
-                steps.note(f"the demo's namespaces could not be removed: {error}")
-            return
-        steps.begin("closing the mesh")
-        await lifecycle.down(settings, purge=purge)
-        if box.running() is not None:
-            raise Failure("the box still runs", hint="`fsm down` tries again")
-        if purge:
-            _remove_directory(settings.state_dir)
-
-
-def _remove_directory(state_dir: Path) -> None:
-    """Remove the state directory, in which a purge leaves only the lock that it held."""
-    (state_dir / LOCK).unlink(missing_ok=True)
-    try:
-        state_dir.rmdir()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        left = ", ".join(sorted(entry.name for entry in state_dir.iterdir()))
-        raise Failure(f"files are left in {state_dir}: {left}") from error
-
-
-def _with_places(failed: ClaimFailed, info: BoxInfo, *, kept: bool) -> Failure:
-    logs = info.state_dir / "log"
-    more = (
-        "the mesh is still up: `fsm status`, `fsm proxy list`, `kubectl logs`"
-        if kept
-        else "`fsm demo --keep` leaves the mesh up to look at"
-    )
-    return Failure(failed.message, hint=f"logs are in {logs} and {info.state_dir}/pods; {more}")
+def _with_logs(failure: Failure, state_dir: Path, *, kept: bool) -> Failure:
+    """Return the failure with a hint where the logs are; without ``kept`` they are put aside."""
+    hint = f"{failure.hint}; " if failure.hint else ""
+    if kept:
+        hint += f"the mesh is still up, see `fsm status`; its logs are in {state_dir}"
+    else:
+        hint += f"the logs are in {logs.put_aside(state_dir)}; `fsm demo --keep` leaves the mesh up"
+    return Failure(failure.message, hint=hint, code=failure.code)
 
 
 def _free(port: int) -> bool:
