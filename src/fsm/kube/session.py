@@ -11,6 +11,7 @@ Not done here: what the requests mean (``client``).
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -18,12 +19,14 @@ from typing import Any, Self
 
 import aiohttp
 import orjson
+from yarl import URL
 
 from fsm.kube.connection import Connection
 from fsm.kube.errors import ApiError, Unavailable, from_status
 
 KubeObject = dict[str, Any]
 
+_PIECEWISE_BYTES = 256 * 1024
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -140,9 +143,10 @@ class Session:
         try:
             response = await session.request(
                 method,
-                self.connection.server + path,
+                # Already encoded: a client that normalised `..` would ask for another object.
+                URL(self.connection.server + path, encoded=True),
                 params=query,
-                data=data,
+                data=_payload(data),
                 headers=wanted | self.connection.authorization(),
                 allow_redirects=False,
                 timeout=timeout
@@ -159,6 +163,11 @@ class Session:
                     response.status, _decoded(await self._body(response, action)), action
                 )
         return response
+
+
+def _payload(data: bytes | None) -> bytes | io.BytesIO | None:
+    """Wrap a large body, which is then sent piece by piece and does not hold up the loop."""
+    return io.BytesIO(data) if data is not None and len(data) > _PIECEWISE_BYTES else data
 
 
 def _lost(connection: Connection, action: str, error: BaseException) -> ApiError:

@@ -36,6 +36,7 @@ Json = dict[str, Any]
 
 # LIMIT of an answer: a patch of an object is no larger than objects may be.
 ANSWER_BYTES_MAX = 3 * 1024 * 1024
+_REASONS = {400: "BadRequest", 409: "Conflict", 422: "Invalid", 500: "InternalError"}
 _NEVER = (registry.MUTATING, registry.VALIDATING)
 
 
@@ -306,11 +307,12 @@ def _review(call: Call, operation: str, new: KubeObject | None, old: KubeObject 
 
 
 def _refusal(hook: _Hook, status: Json) -> StatusError:
-    code = status.get("code")
+    given = status.get("code")
+    code = given if isinstance(given, int) and 400 <= given < 600 else 403
     message = status.get("message") or status.get("reason") or "without explanation"
     return StatusError(
-        code if isinstance(code, int) and 400 <= code < 600 else 403,
-        str(status.get("reason") or "Forbidden"),
+        code,
+        str(status.get("reason") or _REASONS.get(code, "Forbidden")),
         f'admission webhook "{hook.name}" denied the request: {message}',
         details=status.get("details") if isinstance(status.get("details"), dict) else None,
     )

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives import serialization
 
 from fsm.standalone.apiserver import pki, registry
 from fsm.standalone.apiserver.calls import ANONYMOUS, User
-from fsm.standalone.apiserver.errors import unauthorized
+from fsm.standalone.apiserver.errors import forbidden, unauthorized
 from fsm.standalone.apiserver.store import KubeObject, Store
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
@@ -179,6 +179,21 @@ def authenticate(
         if names:
             return User(names[0], (*groups, "system:authenticated"))
     return ANONYMOUS
+
+
+def impersonate(user: User, name: str, groups: Sequence[str]) -> User:
+    """Act as someone else (``kubectl --as``), which administrators may.
+
+    Raises:
+        StatusError: 403, for everyone else.
+    """
+    if not user.is_admin:
+        raise forbidden(
+            "", "users", name, f'users "{name}" is forbidden: User "{user.name}" cannot impersonate'
+        )
+    if name.startswith("system:serviceaccount:") and not groups:
+        groups = ("system:serviceaccounts",)
+    return User(name, (*groups, "system:authenticated"))
 
 
 _SELF_REVIEWS = frozenset(

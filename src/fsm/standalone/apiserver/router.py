@@ -97,11 +97,15 @@ class Router:
 
     def _user(self, request: web.Request) -> User:
         if request.app[TRUSTED]:
-            return ADMIN
-        transport = request.transport
-        certificate = transport.get_extra_info("peercert") if transport else None
-        header = request.headers.get("Authorization")
-        return auth.authenticate(self._tokens, header, certificate)
+            user = ADMIN
+        else:
+            transport = request.transport
+            certificate = transport.get_extra_info("peercert") if transport else None
+            header = request.headers.get("Authorization")
+            user = auth.authenticate(self._tokens, header, certificate)
+        if other := request.headers.get("Impersonate-User"):
+            return auth.impersonate(user, other, request.headers.getall("Impersonate-Group", []))
+        return user
 
     def _plain(self, user: User, request: web.Request) -> web.Response:
         """Answer paths that are no resources."""

@@ -51,4 +51,6 @@ def parse(raw_path: str) -> ResourcePath | None:
         return None
     padded = [*names, "", "", ""]
     rest = "/".join(tail[3:])
+    if rest and raw_path.endswith("/"):
+        rest += "/"
     return ResourcePath(group, version, namespace, padded[0], padded[1], padded[2], rest)

@@ -89,7 +89,9 @@ async def follow(
                 yield changes
             elif left <= 0:
                 break
-            elif not await _woken(wake, closing, min(left, BOOKMARK_S)) and options.bookmarks:
+            elif await _woken(wake, closing, min(left, BOOKMARK_S)):
+                continue
+            elif options.bookmarks and left > BOOKMARK_S:
                 yield [Change("BOOKMARK", None, position)]
         if options.bookmarks:
             yield [Change("BOOKMARK", None, position)]
