@@ -9,6 +9,7 @@ behind.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -105,6 +106,10 @@ class Children:
             except subprocess.TimeoutExpired:
                 _signal(child.popen, signal.SIGKILL)
                 child.popen.wait()
+            # Whoever is left of its group has lost its parent: an nginx worker whose master was
+            # killed goes on serving. The number stays the group's for as long as it has members.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
         self._running.clear()
 
 

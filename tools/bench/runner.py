@@ -205,7 +205,12 @@ def _set_up(
 
 
 def _round(runner: _Runner, plan: Plan, *, first: bool) -> None:
-    sample = _hold(runner, first=first) if runner.row.hold else _load(runner, plan.seconds)
+    try:
+        sample = _hold(runner, first=first) if runner.row.hold else _load(runner, plan.seconds)
+    except RowError:
+        # That a proxy has ended explains more than what the client saw of it.
+        runner.ensure_running()
+        raise
     runner.ensure_running()
     runner.result.samples.append(sample)
 
