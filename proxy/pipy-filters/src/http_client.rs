@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pipy_http::{
-    BodyEncoder, BodyLength, HttpError, RequestHead, ResponseDecoder, ResponseItem, encode_request_head,
+    BodyEncoder, BodyLength, HttpError, Method, RequestHead, ResponseDecoder, ResponseItem, encode_request_head,
 };
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, PipelineId};
 
@@ -100,6 +100,10 @@ pub struct HttpClient {
     decoder: ResponseDecoder,
     out: Out,
     encoder: Option<BodyEncoder>,
+    /// The request in progress asks for a tunnel to somewhere.
+    connect: bool,
+    /// The connection carries bytes, no longer messages.
+    tunnel: bool,
     request_done: bool,
     response_done: bool,
     ended: bool,
@@ -118,6 +122,8 @@ impl HttpClient {
             decoder: ResponseDecoder::new(pipy_http::Limits::default()),
             out: Out::default(),
             encoder: None,
+            connect: false,
+            tunnel: false,
             request_done: true,
             response_done: true,
             ended: false,
@@ -135,6 +141,7 @@ impl HttpClient {
             self.decoder.expect(&head.method);
         }
         (self.request_done, self.response_done) = (false, false);
+        self.connect = head.method == Method::Connect;
         match encode_request_head(&head, length, &mut self.out.bytes) {
             Ok(encoder) => {
                 self.encoder = Some(encoder);
@@ -154,12 +161,15 @@ impl HttpClient {
                 }
                 Ok(Some(ResponseItem::Head(head, length))) => {
                     self.session.request.take();
-                    if !head.keep_alive() || self.decoder.is_tunnel() || length == BodyLength::UntilClose {
+                    self.tunnel = head.status == 101 || (self.connect && head.status / 100 == 2);
+                    if !head.keep_alive() || self.tunnel || length == BodyLength::UntilClose {
                         self.session.reusable.set(false);
                     }
                     cx.back(Event::Start(Head::Response(head), length));
                 }
                 Ok(Some(ResponseItem::Data(data))) => cx.back(Event::Data(data)),
+                // Bytes follow the head of a response that makes a tunnel: the exchange goes on.
+                Ok(Some(ResponseItem::End(_))) if self.tunnel => {}
                 Ok(Some(ResponseItem::End(trailers))) => {
                     self.response_done = true;
                     if !self.request_done {
@@ -169,7 +179,9 @@ impl HttpClient {
                     cx.back(Event::End(trailers.map(Box::new)));
                 }
                 Ok(None) => return,
-                Err(HttpError::Truncated { .. }) => return self.fail(cx, CloseReason::Reset),
+                Err(HttpError::BadResponse(error)) if matches!(*error, HttpError::Truncated { .. }) => {
+                    return self.fail(cx, CloseReason::Reset);
+                }
                 Err(_) => return self.fail(cx, CloseReason::Protocol),
             }
         }
@@ -221,7 +233,7 @@ impl Filter for HttpClient {
         match event {
             Event::Start(Head::Request(head), length) => self.request(cx, head, length),
             Event::Start(Head::Response(_), _) => {}
-            Event::Data(data) if self.decoder.is_tunnel() => {
+            Event::Data(data) if self.tunnel => {
                 self.out.piece(data);
                 self.defer(cx);
             }
@@ -259,10 +271,9 @@ impl Filter for HttpClient {
             }
             Event::Close(CloseReason::Finished) => {
                 self.session.reusable.set(false);
-                let tunnel = self.decoder.is_tunnel();
                 self.decoder.finish();
                 self.pump(cx);
-                if tunnel {
+                if self.tunnel {
                     cx.back(Event::Close(CloseReason::Finished));
                 } else if !self.response_done || self.idle() {
                     self.fail(cx, CloseReason::Reset);

@@ -207,6 +207,8 @@ impl HttpServer {
             exchange.reply.keep_alive = false;
         }
         exchange.reply.keep_alive &= !cx.draining();
+        // Chunks say where the body ends and spare the client's connection; clients that know none get no chunks.
+        let length = if length == BodyLength::UntilClose { BodyLength::Chunked } else { length };
         match encode_response_head(&head, length, exchange.reply, &mut self.out.bytes) {
             Ok(_) if tunnel => {
                 exchange.response = Response::Tunnel;

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use pipy_http::{RequestHead, normalise_path};
+use pipy_http::{Method, RequestHead, normalise_path};
 use pipy_pipeline::{Cx, Event, Filter, Head};
 
 use crate::decide::{self, OutboundConnection, Refusal, Request};
@@ -52,6 +52,8 @@ impl Routing {
         facts.request_id = head.headers.get("x-request-id").map(<[u8]>::to_vec);
         // WHY: what is authorised, what is routed by and what is forwarded must be one and the same path.
         let normal = match normalise_path(head.path()) {
+            // A tunnel has no path: only a rule for every path fits it.
+            _ if head.method == Method::Connect => None,
             Ok(normal) => (normal != head.path()).then(|| normal.into_owned()),
             Err(_) => return exchange.refusal.set(Some(Refusal::BadPath)),
         };
