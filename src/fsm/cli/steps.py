@@ -8,7 +8,6 @@ Invariant: a step that failed is marked as such, and the exception goes on.
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -51,7 +50,7 @@ class Steps:
     def note(self, text: str) -> None:
         """Write a line that is no step."""
         self._finish()
-        print(text, file=sys.stderr)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     def _finish(self, *, failed: bool = False) -> None:
         if self._spinner is not None:

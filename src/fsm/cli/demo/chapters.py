@@ -22,7 +22,7 @@ TAKE = "GET /buy-a-book/new"
 LOOK = "GET /books-bought"
 
 REFUSALS = 40
-"""Requests that must all be refused before the story says "nobody"."""
+"""Requests of somebody that are looked at before the story says that all of them failed."""
 
 BOOKS = 100
 """Books that must all arrive before the story says "works"."""
@@ -50,7 +50,7 @@ async def deny_by_default(scene: Scene) -> None:
     stage.command("kubectl apply -f apps/")
 
     def everyone_tried(window: Window) -> bool:
-        return all(window.count(app, "failed") >= REFUSALS for app in ("bookbuyer", "bookthief"))
+        return all(window.count(app, "requests") >= REFUSALS for app in ("bookbuyer", "bookthief"))
 
     def nobody_got_through(window: Window) -> bool:
         quiet = all(window.count(app, "succeeded") == 0 for app in ("bookbuyer", "bookthief"))
@@ -60,7 +60,7 @@ async def deny_by_default(scene: Scene) -> None:
     window = await claims.holds(
         scene.observer,
         claim,
-        Condition(f"{REFUSALS} refused requests from each", everyone_tried, _attempts),
+        Condition(f"{REFUSALS} requests from each", everyone_tried, _attempts),
         Condition("not one request that succeeds", nobody_got_through, _attempts),
     )
     stage.proven(claim, _attempts(window))
@@ -129,11 +129,17 @@ async def let_the_thief_in_and_out(scene: Scene) -> None:
         scene.observer,
         claim,
         Condition(
-            f"{REFUSALS} books stolen", _least("bookthief", "books_stolen", REFUSALS), _attempts
+            f"{2 * REFUSALS} requests of the thief",
+            _least("bookthief", "requests", 2 * REFUSALS),
+            _attempts,
         ),
         Condition(
             "every try to take a book works, every look at the books stays refused",
-            lambda w: _failed(w, "bookthief", TAKE) == 0 and _failed(w, "bookthief", LOOK) > 0,
+            lambda w: (
+                w.count("bookthief", "books_stolen") > 0
+                and _failed(w, "bookthief", TAKE) == 0
+                and _failed(w, "bookthief", LOOK) > 0
+            ),
             lambda w: f"failures of the thief: {w.failures('bookthief')}",
         ),
     )
@@ -155,8 +161,8 @@ async def let_the_thief_in_and_out(scene: Scene) -> None:
         scene.observer,
         claim,
         Condition(
-            f"{REFUSALS} refused requests of the thief",
-            _least("bookthief", "failed", REFUSALS),
+            f"{REFUSALS} requests of the thief",
+            _least("bookthief", "requests", REFUSALS),
             _attempts,
         ),
         Condition(
@@ -275,9 +281,9 @@ async def send_a_stranger(scene: Scene) -> None:
             scene.observer,
             claim,
             Condition(
-                f"{REFUSALS} failed requests of the stranger",
-                _least("stranger", "failed", REFUSALS),
-                lambda w: f"{w.count('stranger', 'failed')} failed requests",
+                f"{REFUSALS} requests of the stranger",
+                _least("stranger", "requests", REFUSALS),
+                lambda w: f"{w.count('stranger', 'requests')} requests",
             ),
             Condition(
                 "no successful request of the stranger, no failed one of the buyer",
