@@ -29,19 +29,22 @@ async def read_log(
 
     """
     offset = _tail_offset(path, tail) if tail is not None else 0
-    inode = _inode(path)
+    inode: int | None = None
     while True:
         # Asked before reading: what was written before the end is still read.
         last = done is None or done.is_set()
-        while chunk := _read(path, offset):
+        while True:
+            now, size, chunk = _read(path, offset)
+            if (inode is not None and now != inode) or size < offset:
+                inode, offset = now, 0
+                continue
+            inode = now
+            if not chunk:
+                break
             offset += len(chunk)
             yield chunk
         if last:
             return
-        now = _inode(path)
-        if now != inode or _size(path) < offset:
-            inode, offset = now, 0
-            continue
         assert done is not None
         try:
             async with asyncio.timeout(_LOOK_S):
@@ -74,20 +77,15 @@ def _tail_offset(path: Path, lines: int) -> int:
     return 0
 
 
-def _read(path: Path, offset: int) -> bytes:
+def _read(path: Path, offset: int) -> tuple[int | None, int, bytes]:
+    """Read a piece; returns it with the identity and the size of the file it is from."""
     try:
         with open(path, "rb") as file:
+            found = os.fstat(file.fileno())
             file.seek(offset)
-            return file.read(_CHUNK)
+            return found.st_ino, found.st_size, file.read(_CHUNK)
     except FileNotFoundError:
-        return b""
-
-
-def _inode(path: Path) -> int:
-    try:
-        return path.stat().st_ino
-    except FileNotFoundError:
-        return 0
+        return None, offset, b""
 
 
 def _size(path: Path) -> int:

@@ -227,4 +227,4 @@ def _port(value: Any) -> int | None:
 
 def _comment(text: str) -> str:
     # LIMIT 120 bytes: nftables refuses comments over 127. Quotes would end the string.
-    return "".join(c for c in text if c.isalnum() or c in "-./:")[:120]
+    return "".join(c for c in text if c.isascii() and (c.isalnum() or c in "-./:"))[:120]
