@@ -20,7 +20,7 @@ from urllib.parse import quote
 import aiohttp
 from aiohttp import web
 
-from fsm.standalone.apiserver import portforward
+from fsm.standalone.apiserver import portforward, tunnel
 from fsm.standalone.apiserver.calls import Call
 from fsm.standalone.apiserver.errors import StatusError, bad_request, unavailable
 from fsm.standalone.apiserver.store import KubeObject
@@ -125,7 +125,9 @@ class NodeAgent:
                 f"unable to forward port because pod is not running. Current status="
                 f"{(pod.get('status') or {}).get('phase')}"
             )
-        return await portforward.serve(request, lambda port: self.dial(call, port))
+        wanted = request.headers.get("Sec-WebSocket-Protocol", "")
+        serve = tunnel.serve if tunnel.PROTOCOL in wanted else portforward.serve
+        return await serve(request, lambda port: self.dial(call, port))
 
 
 def choose_container(pod: KubeObject, asked: str) -> str:

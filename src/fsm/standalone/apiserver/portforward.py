@@ -8,7 +8,7 @@ What goes out: bytes in both directions until either side ends.
 
 Invariants: a failed connection is told on the error channel and ends that port only; when the
 client goes, all connections to the Pod end.
-Not done here: SPDY, the older protocol of kubectl (``spdy``).
+Not done here: SPDY, which kubectl speaks (``tunnel``).
 Source: https://kubernetes.io/docs/reference/using-api/websockets/
 """
 
@@ -52,7 +52,9 @@ async def serve(request: web.Request, dial: Dial) -> web.StreamResponse:
     socket = web.WebSocketResponse(protocols=(PROTOCOL,), max_msg_size=0, heartbeat=30)
     ready = socket.can_prepare(request)
     if not ready.ok:
-        raise bad_request("port-forward needs a websocket upgrade")
+        raise bad_request(
+            "port-forward needs a websocket upgrade", "kubectl does that from version 1.31 on"
+        )
     if ready.protocol != PROTOCOL:
         raise bad_request(f"port-forward speaks {PROTOCOL} over websockets")
     ports = requested_ports(request)
@@ -73,13 +75,13 @@ async def serve(request: web.Request, dial: Dial) -> web.StreamResponse:
                     # A queue of a port that ended is never read: do not wait for room in it.
                     index = channel // 2
                     if not tasks[index].done():
-                        await _put_or_end(inbound[index], data, tasks[index])
+                        await put_or_end(inbound[index], data, tasks[index])
         for task in tasks:
             task.cancel()
     return socket
 
 
-async def _put_or_end(queue: asyncio.Queue[bytes], data: bytes, reader: asyncio.Task[None]) -> None:
+async def put_or_end(queue: asyncio.Queue[bytes], data: bytes, reader: asyncio.Task[None]) -> None:
     """Queue bytes, waiting for room only as long as somebody reads."""
     while True:
         try:
