@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -103,6 +104,16 @@ def cluster(server: Server) -> Server:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed")
     return server
+
+
+@pytest.fixture(scope="session")
+def kubectl_minor() -> int:
+    """The minor version of the kubectl on the PATH; some commands are younger than others."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed")
+    command = ["kubectl", "version", "--client", "-o", "json"]
+    found = json.loads(subprocess.run(command, capture_output=True, timeout=60).stdout)
+    return int(found["clientVersion"]["minor"].rstrip("+"))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from typing import Any, Protocol
 
@@ -179,7 +180,7 @@ def test_selectors(cluster: Cluster, shop: str) -> None:
 
 def test_describe_every_kind_without_error(cluster: Cluster, shop: str) -> None:
     shown = cluster.kubectl("describe", "all,cm,sa,ns", "-n", shop).stdout
-    assert "Selector:                 app=web" in shown
+    assert re.search(r"^Selector: +app=web$", shown, re.MULTILINE)
 
 
 def test_label_annotate_and_three_kinds_of_patch(cluster: Cluster, shop: str) -> None:
@@ -244,8 +245,13 @@ def test_imperative_create_speaks_protobuf(cluster: Cluster) -> None:
     assert "lowercase RFC 1123 label" in told
 
 
-def test_who_am_i_and_what_may_i(cluster: Cluster) -> None:
+def test_who_am_i(cluster: Cluster, kubectl_minor: int) -> None:
+    if kubectl_minor < 28:
+        pytest.skip("kubectl auth whoami asks for a beta version before 1.28")
     assert "kubernetes-admin" in cluster.kubectl("auth", "whoami").stdout
+
+
+def test_what_may_i(cluster: Cluster) -> None:
     assert cluster.kubectl("auth", "can-i", "delete", "pods").stdout == "yes\n"
     nobody = ("--as", "system:serviceaccount:default:default")
     refused = cluster.kubectl("auth", "can-i", "get", "secrets", *nobody, check=False)
@@ -450,7 +456,7 @@ def test_broken_crd_is_refused_with_every_reason(cluster: Cluster) -> None:
 def test_raw_paths_and_cluster_info(cluster: Cluster) -> None:
     assert cluster.kubectl("get", "--raw", "/readyz").stdout == "ok"
     assert json.loads(cluster.kubectl("get", "--raw", "/version").stdout)["major"] == "1"
-    assert "is running at https://127.0.0.1:" in cluster.kubectl("cluster-info").stdout
+    assert "https://127.0.0.1:" in cluster.kubectl("cluster-info").stdout
     listed = cluster.kubectl("api-resources", "-o", "name").stdout.split()
     assert {"pods", "deployments.apps", "endpointslices.discovery.k8s.io"} <= set(listed)
     assert "containers" in cluster.kubectl("explain", "pod.spec").stdout

@@ -41,7 +41,8 @@ logger = logging.getLogger(__name__)
 TRUSTED = web.AppKey("trusted", bool)
 """Set on the application of the unix socket: whoever may open it is the administrator."""
 
-_EMPTY_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+# Clients ask with `@v1.0` and get `.v1.0`: an at sign is not allowed in a content type.
+_EMPTY_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _NO_KIND_HINT = "`kubectl api-resources` lists what is served"
 
 
