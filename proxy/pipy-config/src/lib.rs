@@ -19,6 +19,7 @@ mod cluster;
 mod inbound;
 mod outbound;
 mod parse;
+mod probe;
 mod route;
 mod telemetry;
 
@@ -26,6 +27,7 @@ pub use cluster::{Cluster, ClusterKind, ConnectionLimits, Endpoint};
 pub use inbound::{Inbound, InboundMatch, Mtls, SourceRule};
 pub use outbound::{Outbound, OutboundMatch, Unmatched};
 pub use parse::{ConfigError, REGEX_BYTES_MAX, parse, schema};
+pub use probe::{Probe, ProbeKind, ProbeListener};
 pub use route::{Allow, Header, HostRule, Path, Protocol, Route, TcpRule, WeightedCluster};
 pub use telemetry::{AccessLog, Telemetry};
 
@@ -65,7 +67,10 @@ pub struct ProxyConfig {
     /// The ordered stages of the four chains.
     #[serde(default)]
     pub chains: Chains,
-    /// Probes of the application that the proxy answers for.
+    /// Probes of the application that the proxy carries out. A probe listener without any is closed.
+    #[serde(default)]
+    pub probes: Vec<Probe>,
+    /// What this proxy tells about its traffic.
     #[serde(default)]
     pub telemetry: Telemetry,
     /// Time limits that hold for every connection.

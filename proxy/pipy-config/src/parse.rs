@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use regex::bytes::RegexBuilder;
 use thiserror::Error;
 
-use crate::{Allow, HostRule, Path, Protocol, ProxyConfig, Route, TcpRule, WeightedCluster};
+use crate::{
+    Allow, HostRule, Path, Probe, ProbeKind, Protocol, ProxyConfig, Route, TcpRule, WeightedCluster,
+};
 
 /// LIMIT: compiled size of one regular expression, bytes. Larger than any path or header pattern met in practice,
 /// small enough that a thousand of them stay bounded.
@@ -75,6 +77,14 @@ fn check(config: &ProxyConfig) -> Vec<String> {
             check.protocol(&path, rule.protocol, &rule.hosts, rule.tcp.as_ref());
         }
     }
+    let mut probes = BTreeSet::new();
+    for (i, probe) in config.probes.iter().enumerate() {
+        let path = format!("probes[{i}]");
+        if !probes.insert((probe.listener, probe.kind, probe.port, &probe.path, &probe.host)) {
+            check.fault(&path, "is there already");
+        }
+        check.probe(&path, probe);
+    }
     check.faults
 }
 
@@ -110,6 +120,43 @@ impl Checker<'_> {
         if let Some(rule) = tcp {
             self.allowed(&format!("{path}.tcp"), rule.allowed.as_deref());
             self.targets(&format!("{path}.tcp"), &rule.clusters);
+        }
+    }
+
+    fn probe(&mut self, path: &str, probe: &Probe) {
+        if probe.port == 0 {
+            self.fault(&format!("{path}.port"), "0 is no port");
+        }
+        if probe.timeout_ms == 0 {
+            self.fault(&format!("{path}.timeout_ms"), "is 0, no answer could be in time");
+        }
+        match (probe.kind, &probe.path) {
+            (ProbeKind::Http, None) => {
+                self.fault(&format!("{path}.path"), "is missing, but the kind is http")
+            }
+            (ProbeKind::Http, Some(target)) => {
+                if !target.starts_with('/') || !is_visible(target) || target.contains('#') {
+                    self.fault(&format!("{path}.path"), &format!("{target:?} is no request target"));
+                }
+            }
+            (ProbeKind::Tcp, _) => {
+                let set = [
+                    ("path", probe.path.is_some()),
+                    ("host", probe.host.is_some()),
+                    ("headers", !probe.headers.is_empty()),
+                ];
+                for (name, _) in set.iter().filter(|(_, set)| *set) {
+                    self.fault(&format!("{path}.{name}"), "is set, but the kind is tcp");
+                }
+            }
+        }
+        if let Some(host) = probe.host.as_ref().filter(|host| !is_visible(host)) {
+            self.fault(&format!("{path}.host"), &format!("{host:?} is no Host header"));
+        }
+        for (i, name) in probe.headers.iter().enumerate() {
+            if !is_visible(name) || name.bytes().any(|b| b.is_ascii_uppercase()) {
+                self.fault(&format!("{path}.headers[{i}]"), &format!("{name:?} is no lower-case name"));
+            }
         }
     }
 
@@ -179,4 +226,8 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+fn is_visible(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
 }

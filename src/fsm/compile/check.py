@@ -15,6 +15,8 @@ from fsm.compile.contract import (
     HostRule,
     InboundMatch,
     OutboundMatch,
+    Probe,
+    ProbeKind,
     ProxyConfig,
     Route,
     WeightedCluster,
@@ -36,6 +38,13 @@ def check(config: ProxyConfig) -> list[str]:
         found.match(path, inbound)
     for index, outbound in enumerate(config.outbound.matches if config.outbound else ()):
         found.match(f"outbound.matches[{index}]", outbound)
+    probes: set[tuple[object, ...]] = set()
+    for index, probe in enumerate(config.probes):
+        key = (probe.listener, probe.kind, probe.port, probe.path, probe.host)
+        if key in probes:
+            found.fault(f"probes[{index}]", "is there already")
+        probes.add(key)
+        found.probe(f"probes[{index}]", probe)
     return found.faults
 
 
@@ -59,6 +68,25 @@ class _Checker:
         if match.tcp is not None:
             self.allowed(f"{path}.tcp", match.tcp.allowed)
             self.targets(f"{path}.tcp", match.tcp.clusters)
+
+    def probe(self, path: str, probe: Probe) -> None:
+        if probe.port == 0:
+            self.fault(f"{path}.port", "0 is no port")
+        if probe.timeout_ms == 0:
+            self.fault(f"{path}.timeout_ms", "is 0, no answer could be in time")
+        if probe.kind is ProbeKind.TCP:
+            for name in ("path", "host", "headers"):
+                if getattr(probe, name) not in (None, ()):
+                    self.fault(f"{path}.{name}", "is set, but the kind is tcp")
+        elif probe.path is None:
+            self.fault(f"{path}.path", "is missing, but the kind is http")
+        elif not probe.path.startswith("/") or not _visible(probe.path) or "#" in probe.path:
+            self.fault(f"{path}.path", f'"{probe.path}" is no request target')
+        if probe.host is not None and not _visible(probe.host):
+            self.fault(f"{path}.host", f'"{probe.host}" is no Host header')
+        for index, name in enumerate(probe.headers):
+            if not _visible(name) or name != name.lower():
+                self.fault(f"{path}.headers[{index}]", f'"{name}" is no lower-case name')
 
     def host(self, path: str, host: HostRule) -> None:
         if not host.names:
@@ -103,3 +131,7 @@ class _Checker:
                     f"{path}.clusters[{index}].cluster",
                     f'"{target.cluster}" is not a cluster of this configuration',
                 )
+
+
+def _visible(text: str) -> bool:
+    return bool(text) and all("!" <= character <= "~" for character in text)

@@ -53,6 +53,22 @@ class ClusterKind(StrEnum):
     ORIGINAL_DESTINATION = "original-destination"
 
 
+class ProbeListener(StrEnum):
+    """Where the kubelet asks for a probe of the application."""
+
+    LIVENESS = "liveness"
+    READINESS = "readiness"
+    STARTUP = "startup"
+    TCP = "tcp"
+
+
+class ProbeKind(StrEnum):
+    """What is asked of the application."""
+
+    HTTP = "http"
+    TCP = "tcp"
+
+
 class Path(NamedTuple):
     """The path that a route fits."""
 
@@ -199,6 +215,20 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """A probe of the application that the proxy carries out."""
+
+    headers: tuple[str, ...] = ()
+    host: str | None = None
+    kind: ProbeKind
+    listener: ProbeListener
+    origin: str
+    path: str | None = None
+    port: int
+    timeout_ms: int = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """What the proxy's workload is called."""
 
@@ -285,6 +315,7 @@ class ProxyConfig:
     identity: str | None = None
     inbound: Inbound | None = None
     outbound: Outbound | None = None
+    probes: tuple[Probe, ...] = ()
     telemetry: Telemetry = field(default_factory=Telemetry)
     timeouts: Timeouts = field(default_factory=Timeouts)
     trust: Trust = field(default_factory=Trust)

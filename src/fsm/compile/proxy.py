@@ -21,6 +21,7 @@ from fsm.compile.contract import (
 )
 from fsm.compile.inbound import inbound_half
 from fsm.compile.outbound import outbound_half
+from fsm.compile.probes import pod_probes
 from fsm.model.mesh_config import MeshConfig
 from fsm.model.names import ACCESS_LOG_ANNOTATION
 from fsm.model.snapshot import Snapshot
@@ -58,6 +59,7 @@ def compile_proxy(snapshot: Snapshot, pod: Pod, settings: Settings) -> ProxyConf
         outbound=outbound.outbound,
         clusters={**outbound.clusters, **inbound.clusters},
         chains=_chains(snapshot.mesh),
+        probes=pod_probes(pod, settings.ports),
         telemetry=Telemetry(access_log=_access_log(snapshot, pod, settings)),
         timeouts=_timeouts(snapshot.mesh, settings),
     ).with_version()

@@ -14,6 +14,7 @@ import ipaddress
 from fsm.model import fields
 from fsm.model.fields import JsonObject, Malformed
 from fsm.model.names import POD_TEMPLATE_HASH_LABEL, SERVICE_NAME_LABEL, Key, ServiceAccount
+from fsm.model.probes import probes_from
 from fsm.model.service import EndpointSlice, Service, ServicePort, SliceEndpoint
 from fsm.model.workload import ContainerPort, Namespace, Pod
 
@@ -81,6 +82,7 @@ def pod_from(obj: JsonObject) -> Pod:
             for container_path, container in fields.items(spec, container_list, "spec")
             for path, port in fields.items(container, "ports", container_path)
         ),
+        probes=probes_from(spec),
     )
 
 

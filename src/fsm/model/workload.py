@@ -17,6 +17,7 @@ from fsm.model.names import (
     Key,
     ServiceAccount,
 )
+from fsm.model.probes import Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class Pod:
     """It has succeeded or failed: its address is free for others."""
     host_network: bool = False
     ports: tuple[ContainerPort, ...] = ()
+    probes: tuple[Probe, ...] = ()
+    """What its sidecar may ask the application on behalf of the kubelet."""
 
     @property
     def key(self) -> Key:
