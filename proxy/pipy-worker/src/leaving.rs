@@ -3,6 +3,9 @@
 //! What was queued is sent, then the end of the stream; then what the peer still says is read and dropped, for closing a
 //! socket with unread bytes resets the connection, and a reset overtakes what the peer has not read yet.
 //!
+//! Also those whose clients are to be reset: at their first word, for a client that is reset before it has seen that it is
+//! connected takes it for a port that is closed (curl: 7 instead of 56).
+//!
 //! INVARIANT: a socket stays here only while it makes progress, so that a peer that does nothing holds no memory for long.
 
 use std::io::{self, Read};
@@ -29,6 +32,7 @@ const READS_MAX: usize = 16;
 struct Entry {
     socket: Socket,
     deadline: Instant,
+    reset: bool,
 }
 
 /// All sockets of a worker that are on their way out. Their tokens start at `base`.
@@ -60,14 +64,24 @@ impl Leaving {
             return;
         }
         let deadline = now + if socket.queued() > 0 { STALL_MAX } else { LINGER_MAX };
-        let entry = self.entries.vacant_entry();
-        let (token, interest) = (Token(self.base + entry.key()), Interest::READABLE | Interest::WRITABLE);
+        self.insert(Entry { socket, deadline, reset: false }, registry, now);
+    }
+
+    /// Takes over a socket that is to be reset.
+    pub(crate) fn take_reset(&mut self, socket: Socket, registry: &Registry, now: Instant) {
+        self.insert(Entry { socket, deadline: now + LINGER_MAX, reset: true }, registry, now);
+    }
+
+    fn insert(&mut self, mut entry: Entry, registry: &Registry, now: Instant) {
+        let socket = &mut entry.socket;
+        let place = self.entries.vacant_entry();
+        let (token, interest) = (Token(self.base + place.key()), Interest::READABLE | Interest::WRITABLE);
         let registered = registry
             .reregister(&mut socket.stream, token, interest)
             .or_else(|_| registry.register(&mut socket.stream, token, interest));
         // Without a place in the event queue it could only be forgotten.
         if registered.is_ok() {
-            entry.insert(Entry { socket, deadline });
+            place.insert(entry);
             self.sweep.get_or_insert(now + SWEEP);
         }
     }
@@ -75,6 +89,17 @@ impl Leaving {
     /// The operating system says that something can be done about this one.
     pub(crate) fn ready(&mut self, index: usize, registry: &Registry, now: Instant) {
         let Some(entry) = self.entries.get_mut(index) else { return };
+        if entry.reset {
+            // Readiness for writing is no word of the client.
+            let silent = |socket: &Socket| {
+                let error = socket.stream.peek(&mut [0]).err();
+                error.is_some_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            };
+            if !silent(&entry.socket) {
+                self.drop_entry(index, registry);
+            }
+            return;
+        }
         let queued = entry.socket.queued();
         let over = step(&mut entry.socket);
         if entry.socket.queued() < queued {
@@ -102,6 +127,9 @@ impl Leaving {
 
     fn drop_entry(&mut self, index: usize, registry: &Registry) {
         if let Some(mut entry) = self.entries.try_remove(index) {
+            if entry.reset {
+                entry.socket.reset_on_close();
+            }
             let _ = registry.deregister(&mut entry.socket.stream);
         }
     }

@@ -24,6 +24,8 @@ pub(crate) struct Socket {
     pub(crate) stream: TcpStream,
     /// A connection attempt is under way.
     pub(crate) connecting: bool,
+    /// The graph wants to be told when the connection is made.
+    pub(crate) tell: bool,
     /// The kernel has, or may have, something to read.
     pub(crate) readable: bool,
     /// The graph takes what we read.
@@ -52,6 +54,7 @@ impl Socket {
             serial,
             stream,
             connecting,
+            tell: false,
             readable: false,
             reading: true,
             closing: false,

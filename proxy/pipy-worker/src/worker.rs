@@ -256,7 +256,10 @@ impl<A: App> Worker<A> {
                 let socket = Socket::new(0, stream, false);
                 self.leaving.take(socket, self.poll.registry(), self.graph.now);
             }
-            Verdict::Reset => Socket::new(0, stream, false).reset_on_close(),
+            Verdict::Reset => {
+                let socket = Socket::new(0, stream, false);
+                self.leaving.take_reset(socket, self.poll.registry(), self.graph.now);
+            }
         }
     }
 
@@ -292,6 +295,9 @@ impl<A: App> Worker<A> {
                 return;
             }
             socket.connecting = false;
+            if socket.tell {
+                self.graph.from_socket(id, Event::Resume);
+            }
         }
         if ready.closed {
             socket.closing = true;
@@ -422,7 +428,9 @@ impl<A: App> Worker<A> {
     fn connect(&mut self, id: SocketId, to: &ConnectTo) {
         match crate::connect::connect(to, self.settings.mark) {
             Ok(stream) => {
-                self.insert(id, Socket::new(id.serial, stream, true));
+                let mut socket = Socket::new(id.serial, stream, true);
+                socket.tell = to.tell;
+                self.insert(id, socket);
                 if !to.timeout.is_zero() {
                     self.connects.push(std::cmp::Reverse((self.graph.now + to.timeout, id)));
                 }

@@ -241,8 +241,8 @@ impl Filter for LoadBalancing {
     fn sub(&mut self, cx: &mut Cx<'_>, _slot: Slot, event: Event) {
         let Some(current) = &mut self.current else { return };
         match event {
-            Event::Start(..) => {
-                current.response_begun = true;
+            Event::Start(ref head, _) => {
+                current.response_begun |= !matches!(head, Head::Response(head) if head.is_interim());
                 cx.back(event);
             }
             Event::End(_) => {
@@ -348,7 +348,12 @@ pub(crate) fn open_upstream(
         filters.push(Box::new(TlsClient::new(config, name, timeout).ok()?));
     }
     let pipeline = cx.open_free(filters);
-    let to = ConnectTo { address: upstream.address, source: upstream.source, timeout: upstream.timeout };
+    let to = ConnectTo {
+        address: upstream.address,
+        source: upstream.source,
+        timeout: upstream.timeout,
+        tell: false,
+    };
     cx.connect(pipeline, to);
     Some(pipeline)
 }
