@@ -310,6 +310,16 @@ async def test_what_a_container_writes_never_reaches_the_host(
     assert (tmp_path / "kept").read_text() == "as it was"
 
 
+async def test_state_of_the_box_is_hidden_from_containers(box: Box, namespace: str) -> None:
+    apply(box, namespace, pod("p"))
+    await _phase(box, namespace, "p", "Running")
+    state = box.settings.state_dir
+    assert (state / "kubeconfig").exists()
+    script = f"ls -A {state} && ! touch {state}/x 2>/dev/null && ! cat {state}/kubeconfig 2>&1"
+    outcome = await box.run(namespace, "p", script)
+    assert outcome["stdout"] == f"cat: {state}/kubeconfig: No such file or directory\n", outcome
+
+
 async def test_deleted_pod_gets_sigterm_and_leaves_nothing(box: Box, namespace: str) -> None:
     mount = {"volumeMounts": [{"name": "out", "mountPath": "/out"}]}
     out = box.settings.state_dir / "out"

@@ -194,16 +194,14 @@ async def _until_ready(settings: StandaloneSettings, info: BoxInfo, progress: Pr
         if syscalls.start_ticks(info.pid) != info.start_ticks:
             raise BoxError(f"the box ended while it started\n{_log_tail(info.state_dir)}")
         try:
-            async with KubeClient.from_kubeconfig(info.kubeconfig) as client:
+            # The socket file first: until the server is there, connecting to it fails at once,
+            # while a TCP connection would wait in the queue of the socket that PID 1 holds.
+            async with KubeClient.from_unix_socket(info.state_dir / "api.sock") as client:
                 await client.raw_get("/readyz")
-                if not told:
-                    progress("starting the node")
-                    told = True
-                node = await client.get(NODES, settings.node_name)
-            conditions = (node.get("status") or {}).get("conditions") or []
-            # A Ready that a box of the past left in the store does not count.
-            current = (node["status"].get("nodeInfo") or {}).get("bootID") == _box_id(settings)
-            if current and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
+            if not told:
+                progress("starting the node")
+                told = True
+            if await _node_ready(settings, info):
                 return
             why = "the node is not ready yet"
         except (ApiError, ConfigError) as error:
@@ -213,6 +211,17 @@ async def _until_ready(settings: StandaloneSettings, info: BoxInfo, progress: Pr
         f"the box is not ready after {settings.up_timeout_s:g} seconds: {why}"
         f"\n{_log_tail(info.state_dir)}\nhint: its logs are in {info.state_dir / 'log'}"
     )
+
+
+async def _node_ready(settings: StandaloneSettings, info: BoxInfo) -> bool:
+    """Ask for the Node the way that users will: over TLS, with the kubeconfig."""
+    async with KubeClient.from_kubeconfig(info.kubeconfig) as client:
+        status = (await client.get(NODES, settings.node_name)).get("status") or {}
+    # A Ready that a box of the past left in the store does not count.
+    if (status.get("nodeInfo") or {}).get("bootID") != _box_id(settings):
+        return False
+    conditions = status.get("conditions") or []
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
 def _box_id(settings: StandaloneSettings) -> str | None:

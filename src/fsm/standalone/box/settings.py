@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,10 @@ class StandaloneSettings:
         # Inside the box these are other file systems, so files there would not be seen.
         if any(path.is_relative_to(hidden) for hidden in ("/run", "/var/run", "/proc", "/dev")):
             found.append(f"the state directory {path} must not be below /run, /proc or /dev")
+        # Containers see the state directory empty: what they run must not be in there.
+        needed = (Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parent)
+        if any(place.is_relative_to(path) for place in needed):
+            found.append(f"the state directory {path} must not contain fsm itself or its Python")
         # LIMIT 107 bytes: the longest path of a unix socket (unix(7)); `node.sock` lives there.
         if len(str(path / "node.sock").encode()) > 107:
             found.append(

@@ -6,6 +6,8 @@ each start, because ConfigMaps, Secrets and the image map may have changed since
 Invariants: ``PATH`` begins with the directory of fsm's own interpreter, so that ``pipy`` and
 ``fsm`` are found before any other; a container gets the capabilities that container runtimes give
 by default, plus and minus what its securityContext says.
+The state directory, with the admin's kubeconfig and the keys of the API, is hidden from every
+container; what a Pod may do with the API is what its own token allows.
 Not done here: ``readOnlyRootFilesystem`` (the root is private and thrown away anyway), resource
 limits, seccomp. In a user namespace with one uid, ``runAsUser`` cannot be followed and is ignored:
 there every process has the rights of the user who opened the box, whatever number it shows.
@@ -92,6 +94,7 @@ class Recipes:
             uid=uid,
             gid=gid,
             capabilities=tuple(sorted(_capabilities(container))),
+            hidden=(str(settings.state_dir),),
         )
 
 

@@ -89,6 +89,13 @@ def mount_volume(source: str, target: str, *, read_only: bool) -> None:
         raise RootError(f"cannot mount on {target}: {error}") from error
 
 
+def hide(directory: str) -> None:
+    """Make a directory of the host appear empty and read-only."""
+    if os.path.isdir(directory):
+        flags = _QUIET | syscalls.MS_NOEXEC | syscalls.MS_RDONLY
+        syscalls.mount("tmpfs", directory, "tmpfs", flags, "mode=555,size=4k")
+
+
 def write_file(path: str, content: str) -> None:
     """Write a file of the container's own, such as ``/etc/hosts``, whatever was there before."""
     with contextlib.suppress(FileNotFoundError):

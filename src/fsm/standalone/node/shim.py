@@ -62,6 +62,7 @@ class ContainerSpec:
         uid: user to run as; ``None`` as is.
         gid: group to run as; ``None`` as is.
         capabilities: the bounding set, names without ``CAP_``.
+        hidden: directories of the host that appear empty: the box's own state, with its keys.
 
     """
 
@@ -76,6 +77,7 @@ class ContainerSpec:
     uid: int | None = None
     gid: int | None = None
     capabilities: tuple[str, ...] = tuple(sorted(DEFAULT_CAPABILITIES))
+    hidden: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Write the spec as JSON text."""
@@ -88,6 +90,7 @@ class ContainerSpec:
         values["argv"] = tuple(values["argv"])
         values["mounts"] = tuple((m[0], m[1], m[2]) for m in values["mounts"])
         values["capabilities"] = tuple(values["capabilities"])
+        values["hidden"] = tuple(values["hidden"])
         return cls(**values)
 
 
@@ -154,6 +157,8 @@ def _enter(spec: ContainerSpec) -> None:
     syscalls.set_process_name("fsm-shim")
     syscalls.set_hostname(spec.hostname)
     rootfs.build_and_enter()
+    for path in spec.hidden:
+        rootfs.hide(path)
     for path, content in spec.files.items():
         rootfs.write_file(path, content)
     for source, target, read_only in spec.mounts:

@@ -32,6 +32,7 @@ def test_settings_survive_the_way_to_pid_1(tmp_path: Path) -> None:
         ({"api_port": 70000}, "not a port number"),
         ({"state_dir": Path("/run/fsm")}, "must not be below /run"),
         ({"state_dir": Path("/x" * 60)}, "too long for sockets"),
+        ({"state_dir": Path("/")}, "must not contain fsm itself"),
     ],
 )
 def test_setting_that_cannot_work_is_refused(change: dict[str, Any], message: str) -> None:
