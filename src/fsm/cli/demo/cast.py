@@ -10,7 +10,6 @@ applied as they are, but for the pause between two visits, which the demo makes 
 from __future__ import annotations
 
 import asyncio
-import difflib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -80,12 +79,6 @@ def text(path: str) -> list[str]:
     """Return the lines of a manifest that say something: no comments, no document marks."""
     lines = manifests().joinpath(path).read_text("utf-8").splitlines()
     return [ln for ln in lines if ln.strip() and not ln.lstrip().startswith("#") and ln != "---"]
-
-
-def difference(before: str, after: str) -> list[str]:
-    """Return what changes from one manifest to the other, each line with +, - or a blank."""
-    diff = difflib.unified_diff(text(before), text(after), lineterm="", n=1)
-    return [line for line in diff if not line.startswith(("---", "+++", "@@"))]
 
 
 def hurried(objects: Iterable[dict[str, Any]], interval_ms: int) -> list[dict[str, Any]]:
