@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use slab::Slab;
+use smallvec::SmallVec;
 
-use crate::{CloseReason, Cx, Event, Filter, Timers};
+use crate::{CloseReason, Cx, Event, Filter, TimerId, Timers};
 
 /// By what a filter knows its sub-pipelines.
 pub type Slot = u32;
@@ -75,6 +76,9 @@ pub struct ConnectTo {
     pub source: Option<IpAddr>,
     /// How long the attempt may take.
     pub timeout: Duration,
+    /// Whether `Resume` comes back as soon as the connection is made: for who wants to know that alone. Others learn it
+    /// from what the peer says.
+    pub tell: bool,
 }
 
 /// What the graph asks of the worker.
@@ -111,6 +115,8 @@ struct Pipeline {
     filters: Vec<Option<Box<dyn Filter>>>,
     left: End,
     right: End,
+    /// Timers of its filters: they go with it. Idle limits are hours long, connections often are not.
+    timers: SmallVec<[TimerId; 2]>,
 }
 
 /// A socket's place in the graph.
@@ -206,7 +212,10 @@ impl Graph {
 
     /// Calls the timers that are due.
     pub fn run_timers(&mut self) {
-        while let Some((pipeline, index, token)) = self.timers.pop_due(self.now) {
+        while let Some((timer, pipeline, index, token)) = self.timers.pop_due(self.now) {
+            if let Some(p) = self.pipeline_mut(pipeline) {
+                p.timers.retain(|set| *set != timer);
+            }
             self.call(pipeline, index, |filter, cx| filter.timer(cx, token));
         }
     }
@@ -233,6 +242,22 @@ impl Graph {
         self.sockets.len()
     }
 
+    pub(crate) fn set_timer(&mut self, at: Instant, pipeline: PipelineId, index: usize, token: u32) -> TimerId {
+        let timer = self.timers.set(at, pipeline, index, token);
+        match self.pipeline_mut(pipeline) {
+            Some(p) => p.timers.push(timer),
+            None => self.timers.cancel(timer),
+        }
+        timer
+    }
+
+    pub(crate) fn cancel_timer(&mut self, pipeline: PipelineId, timer: TimerId) {
+        if let Some(p) = self.pipeline_mut(pipeline) {
+            p.timers.retain(|set| *set != timer);
+        }
+        self.timers.cancel(timer);
+    }
+
     pub(crate) fn push(&mut self, work: Work) {
         self.queue.push_back(work);
     }
@@ -251,7 +276,7 @@ impl Graph {
         let serial = self.next_serial();
         let count = filters.len();
         let filters = filters.into_iter().map(Some).collect();
-        let index = self.pipelines.insert(Pipeline { serial, filters, left, right });
+        let index = self.pipelines.insert(Pipeline { serial, filters, left, right, timers: SmallVec::new() });
         let pipeline = id(index, serial);
         for index in 0..count {
             self.call(pipeline, index, |filter, cx| filter.start(cx));
@@ -271,6 +296,9 @@ impl Graph {
             self.call(id, index, |filter, cx| filter.closed(cx));
         }
         let Some(pipeline) = self.pipelines.try_remove(id.index as usize) else { return };
+        for timer in pipeline.timers {
+            self.timers.cancel(timer);
+        }
         for end in [pipeline.left, pipeline.right] {
             if let End::Socket(socket) = end
                 && self.attachment(socket).is_some()
