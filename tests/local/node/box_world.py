@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import shutil
@@ -112,7 +113,13 @@ class Box:
 
 def open_box(state_dir: Path, **changes: Any) -> Box:
     settings = StandaloneSettings.default(state_dir=state_dir, api_port=0, **changes)
-    return Box(settings, asyncio.run(lifecycle.up(settings)))
+    # Tests that are killed must leave no box behind: it lives as long as this process.
+    return Box(settings, asyncio.run(lifecycle.up(settings, lifeline=_lifeline()[0])))
+
+
+@functools.cache
+def _lifeline() -> tuple[int, int]:
+    return os.pipe()
 
 
 def pod(name: str, script: str = "", **spec: Any) -> dict[str, Any]:

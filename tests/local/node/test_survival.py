@@ -183,6 +183,21 @@ async def test_up_is_idempotent_and_down_leaves_no_trace(state_dir: Path) -> Non
     assert not await lifecycle.down(settings)
 
 
+async def test_box_closes_itself_when_its_opener_is_gone(state_dir: Path) -> None:
+    settings = StandaloneSettings.default(state_dir=state_dir, api_port=0)
+    reading, writing = os.pipe()
+    info = await lifecycle.up(settings, lifeline=reading)
+    os.close(reading)
+    space = os.readlink(f"/proc/{info.pid}/ns/pid")
+    assert _members(space)
+    os.close(writing)
+
+    async def closed() -> bool:
+        return lifecycle.status(settings) is None and not _members(space)
+
+    await until(closed, "the box closed itself")
+
+
 async def test_record_of_a_process_that_is_gone_is_not_believed(state_dir: Path) -> None:
     settings = StandaloneSettings.default(state_dir=state_dir, api_port=0)
     info = await lifecycle.up(settings)

@@ -13,6 +13,7 @@ Source: user_namespaces(7), pid_namespaces(7).
 
 from __future__ import annotations
 
+import argparse
 import errno
 import json
 import os
@@ -32,9 +33,12 @@ _KINDS = (
 
 
 def main() -> None:
-    """Open the box; the arguments are the numbers of the inherited listening sockets."""
+    """Open the box; see the arguments' help for what is inherited."""
+    parser = argparse.ArgumentParser(prog="python -m fsm.standalone.box.enter")
+    parser.add_argument("--listen-fd", type=int, action="append", default=[], help="of the API")
+    parser.add_argument("--lifeline-fd", type=int, help="the box closes when it reads as ended")
+    given = parser.parse_args()
     settings = StandaloneSettings.from_json(sys.stdin.read())
-    listeners = [int(word) for word in sys.argv[1:]]
     try:
         _unshare()
     except OSError as error:
@@ -44,7 +48,7 @@ def main() -> None:
     if pid:
         _answer({"pid": pid})
         return
-    _become_pid_1(settings, listeners)
+    _become_pid_1(settings, given.listen_fd, given.lifeline_fd)
 
 
 def explain_refusal(error: OSError, sysctls: Path = Path("/proc/sys")) -> str:
@@ -96,7 +100,7 @@ def _unshare() -> None:
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
 
 
-def _become_pid_1(settings: StandaloneSettings, listeners: list[int]) -> None:
+def _become_pid_1(settings: StandaloneSettings, listeners: list[int], lifeline: int | None) -> None:
     from fsm.standalone.box import supervise
 
     os.setsid()
@@ -108,7 +112,7 @@ def _become_pid_1(settings: StandaloneSettings, listeners: list[int]) -> None:
     os.dup2(null, 0)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    os._exit(supervise.run(settings, listeners))
+    os._exit(supervise.run(settings, listeners, lifeline))
 
 
 def _answer(message: dict[str, object]) -> None:

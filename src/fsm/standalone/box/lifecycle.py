@@ -64,12 +64,19 @@ class BoxInfo:
     opened_at: float
 
 
-async def up(settings: StandaloneSettings, progress: Progress = lambda step: None) -> BoxInfo:
+async def up(
+    settings: StandaloneSettings,
+    progress: Progress = lambda step: None,
+    *,
+    lifeline: int | None = None,
+) -> BoxInfo:
     """Open the box and wait until its node is ready; an open box is left as it is.
 
     Args:
         settings: of the box; they matter only when it is not open yet.
         progress: called with the name of each step as it begins.
+        lifeline: the reading end of a pipe; a box opened by this call closes itself, gracefully,
+            when the last writing end is gone. So a demo or a test that is killed leaves nothing.
 
     Raises:
         BoxError: it cannot be opened, or is not ready within ``up_timeout_s``.
@@ -83,7 +90,7 @@ async def up(settings: StandaloneSettings, progress: Progress = lambda step: Non
         info = _open_box(settings.state_dir)
         if info is None:
             progress("opening the box")
-            info = await _start(settings)
+            info = await _start(settings, lifeline)
     progress("starting the API server")
     await _until_ready(settings, info, progress)
     return info
@@ -133,19 +140,23 @@ def children_status(settings: StandaloneSettings) -> dict[str, Any]:
     return children if status(settings) else {}
 
 
-async def _start(settings: StandaloneSettings) -> BoxInfo:
+async def _start(settings: StandaloneSettings, lifeline: int | None) -> BoxInfo:
     state = settings.state_dir
     _remove_runtime_state(state)
     with _listener(settings.api_port) as listener:
         port = listener.getsockname()[1]
-        listener.set_inheritable(True)
+        inherited = [listener.fileno()]
+        words = ["--listen-fd", str(listener.fileno())]
+        if lifeline is not None:
+            inherited.append(lifeline)
+            words += ["--lifeline-fd", str(lifeline)]
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "fsm.standalone.box.enter", str(listener.fileno())),
+                *(sys.executable, "-m", "fsm.standalone.box.enter", *words),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                pass_fds=[listener.fileno()],
+                pass_fds=inherited,
                 env=environment("") | {"FSM_HOME": str(state)},
             )
         except OSError as error:

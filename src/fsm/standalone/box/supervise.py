@@ -38,15 +38,15 @@ _HOUSEKEEPING_S = 15.0
 _LOG_BYTES_MAX = 8 << 20
 
 
-def run(settings: StandaloneSettings, listeners: list[int]) -> int:
-    """Be PID 1 until told to stop; returns the exit status."""
+def run(settings: StandaloneSettings, listeners: list[int], lifeline: int | None = None) -> int:
+    """Be PID 1 until told to stop, or until ``lifeline`` ends; returns the exit status."""
     try:
         syscalls.set_process_name("fsm-box")
         world.furnish(settings)
         udp, tcp = world.dns_sockets(settings.dns_ip)
         held = HeldSockets(tuple(listeners), udp.fileno(), tcp.fileno())
         box_id = secrets.token_hex(8)
-        Supervisor(settings, children(settings, held), environment(box_id)).run()
+        Supervisor(settings, children(settings, held), environment(box_id), lifeline).run()
     except world.WorldError as error:
         say(f"giving up: {error}")
         return 1
@@ -80,8 +80,13 @@ class Supervisor:
     """Starts, watches and stops the children; single-threaded, driven by signals and the clock."""
 
     def __init__(
-        self, settings: StandaloneSettings, table: tuple[Child, ...], env: dict[str, str]
+        self,
+        settings: StandaloneSettings,
+        table: tuple[Child, ...],
+        env: dict[str, str],
+        lifeline: int | None = None,
     ) -> None:
+        self._lifeline = lifeline
         self._settings = settings
         self._env = env
         self._children = [_Running(child) for child in table]
@@ -100,6 +105,8 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         selector = selectors.DefaultSelector()
         selector.register(wake, selectors.EVENT_READ)
+        if self._lifeline is not None:
+            selector.register(self._lifeline, selectors.EVENT_READ)
         say(f"the box is open, pid {os.getpid()}, state in {self._settings.state_dir}")
         housekeeping_s = time.monotonic() + _HOUSEKEEPING_S
         while not self._stopping:
@@ -119,9 +126,13 @@ class Supervisor:
         waiting = [child.due_s for child in self._children if child.pid is None]
         return min([housekeeping_s, *waiting])
 
-    @staticmethod
-    def _wait(selector: selectors.BaseSelector, wake: int, until_s: float) -> None:
-        for _ in selector.select(max(0.0, until_s - time.monotonic())):
+    def _wait(self, selector: selectors.BaseSelector, wake: int, until_s: float) -> None:
+        for key, _ in selector.select(max(0.0, until_s - time.monotonic())):
+            if key.fd == self._lifeline:
+                say("whoever opened the box has ended")
+                selector.unregister(key.fd)
+                self._stopping = True
+                continue
             with contextlib.suppress(BlockingIOError):
                 os.read(wake, 4096)
 
