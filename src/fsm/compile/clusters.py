@@ -41,29 +41,31 @@ def targets_of(
     snapshot: Snapshot, settings: Settings, service: Service, port: ServicePort
 ) -> tuple[Target, ...]:
     """Return the ready endpoints of a port of a Service, in order of address."""
-    memo = ("targets", service.key, port.name, port.port)
-    if (known := snapshot.memo.get(memo)) is not None:
-        return known  # type: ignore[no-any-return]
-    encrypted = not snapshot.mesh.sidecar.disabled_mtls
-    found = []
-    for endpoint in snapshot.endpoints.get(service.key, ()):
-        number = endpoint.ports.get(port.name)
-        if number is None:
-            continue
-        pod = endpoint.pod
-        proven = pod is not None and encrypted and snapshot.pod_in_mesh(pod)
-        found.append(
-            Target(
-                address=endpoint.address,
-                number=number,
-                account=pod.service_account if pod else None,
-                hostname=endpoint.hostname,
-                identity=pod.service_account.spiffe(settings.trust_domain)
-                if pod and proven
-                else None,
+    key, name = service.key, port.name
+
+    def find(snapshot: Snapshot) -> tuple[Target, ...]:
+        encrypted = not snapshot.mesh.sidecar.disabled_mtls
+        found = []
+        for endpoint in snapshot.endpoints.get(key, ()):
+            number = endpoint.ports.get(name)
+            if number is None:
+                continue
+            pod = endpoint.pod
+            proven = pod is not None and encrypted and snapshot.pod_in_mesh(pod)
+            found.append(
+                Target(
+                    address=endpoint.address,
+                    number=number,
+                    account=pod.service_account if pod else None,
+                    hostname=endpoint.hostname,
+                    identity=pod.service_account.spiffe(settings.trust_domain)
+                    if pod and proven
+                    else None,
+                )
             )
-        )
-    return snapshot.memo.setdefault(memo, tuple(found))  # type: ignore[no-any-return]
+        return tuple(found)
+
+    return snapshot.once(("targets", key, name), find)
 
 
 def target_number(

@@ -81,12 +81,13 @@ class Reach:
 
 def outbound_half(snapshot: Snapshot, account: ServiceAccount, settings: Settings) -> OutboundHalf:
     """Compile the outbound half for every proxy that runs as a ServiceAccount."""
-    permissive = snapshot.mesh.traffic.permissive
-    memo = ("outbound", account.namespace if permissive else account)
-    if (known := snapshot.memo.get(memo)) is not None:
-        return known  # type: ignore[no-any-return]
-    half = _Builder(snapshot, account, settings).build()
-    return snapshot.memo.setdefault(memo, half)  # type: ignore[no-any-return]
+    key: ServiceAccount | str = account
+    if snapshot.mesh.traffic.permissive:
+        # Who asks makes no difference then, except for which names may go without a namespace.
+        key, account = account.namespace, ServiceAccount(account.namespace, "")
+    return snapshot.once(
+        ("outbound", key), lambda snapshot: _Builder(snapshot, account, settings).build()
+    )
 
 
 class _Builder:

@@ -15,15 +15,9 @@ from fsm.model.workload import Pod
 from fsm.settings import Ports
 
 
-def sidecar_ports(ports: Ports) -> frozenset[int]:
-    """Return the ports on which a sidecar listens."""
-    own = (ports.admin, ports.outbound, ports.inbound, ports.metrics)
-    return frozenset((*own, *model.LISTENER_PORTS.values()))
-
-
 def pod_probes(pod: Pod, ports: Ports) -> tuple[Probe, ...]:
     """Compile the probes of one Pod."""
-    own = sidecar_ports(ports)
+    own = model.sidecar_ports(ports)
     found: dict[tuple[object, ...], Probe] = {}
     for probe in pod.probes:
         if probe.port in own or not _sound(probe):

@@ -15,10 +15,12 @@ Source: https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from fsm.injector.options import InjectionSettings, Options
 from fsm.injector.ruleset import redirect_ruleset
+from fsm.model.probes import LISTENER_PORTS, Listener
 
 INIT_NAME = "fsm-init"
 SIDECAR_NAME = "sidecar"
@@ -55,7 +57,10 @@ def init_container(options: Options, settings: InjectionSettings) -> dict[str, A
 
 
 def sidecar_container(
-    options: Options, settings: InjectionSettings, controller: tuple[str, str]
+    options: Options,
+    settings: InjectionSettings,
+    controller: tuple[str, str],
+    probes: Collection[Listener] = (),
 ) -> dict[str, Any]:
     """Build the sidecar.
 
@@ -63,6 +68,7 @@ def sidecar_container(
         options: of this Pod.
         settings: of the installation.
         controller: kind and name of what owns the Pod, as users know it.
+        probes: listeners on which it answers probes of the application.
     """
     ports = settings.ports
     command = [
@@ -91,6 +97,11 @@ def sidecar_container(
             {"name": "proxy-outbound", "containerPort": ports.outbound},
             {"name": "proxy-inbound", "containerPort": ports.inbound},
             {"name": "proxy-metrics", "containerPort": ports.metrics},
+            *(
+                {"name": f"{listener}-probe", "containerPort": port}
+                for listener, port in LISTENER_PORTS.items()
+                if listener in probes
+            ),
         ],
         "securityContext": _sidecar_security(settings),
         "volumeMounts": [{"name": VOLUME_NAME, "mountPath": MOUNT_PATH, "readOnly": True}],

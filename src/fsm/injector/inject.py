@@ -11,12 +11,14 @@ Decided in this order:
   the name of our container or volume is taken ──► refusal
 
 Invariants: same arguments, same patch; applying the patch makes the function return nothing; the
-Pod's own containers, volumes and order stay as they are.
-Not done here: rewriting the application's HTTP and TCP probes.
+Pod's own containers, volumes and order stay as they are, but for probes (``probes``), whose
+originals an annotation keeps.
+Not done here: ``httpGet`` hooks of ``lifecycle``, which the kubelet calls over the network too.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,8 +31,14 @@ from fsm.injector.containers import (
     sidecar_container,
 )
 from fsm.injector.options import InjectionSettings, Options, Refusal, read_options, wants_sidecar
+from fsm.injector.probes import rewrite_probes
 from fsm.model.mesh_config import MeshConfig
-from fsm.model.names import POD_TEMPLATE_HASH_LABEL, PROXY_UUID_LABEL
+from fsm.model.names import (
+    ORIGINAL_PROBES_ANNOTATION,
+    POD_TEMPLATE_HASH_LABEL,
+    PROXY_UUID_LABEL,
+)
+from fsm.model.probes import sidecar_ports
 from fsm.model.workload import Namespace
 
 JsonObject = dict[str, Any]
@@ -118,24 +126,31 @@ def _patch(
     settings: InjectionSettings,
     proxy_uuid: str,
 ) -> Patch:
+    probes = rewrite_probes(spec, sidecar_ports(settings.ports))
     first = [
         init_container(options, settings),
-        sidecar_container(options, settings, owner_of(meta)),
+        sidecar_container(options, settings, owner_of(meta), probes.listeners),
     ]
-    patch = _prepend("/spec/initContainers", spec.get("initContainers"), first)
+    # Probes first: their paths count containers before ours stand among them.
+    patch = [*probes.patch]
+    patch += _prepend("/spec/initContainers", spec.get("initContainers"), first)
     volume = identity_volume(settings)
     if spec.get("volumes"):
         patch.append({"op": "add", "path": "/spec/volumes/-", "value": volume})
     else:
         patch.append({"op": "add", "path": "/spec/volumes", "value": [volume]})
     patch += _add_keys("/metadata/labels", meta.get("labels"), {PROXY_UUID_LABEL: proxy_uuid})
+    notes: dict[str, str] = {}
     if options.scrape_metrics:
-        scrape = {
+        notes |= {
             "prometheus.io/scrape": "true",
             "prometheus.io/port": str(settings.ports.metrics),
             "prometheus.io/path": "/stats/prometheus",
         }
-        patch += _add_keys("/metadata/annotations", meta.get("annotations"), scrape)
+    if probes.originals:
+        notes[ORIGINAL_PROBES_ANNOTATION] = json.dumps(probes.originals, sort_keys=True)
+    if notes:
+        patch += _add_keys("/metadata/annotations", meta.get("annotations"), notes)
     return patch
 
 

@@ -21,13 +21,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fsm.model.probes import LISTENER_PORTS
 from fsm.settings import Ports
 
 TABLE = "fsm"
 # An interface name as Linux accepts it (IFNAMSIZ, 15 characters), less what nft would interpret.
 _INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}\Z")
-# The probes that sidecars answer for the application.
-PROBE_PORTS = (15901, 15902, 15903, 15904)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -66,7 +65,7 @@ def redirect_ruleset(wish: Redirection) -> str:
     """
     ports = wish.ports
     own = f"meta mark {wish.mark:#x}" if wish.mark is not None else f"meta skuid {wish.uid}"
-    exempt = {ports.admin, ports.metrics, *PROBE_PORTS, *wish.inbound_ports_excluded}
+    exempt = {ports.admin, ports.metrics, *LISTENER_PORTS.values(), *wish.inbound_ports_excluded}
     interfaces = _interfaces(wish.interfaces_excluded)
     inbound = [
         f"tcp dport {_ports(exempt)} return",

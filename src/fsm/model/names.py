@@ -16,6 +16,7 @@ PROXY_UUID_LABEL = "fsm-proxy-uuid"
 SERVICE_EXCLUSION_ANNOTATION = "flomesh.io/service-exclusion"
 SERVICE_EXCLUSION_LIST_ANNOTATION = "flomesh.io/service-exclusion-list"
 ACCESS_LOG_ANNOTATION = "flomesh.io/access-log"
+ORIGINAL_PROBES_ANNOTATION = "flomesh.io/original-probes"
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 POD_TEMPLATE_HASH_LABEL = "pod-template-hash"
 

@@ -22,6 +22,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fsm.settings import Ports
+
 Listener = Literal["liveness", "readiness", "startup", "tcp"]
 
 HEALTH_PATH = "/fsm-healthcheck"
@@ -67,6 +69,12 @@ class Probe:
     host: str | None = None
     headers: tuple[str, ...] = ()
     timeout_s: int = 1
+
+
+def sidecar_ports(ports: Ports) -> frozenset[int]:
+    """Return the ports on which a sidecar listens: what is there is never the application's."""
+    own = (ports.admin, ports.outbound, ports.inbound, ports.metrics)
+    return frozenset((*own, *LISTENER_PORTS.values()))
 
 
 def sidecar_question(

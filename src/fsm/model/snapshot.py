@@ -2,11 +2,15 @@
 
 In: parsed objects. Out: ``Snapshot``: immutable, every lookup a dictionary access. Invariants:
 
-- Iteration order is the order of names everywhere, whatever order the objects came in.
+- Whatever order the objects came in: the plain maps and every value of an index are in the order
+  of names. The indexes themselves are for look-up; their order says nothing.
 - Only what counts is in an index: TrafficTargets where they may have an effect, Services of
   monitored namespaces, Pods that still have their address. Everything is in the plain maps.
 - An endpoint whose Pod is named but not known (events of different kinds race) is left out: its
   identity is unknown, and guessing "none" would mean plain text.
+
+``snapshot_of`` makes one from nothing and is the definition of every index; ``fsm.model.index``
+makes one from the last by what changed, and must come to the same.
 
 Not here: parsing, what a policy means, who is told.
 """
@@ -14,9 +18,10 @@ Not here: parsing, what a policy means, who is told.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from fsm.model.mesh_config import MeshConfig
 from fsm.model.names import Key, ServiceAccount
@@ -60,6 +65,19 @@ class Parsed:
     splits: Iterable[TrafficSplit] = ()
 
 
+class Memo:
+    """Results of pure functions of one snapshot, kept for the next caller."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, Any] = {}
+
+    def recall(self, snapshot: Snapshot, key: Hashable, make: Callable[[Snapshot], T]) -> T:
+        """Return what ``make`` returns for this snapshot; see ``Snapshot.once``."""
+        if key not in self._known:
+            self._known[key] = make(snapshot)
+        return cast(T, self._known[key])
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The world at one moment. Build it with ``snapshot_of``."""
@@ -68,13 +86,13 @@ class Snapshot:
     trust_roots: tuple[str, ...]
     """Root certificates, PEM."""
     namespaces: Mapping[str, Namespace]
-    monitored: frozenset[str]
+    monitored: AbstractSet[str]
     pods: Mapping[Key, Pod]
     pods_by_uid: Mapping[str, Pod]
     pods_by_ip: Mapping[str, Pod]
     pods_by_account: Mapping[ServiceAccount, tuple[Pod, ...]]
     services: Mapping[Key, Service]
-    mesh_services: tuple[Key, ...]
+    mesh_services: Sequence[Key]
     """Services that the mesh carries, in order of name."""
     endpoints: Mapping[Key, tuple[Endpoint, ...]]
     """Ready endpoints of each mesh Service, in order of address."""
@@ -92,9 +110,19 @@ class Snapshot:
     splits_by_backend: Mapping[Key, tuple[TrafficSplit, ...]]
     problems: tuple[ObjectProblem, ...] = ()
     """Objects that are not here because they could not be read."""
-    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
-    """Results of pure functions of this snapshot, kept for the next caller. It never changes an
-    answer."""
+    memo: Memo = field(default_factory=Memo, compare=False, repr=False)
+    """See ``once``. It never changes an answer."""
+
+    def once(self, key: Hashable, make: Callable[[Snapshot], T]) -> T:
+        """Return the result of a pure function of the snapshot, worked out at most once.
+
+        Args:
+            key: names the function and its arguments; one key, one function.
+            make: the function. It must take all it knows of the world from the snapshot that it is
+                given, which may be a later one than this: it must not close over parsed objects.
+
+        """
+        return self.memo.recall(self, key, make)
 
     def service_in_mesh(self, key: Key) -> Service | None:
         """Return the Service if the mesh carries it."""
@@ -122,7 +150,7 @@ def snapshot_of(
     by_ip = {ip: pod for pod in alive if not pod.host_network for ip in pod.ips}
     services = _by_key(parsed.services)
     mesh_services = tuple(
-        key for key, service in services.items() if _carried(service, namespaces, monitored)
+        key for key, service in services.items() if carried(service, namespaces, monitored)
     )
     endpoints = _endpoints(mesh_services, parsed.slices, pods, by_ip)
     services_by_pod = _services_by_pod(alive, services, mesh_services, endpoints)
@@ -170,7 +198,7 @@ def snapshot_of(
 
 
 def target_counts(
-    target: TrafficTarget, monitored: frozenset[str], settings: Settings
+    target: TrafficTarget, monitored: AbstractSet[str], settings: Settings
 ) -> str | None:
     """Return why a TrafficTarget has no effect, or None when it has one.
 
@@ -197,9 +225,10 @@ def _grouped(pairs: Iterable[tuple[Any, T]]) -> dict[Any, tuple[T, ...]]:
     return {group: tuple(members) for group, members in groups.items()}
 
 
-def _carried(
-    service: Service, namespaces: Mapping[str, Namespace], monitored: frozenset[str]
+def carried(
+    service: Service, namespaces: Mapping[str, Namespace], monitored: AbstractSet[str]
 ) -> bool:
+    """Tell whether the mesh carries a Service."""
     return (
         service.namespace in monitored
         and service.type != "ExternalName"
@@ -210,18 +239,27 @@ def _carried(
 
 
 def _endpoints(
-    mesh_services: tuple[Key, ...],
+    mesh_services: Iterable[Key],
     slices: Iterable[EndpointSlice],
     pods: Mapping[Key, Pod],
     by_ip: Mapping[str, Pod],
 ) -> dict[Key, tuple[Endpoint, ...]]:
-    # A Service has several slices: by address family, by size, and one for each resolution of a
-    # named target port. Controllers may list an address twice while they move it.
-    found: dict[Key, dict[str, Endpoint]] = {key: {} for key in mesh_services}
-    for part in sorted(slices, key=lambda part: (part.namespace, part.name)):
-        addresses = found.get(Key(part.namespace, part.service))
-        if addresses is None:
-            continue
+    parts: dict[Key, list[EndpointSlice]] = defaultdict(list)
+    for part in slices:
+        parts[Key(part.namespace, part.service)].append(part)
+    return {key: endpoints_of(parts.get(key, ()), pods, by_ip) for key in mesh_services}
+
+
+def endpoints_of(
+    slices: Iterable[EndpointSlice], pods: Mapping[Key, Pod], by_ip: Mapping[str, Pod]
+) -> tuple[Endpoint, ...]:
+    """Return the ready endpoints that the slices of one Service list, in order of address.
+
+    A Service has several slices: by address family, by size, and one for each resolution of a named
+    target port. Controllers may list an address twice while they move it.
+    """
+    addresses: dict[str, Endpoint] = {}
+    for part in sorted(slices, key=lambda part: part.name):
         for entry in part.endpoints:
             if not entry.ready:
                 continue
@@ -232,10 +270,7 @@ def _endpoints(
                 before = addresses.get(address)
                 ports = {**dict(part.ports), **(before.ports if before else {})}
                 addresses[address] = Endpoint(address, ports, entry.hostname, pod)
-    return {
-        key: tuple(addresses[a] for a in sorted(addresses, key=address_order))
-        for key, addresses in found.items()
-    }
+    return tuple(addresses[address] for address in sorted(addresses, key=address_order))
 
 
 def address_order(address: str) -> tuple[bool, int, str]:
@@ -262,17 +297,14 @@ def _pod_behind(
 def _services_by_pod(
     pods: Iterable[Pod],
     services: Mapping[Key, Service],
-    mesh_services: tuple[Key, ...],
+    mesh_services: Iterable[Key],
     endpoints: Mapping[Key, tuple[Endpoint, ...]],
 ) -> dict[Key, tuple[Key, ...]]:
-    # WHY: filed under one label of each selector, so that a Pod looks only at Services that
-    # share a label with it, not at every Service of its namespace.
     filed: dict[tuple[str, str, str], list[Service]] = defaultdict(list)
     for key in mesh_services:
         service = services[key]
         if service.selector:
-            label, value = max(service.selector.items(), key=lambda item: (len(item[1]), item))
-            filed[key.namespace, label, value].append(service)
+            filed[filed_under(service)].append(service)
     found: dict[Key, set[Key]] = defaultdict(set)
     for pod in pods:
         for label, value in pod.labels.items():
@@ -284,3 +316,13 @@ def _services_by_pod(
             if endpoint.pod is not None:
                 found[endpoint.pod.key].add(key)
     return {pod_key: tuple(sorted(keys)) for pod_key, keys in sorted(found.items())}
+
+
+def filed_under(service: Service) -> tuple[str, str, str]:
+    """Return one label of the selector, with its value and the namespace.
+
+    WHY: a Pod then looks only at Services that share a label with it, not at every Service of its
+    namespace. The longest value is likely to be the rarest.
+    """
+    label, value = max(service.selector.items(), key=lambda item: (len(item[1]), item))
+    return service.namespace, label, value
