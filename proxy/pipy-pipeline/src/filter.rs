@@ -134,11 +134,11 @@ impl Cx<'_> {
     /// Calls [`Filter::timer`] after a while, once.
     pub fn timer(&mut self, after: Duration, token: u32) -> TimerId {
         let at = self.graph.now + after;
-        self.graph.timers.set(at, self.pipeline, self.index, token)
+        self.graph.set_timer(at, self.pipeline, self.index, token)
     }
 
     /// Cancels a timer; one that is due already does no harm.
     pub fn cancel(&mut self, timer: TimerId) {
-        self.graph.timers.cancel(timer);
+        self.graph.cancel_timer(self.pipeline, timer);
     }
 }

@@ -52,6 +52,16 @@ impl Timers {
         }
     }
 
+    /// How many timers are set; a leak shows here.
+    pub fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Whether no timer is set.
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+
     /// When the next timer is due.
     pub fn next(&mut self) -> Option<Instant> {
         while let Some(Reverse((at, id))) = self.heap.peek() {
@@ -63,12 +73,12 @@ impl Timers {
         None
     }
 
-    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(PipelineId, usize, u32)> {
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(TimerId, PipelineId, usize, u32)> {
         if self.next()? > now {
             return None;
         }
         let Reverse((_, id)) = self.heap.pop()?;
         let timer = self.live.try_remove(id.index)?;
-        Some((timer.pipeline, timer.index, timer.token))
+        Some((id, timer.pipeline, timer.index, timer.token))
     }
 }
