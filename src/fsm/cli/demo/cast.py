@@ -33,7 +33,7 @@ INTERVAL_VARIABLE = "SHOP_INTERVAL_MS"
 INTERVAL_MS = 25
 """Pause between two visits during the demo, in milliseconds; the manifests say 1000."""
 
-POD_TIMEOUT_S = 60.0
+POD_TIMEOUT_S = 30.0
 REMOVAL_TIMEOUT_S = 30.0
 
 

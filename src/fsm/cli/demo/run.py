@@ -26,6 +26,7 @@ from fsm.cli.demo.scene import STRICT, Scene
 from fsm.cli.demo.stage import Stage
 from fsm.cli.errors import Failure
 from fsm.cli.options import FSM_NAMESPACE
+from fsm.cli.podhttp import PodHttp
 from fsm.cli.steps import Steps
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ async def run(settings: StandaloneSettings, options: Options) -> None:
             raise
         if isinstance(failure, ClaimFailed):
             stage.disproven(failure.claim)
-        raise _with_logs(failure, settings.state_dir, kept=options.keep) from error
+        stays = options.keep or ran_before
+        raise _with_logs(failure, settings.state_dir, stays=stays) from error
     finally:
         if not options.keep:
             with Steps(stage.console) as steps:
@@ -136,7 +138,28 @@ async def _cast(scene: Scene, mesh: str) -> None:
         steps.begin("starting the applications")
         objects = cast.hurried(cast.load("apps"), cast.INTERVAL_MS)
         await scene.applier.apply(objects)
-        await asyncio.gather(*(scene.enter(namespace, app) for namespace, app in APPS))
+        try:
+            await asyncio.gather(*(scene.enter(namespace, app) for namespace, app in APPS))
+        except Failure as failure:
+            raise await _with_refusals(failure, scene.controller) from failure
+
+
+async def _with_refusals(failure: Failure, controller: PodHttp) -> Failure:
+    """Return the failure with what proxies said, if they refused what they were sent."""
+    try:
+        proxies = (await controller.get_json("/proxies"))["proxies"]
+    except Failure:
+        return failure
+    refused = [p for p in proxies if p.get("refused_reason")]
+    if not refused:
+        return failure
+    first = refused[0]
+    text = f"the proxy of {first['namespace']}/{first['pod']} refuses its configuration"
+    return Failure(
+        f"{text}: {first['refused_reason']}",
+        hint="are pipy and fsm of the same build? (`make build`)",
+        code=failure.code,
+    )
 
 
 async def _enforce_policies(client: KubeClient) -> dict[str, Any]:
@@ -189,10 +212,10 @@ async def _keep(client: KubeClient, stage: Stage, info: BoxInfo, options: Option
             task.uncancel()
 
 
-def _with_logs(failure: Failure, state_dir: Path, *, kept: bool) -> Failure:
-    """Return the failure with a hint where the logs are; without ``kept`` they are put aside."""
+def _with_logs(failure: Failure, state_dir: Path, *, stays: bool) -> Failure:
+    """Return the failure with a hint where the logs are; if the box goes, they are put aside."""
     hint = f"{failure.hint}; " if failure.hint else ""
-    if kept:
+    if stays:
         hint += f"the mesh is still up, see `fsm status`; its logs are in {state_dir}"
     else:
         hint += f"the logs are in {logs.put_aside(state_dir)}; `fsm demo --keep` leaves the mesh up"
