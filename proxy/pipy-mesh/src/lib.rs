@@ -9,13 +9,14 @@ pub mod decide;
 mod exchange;
 mod pages;
 mod plan;
+pub mod probes;
 mod runtime;
 mod sidecar;
 mod stages;
 mod tcp;
 
 pub use pages::{Page, Pages};
-pub use sidecar::{Sidecar, Update, listener};
+pub use sidecar::{PROBE_LISTENERS, Sidecar, Update, listener};
 pub use stages::unknown_stages;
 
 pub use plan::{

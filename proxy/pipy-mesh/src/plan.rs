@@ -29,6 +29,8 @@ pub struct Plan {
     pub clusters: Vec<ClusterPlan>,
     /// Stages of the chains.
     pub chains: config::Chains,
+    /// Probes of the application that are carried out.
+    pub probes: Vec<config::Probe>,
     /// What is logged.
     pub access_log: AccessLog,
     /// Time limits.
@@ -225,6 +227,7 @@ impl Plan {
             outbound,
             clusters,
             chains: config.chains,
+            probes: config.probes,
             access_log: config.telemetry.access_log,
             timeouts: config.timeouts,
             targets: builder.targets,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use pipy_config::{AccessLog, Protocol, SourceRule};
+use pipy_config::{AccessLog, ProbeListener, Protocol, SourceRule};
 use pipy_filters::{Handshake, HttpServer, HttpServerLimits, HttpService, TlsServer};
 use pipy_http::HttpError;
 use pipy_observe::{Decision, Entry, LogBuffer, WorkerMetrics};
@@ -17,6 +17,7 @@ use crate::decide::{self, InboundConnection, OutboundConnection, Refusal};
 use crate::exchange::{Connection, Direction, Exchange};
 use crate::pages::{PageService, Pages};
 use crate::plan::{Plan, TcpPlan};
+use crate::probes::ProbeService;
 use crate::runtime::Runtime;
 use crate::tcp::{TcpForward, Way};
 
@@ -30,7 +31,23 @@ pub mod listener {
     pub const ADMIN: u32 = 2;
     /// Metrics and readiness.
     pub const METRICS: u32 = 3;
+    /// Liveness probes.
+    pub const LIVENESS: u32 = 4;
+    /// Readiness probes.
+    pub const READINESS: u32 = 5;
+    /// Startup probes.
+    pub const STARTUP: u32 = 6;
+    /// Probes that only connect.
+    pub const TCP_PROBES: u32 = 7;
 }
+
+/// The listeners of probes, with what the configuration calls them.
+pub const PROBE_LISTENERS: [(u32, ProbeListener); 4] = [
+    (listener::LIVENESS, ProbeListener::Liveness),
+    (listener::READINESS, ProbeListener::Readiness),
+    (listener::STARTUP, ProbeListener::Startup),
+    (listener::TCP_PROBES, ProbeListener::Tcp),
+];
 
 /// What the main thread sends to each worker.
 pub enum Update {
@@ -64,7 +81,7 @@ impl Shared {
         self.log.borrow_mut().record(entry);
     }
 
-    fn unix_ms(&self, at: Instant) -> u64 {
+    pub(crate) fn unix_ms(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.clock.start);
         self.clock.start_unix_ms.saturating_add(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
@@ -305,6 +322,15 @@ impl Sidecar {
         Some(Box::new(server))
     }
 
+    fn probes(&self, listener: ProbeListener, accepted: Accepted) -> Verdict {
+        // Longer than any probe may take: its own limit answers, and this one ends what nobody uses.
+        let longest = self.shared.runtime.borrow().plan.probes.iter().map(|probe| probe.timeout_ms).max();
+        let idle = Duration::from_secs(60) + Duration::from_millis(longest.unwrap_or_default());
+        let limits = HttpServerLimits { head: Duration::from_secs(10), idle };
+        let service = ProbeService { shared: Rc::clone(&self.shared), listener, accepted };
+        Verdict::Run(vec![Box::new(HttpServer::new(Rc::new(service), limits, self.shared.now.get()))])
+    }
+
     fn pages(&self, key: u32) -> Verdict {
         let limits = HttpServerLimits { head: Duration::from_secs(10), idle: Duration::from_secs(60) };
         let service = PageService::new(key, &self.pages);
@@ -320,7 +346,10 @@ impl App for Sidecar {
         match key {
             listener::INBOUND => self.inbound(accepted),
             listener::OUTBOUND => self.outbound(accepted),
-            _ => self.pages(key),
+            _ => match PROBE_LISTENERS.iter().find(|(known, _)| *known == key) {
+                Some((_, probes)) => self.probes(*probes, accepted),
+                None => self.pages(key),
+            },
         }
     }
 

@@ -22,6 +22,10 @@ pub(crate) struct SidecarOptions {
     pub(crate) outbound: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) metrics: SocketAddr,
+    pub(crate) liveness: SocketAddr,
+    pub(crate) readiness: SocketAddr,
+    pub(crate) startup: SocketAddr,
+    pub(crate) tcp_probes: SocketAddr,
     pub(crate) workers: usize,
     pub(crate) mark: Option<u32>,
 }
@@ -63,6 +67,10 @@ where it listens:
   --outbound ADDRESS          traffic from the application (0.0.0.0:15001)
   --admin ADDRESS             administration (127.0.0.1:15000)
   --metrics ADDRESS           metrics and readiness (0.0.0.0:15010)
+  --liveness ADDRESS          the application's liveness probes (0.0.0.0:15901); each of these four is open
+  --readiness ADDRESS         its readiness probes (0.0.0.0:15902)             while there are such probes
+  --startup ADDRESS           its startup probes (0.0.0.0:15903)
+  --tcp-probes ADDRESS        its probes that only connect (0.0.0.0:15904)
 
 how it runs:
   --workers N                 threads that move bytes (1)
@@ -111,6 +119,9 @@ fn sidecar(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
     let mut outbound = SocketAddr::from(([0, 0, 0, 0], 15001));
     let mut admin = SocketAddr::from(([127, 0, 0, 1], 15000));
     let mut metrics = SocketAddr::from(([0, 0, 0, 0], 15010));
+    let probes = |port| SocketAddr::from(([0, 0, 0, 0], port));
+    let (mut liveness, mut readiness) = (probes(15901), probes(15902));
+    let (mut startup, mut tcp_probes) = (probes(15903), probes(15904));
     let (mut workers, mut mark) = (1, None);
     while let Some(argument) = parser.next()? {
         match argument {
@@ -126,6 +137,10 @@ fn sidecar(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("outbound") => outbound = parser.value()?.parse()?,
             Long("admin") => admin = parser.value()?.parse()?,
             Long("metrics") => metrics = parser.value()?.parse()?,
+            Long("liveness") => liveness = parser.value()?.parse()?,
+            Long("readiness") => readiness = parser.value()?.parse()?,
+            Long("startup") => startup = parser.value()?.parse()?,
+            Long("tcp-probes") => tcp_probes = parser.value()?.parse()?,
             Long("workers") => workers = parser.value()?.parse_with(worker_count)?,
             Long("mark") => mark = Some(parser.value()?.parse_with(number)?),
             Long("help") => return Ok(Command::Print(HELP.into())),
@@ -149,7 +164,19 @@ fn sidecar(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         }
         _ => return Err("either --control-plane or --config is needed".into()),
     };
-    let options = SidecarOptions { source, inbound, outbound, admin, metrics, workers, mark };
+    let options = SidecarOptions {
+        source,
+        inbound,
+        outbound,
+        admin,
+        metrics,
+        liveness,
+        readiness,
+        startup,
+        tcp_probes,
+        workers,
+        mark,
+    };
     Ok(Command::Sidecar(Box::new(options)))
 }
 

@@ -116,6 +116,10 @@ pub(crate) fn listener_name(key: u32) -> &'static str {
         listener::INBOUND => "inbound-listener",
         listener::OUTBOUND => "outbound-listener",
         listener::ADMIN => "admin-listener",
+        listener::LIVENESS => "liveness-probe-listener",
+        listener::READINESS => "readiness-probe-listener",
+        listener::STARTUP => "startup-probe-listener",
+        listener::TCP_PROBES => "tcp-probe-listener",
         _ => "inbound-prometheus-listener",
     }
 }

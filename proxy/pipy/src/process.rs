@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use pipy_mesh::{Pages, Plan, Sidecar, Update, listener, unknown_stages};
+use pipy_mesh::{PROBE_LISTENERS, Pages, Plan, Sidecar, Update, listener, unknown_stages};
 use pipy_observe::{LogWriter, Metrics};
 use pipy_tls::Credentials;
 use pipy_worker::{Handle, Settings, Worker};
@@ -60,10 +60,14 @@ impl Workers {
                 return Err(format!("chains.{name}: no stage is called {unknown:?}"));
             }
         }
-        let changes = self.listeners(&[
-            (listener::INBOUND, plan.inbound.is_some()),
-            (listener::OUTBOUND, plan.outbound.is_some()),
-        ])?;
+        self.refuse_own_ports(&plan)?;
+        let mut wanted =
+            vec![(listener::INBOUND, plan.inbound.is_some()), (listener::OUTBOUND, plan.outbound.is_some())];
+        wanted.extend(
+            PROBE_LISTENERS
+                .map(|(key, probes)| (key, plan.probes.iter().any(|probe| probe.listener == probes))),
+        );
+        let changes = self.listeners(&wanted)?;
         let plan = Arc::new(plan);
         for (handle, listeners) in self.handles.iter().zip(changes) {
             handle.update(Update::Plan(Arc::clone(&plan), listeners));
@@ -100,6 +104,16 @@ impl Workers {
         for thread in self.threads {
             // A worker that panicked has ended the process (panic = abort); there is nothing to learn here.
             let _ = thread.join();
+        }
+    }
+
+    /// A probe listener is open to everyone who reaches the Pod. It must not lead to our own: the administration takes
+    /// whoever calls it over loopback for the Pod's owner.
+    fn refuse_own_ports(&self, plan: &Plan) -> Result<(), String> {
+        let own = |port: u16| self.addresses.values().chain(self.open.values()).any(|at| at.port() == port);
+        match plan.probes.iter().position(|probe| own(probe.port)) {
+            Some(found) => Err(format!("probes[{found}].port: a listener of this proxy is no application")),
+            None => Ok(()),
         }
     }
 

@@ -54,6 +54,10 @@ pub(crate) fn run(options: SidecarOptions) -> Result<(), String> {
         (listener::OUTBOUND, options.outbound),
         (listener::ADMIN, options.admin),
         (listener::METRICS, options.metrics),
+        (listener::LIVENESS, options.liveness),
+        (listener::READINESS, options.readiness),
+        (listener::STARTUP, options.startup),
+        (listener::TCP_PROBES, options.tcp_probes),
     ]);
     let pages: Arc<dyn Pages> = Arc::clone(&state) as Arc<dyn Pages>;
     let workers = Workers::start(options.workers, options.mark, addresses, &metrics, &log, &pages)?;
