@@ -30,7 +30,7 @@ from fsm.standalone.box.settings import StandaloneSettings
 from fsm.standalone.node import network
 from fsm.standalone.node.images import Images
 from fsm.standalone.node.recipe import Recipes
-from fsm.standalone.node.records import PodRecord, load_pod, save_pod
+from fsm.standalone.node.records import ContainerState, PodRecord, load, load_pod, save_pod
 from fsm.standalone.node.runner import Runner
 from fsm.standalone.node.runtime import Runtime
 from fsm.standalone.node.status import is_sidecar, phase_of, pod_status
@@ -366,13 +366,23 @@ class PodWorker:
         sent = self._sent or self.pod.get("status") or {}
         return pod_status(
             self.pod | {"status": sent},
-            {name: runner.state for name, runner in self.runners.items()},
+            self._states(),
             ip=self.net.ip if self.net else None,
             node_ip=self._node.settings.node_ip,
             started_at=self._started_at,
             problem=self._problem,
             now=now,
         )
+
+    def _states(self) -> dict[str, ContainerState]:
+        """Collect what is known of each container, also of those that are yet to be adopted."""
+        spec = self.pod["spec"]
+        states = {}
+        for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
+            name = str(container["name"])
+            runner = self.runners.get(name)
+            states[name] = runner.state if runner else load(self.directory / "containers" / name)
+        return states
 
     async def _refresh(self) -> None:
         """Keep the files of volumes current, tokens valid, and logs bounded."""

@@ -177,13 +177,17 @@ class Runner:
         if self._stopping:
             process.send(signal.SIGTERM)
         state = self.state
+        # What was known of this very process stays true until a probe says otherwise: an agent
+        # that comes back must not take Pods out of their Services.
+        same = (state.started_pid, state.running_since) == (process.pid, process.started_at)
         state.waiting, state.terminated = None, None
         state.running_since = process.started_at
-        state.started = state.started_pid == process.pid and state.started
+        state.started = same and state.started
         state.started_pid = process.pid
         if self.container.get("startupProbe") is None:
             state.started = True
-        state.ready = state.started and self.container.get("readinessProbe") is None
+        known_ready = self.container.get("readinessProbe") is None or (same and state.ready)
+        state.ready = state.started and known_ready
         if state.started:
             self.up.set()
         self._save()
@@ -297,6 +301,7 @@ class Runner:
             self.state.ready = good
             if not good:
                 logger.info("readiness lost", extra={"container": self.name, "why": message})
+            self._save()
             self._changed()
 
     def _on_dead(self, kind: str, process: Process) -> Callable[[bool, str], None]:
