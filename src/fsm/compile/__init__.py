@@ -8,7 +8,7 @@ Pod → ``ProxyConfig.to_json``; ``assess`` says how each object of ours is doin
 """
 
 from fsm.compile.assess import Condition, ObjectStatus, assess
-from fsm.compile.build import KINDS, SnapshotBuilder, build_snapshot
+from fsm.compile.build import KINDS, Change, SnapshotBuilder, build_snapshot
 from fsm.compile.check import check
 from fsm.compile.contract import ProxyConfig
 from fsm.compile.proxy import compile_proxy
@@ -16,6 +16,7 @@ from fsm.compile.reading import ContractError, config_from_json
 
 __all__ = [
     "KINDS",
+    "Change",
     "Condition",
     "ContractError",
     "ObjectStatus",

@@ -71,6 +71,9 @@ class Memo:
     def __init__(self) -> None:
         self._known: dict[Hashable, Any] = {}
 
+    def __len__(self) -> int:
+        return len(self._known)
+
     def recall(self, snapshot: Snapshot, key: Hashable, make: Callable[[Snapshot], T]) -> T:
         """Return what ``make`` returns for this snapshot; see ``Snapshot.once``."""
         if key not in self._known:

@@ -109,6 +109,8 @@ def test_an_object_of_the_same_version_is_not_parsed_again() -> None:
     for pod in objects["Pod"]:
         pod["metadata"]["resourceVersion"] = "1"
     first, _ = builder.build(objects)
+    for pod in objects["Pod"]:
+        pod["spec"]["serviceAccountName"] = "other"
     objects["Pod"][0]["metadata"]["resourceVersion"] = "2"
     second, _ = builder.build(objects)
     same = [first.pods[key] is second.pods[key] for key in first.pods]
