@@ -3,7 +3,8 @@
 What comes in: an ``App`` (its name, its counters, its routes, its background work). What goes out:
 a process that answers HTTP/1.1 on ``PORT`` until SIGTERM or SIGINT, and then ends with code 0.
 
-Every application answers ``GET /`` (its page), ``GET /counters`` (JSON) and ``POST /reset``.
+Every application answers ``GET /`` (its page), ``GET /counters`` (JSON), ``GET /health`` (for its
+readiness probe) and ``POST /reset``.
 
 Invariants: an answer carries its length, so connections stay open; request bodies are read and
 bounded before anything is answered, so that a kept connection never loses its place; a handler
@@ -74,6 +75,7 @@ class Server(ThreadingHTTPServer):
                 content_type="text/html; charset=utf-8",
             ),
             ("GET", "/counters"): self._counters,
+            ("GET", "/health"): lambda _: Response(b"ok\n"),
             ("POST", "/reset"): self._reset,
         }
         self.routes = {**builtin, **app.routes}

@@ -105,6 +105,16 @@ def test_a_shop_without_its_warehouse_sells_and_counts_the_failed_orders(start):
     assert seen["failures"] == {"POST /restock-books: connection refused": 1}
 
 
+@pytest.mark.parametrize("name", ["bookbuyer", "bookthief", "bookstore", "bookwarehouse"])
+def test_every_application_says_that_it_is_ready(start, name):
+    _, port = start(
+        name, BOOKSTORE_URL="http://127.0.0.1:9", BOOKWAREHOUSE_URL="http://127.0.0.1:9"
+    )
+    answer, body = ask(port, "/health")
+    assert (answer.status, body) == (200, b"ok\n")
+    assert ask(port, "/health", "POST")[0].status == 405
+
+
 def test_a_buyer_keeps_trying_and_says_why_it_fails(start):
     _, buyer = start("bookbuyer", BOOKSTORE_URL="http://127.0.0.1:9", SHOP_INTERVAL_MS="5")
     until(lambda: counters(buyer)["counters"]["failed"] >= 10)

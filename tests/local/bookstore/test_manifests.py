@@ -98,6 +98,16 @@ def test_the_environment_in_the_manifests_is_what_the_applications_read():
             assert settings.identity("", env) == doc["metadata"]["name"]
 
 
+def test_every_application_says_how_to_ask_whether_it_is_ready():
+    for doc in every():
+        if doc["kind"] != "Deployment":
+            continue
+        (container,) = doc["spec"]["template"]["spec"]["containers"]
+        ask = container["readinessProbe"]["httpGet"]
+        assert ask["path"] == "/health"
+        assert ask["port"] in [port["name"] for port in container["ports"]]
+
+
 def test_the_thief_is_the_only_difference_when_the_thief_is_allowed():
     (usual, *_) = load(MANIFESTS / "access" / "traffic-access-v1.yaml")
     (allowed,) = load(
