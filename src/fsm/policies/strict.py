@@ -189,15 +189,27 @@ def _violation(details: ErrorDetails, path: str, known: frozenset[str]) -> Viola
         close = difflib.get_close_matches(str(parts[-1]), known, n=1)
         return Violation(where, "is not a field here", f"{close[0]}?" if close else "")
     if kind in _EXPECTED:
-        message = f"expected {_EXPECTED[kind]}, got {value!r}"
+        message = f"expected {_EXPECTED[kind]}, got {_shown(value)}"
         quoted = kind == "string_type" and isinstance(value, (int, float))
         return Violation(where, message, f'write "{value}" in quotes' if quoted else "")
     if kind == "literal_error":
-        return Violation(where, f"{value!r} is not one of {context['expected']}")
+        return Violation(where, f"{_shown(value)} is not one of {context['expected']}")
     if kind in ("greater_than_equal", "less_than_equal"):
         limit = context.get("ge", context.get("le"))
         side = "least" if kind == "greater_than_equal" else "most"
         return Violation(where, f"{value!r} is out of range, at {side} {limit} is expected")
     if kind == "too_short":
         return Violation(where, "is empty, at least one is expected")
-    return Violation(where, f"{details['msg'].lower()}, got {value!r}")
+    if kind == "too_long":
+        most, has = context["max_length"], context["actual_length"]
+        return Violation(where, f"has {has} items, at most {most} are expected")
+    return Violation(where, f"{details['msg'].lower()}, got {_shown(value)}")
+
+
+_SHOWN_CHARS_MAX = 80
+"""LIMIT: characters of a wrong value in a message; the path says where the rest is."""
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARS_MAX else f"{text[:_SHOWN_CHARS_MAX]}…"

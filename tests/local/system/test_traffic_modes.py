@@ -1,7 +1,7 @@
 """Permissive mode on and off, egress on and off, clients outside the mesh, and raw TCP.
 
-What users see of it is curl's exit code: 0 with 200; 7, nothing listens; 52, an empty reply; 56, the
-connection was reset.
+What users see of it is curl's exit code: 0 with 200; 7, nothing listens; 52, an empty reply; 56,
+the connection was reset.
 """
 
 from __future__ import annotations

@@ -49,13 +49,31 @@ class StatusError(Exception):
             "apiVersion": "v1",
             "metadata": {},
             "status": "Failure",
-            "message": self.message,
+            "message": printable(self.message),
             "reason": self.reason,
             "code": self.code,
         }
         if self.details:
-            answer["details"] = self.details
+            answer["details"] = printable(self.details)
         return answer
+
+
+#: Control characters but for the end of a line: C0, DEL, C1.
+_CONTROLS = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if chr(c) != "\n"}
+
+
+def printable(value: Any) -> Any:
+    """Escape control characters in all texts of a value.
+
+    Errors quote what somebody sent, and clients print errors on terminals, which obey them.
+    """
+    if isinstance(value, str):
+        return value.translate(_CONTROLS)
+    if isinstance(value, dict):
+        return {key: printable(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [printable(inner) for inner in value]
+    return value
 
 
 def success(group: str, kind: str, name: str, uid: str) -> dict[str, Any]:

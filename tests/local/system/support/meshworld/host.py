@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from dataclasses import fields as fields_of
 from pathlib import Path
 
 
@@ -30,7 +31,7 @@ class Traces:
         Others may come and go on the machine meanwhile, and namespaces may belong to them.
         """
         found = {}
-        for field in fields(self):
+        for field in fields_of(self):
             new = sorted(getattr(self, field.name) - getattr(before, field.name))
             if field.name in ("processes", "mounts", "namespaces"):
                 new = [line for line in new if mark in line]
@@ -63,6 +64,38 @@ def _lines(*argv: str, words: int) -> frozenset[str]:
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env=env, timeout=20)
     # Without privileges nft says nothing: then there is nothing that we could have left either.
     return frozenset(" ".join(line.split()[:words]) for line in done.stdout.splitlines())
+
+
+def family(pid: int) -> frozenset[tuple[int, int]]:
+    """A process and all that descend from it, each by pid and start time (proc(5), fields 4, 22).
+
+    In a box nobody escapes this: orphans are given to its PID 1 (pid_namespaces(7)).
+    """
+    table = _table()
+    found = {pid}
+    while more := {p for p, (parent, _) in table.items() if parent in found} - found:
+        found |= more
+    return frozenset((p, table[p][1]) for p in found if p in table)
+
+
+def alive(processes: frozenset[tuple[int, int]]) -> set[int]:
+    """Those of some processes that still are, and are no zombies."""
+    return {pid for pid, (_, start) in _table().items() if (pid, start) in processes}
+
+
+def _table() -> dict[int, tuple[int, int]]:
+    """Parent and start time of every process that is no zombie."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        except OSError:
+            continue
+        if fields[0] not in "ZX":
+            found[int(entry.name)] = (int(fields[1]), int(fields[19]))
+    return found
 
 
 def _processes(mark: str) -> list[tuple[int, list[str]]]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from meshworld.waiting import until
 
 ROOT = Path(__file__).resolve().parents[5]
