@@ -12,7 +12,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pipy_http::{
-    BodyEncoder, BodyLength, HttpError, Method, RequestHead, ResponseDecoder, ResponseItem, encode_request_head,
+    BodyEncoder, BodyLength, HttpError, Method, RequestHead, ResponseDecoder, ResponseItem,
+    encode_request_head,
 };
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, PipelineId};
 

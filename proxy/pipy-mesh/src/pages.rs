@@ -33,8 +33,8 @@ impl Page {
 
 /// What has pages to show. Asked on a worker's thread: must not block.
 pub trait Pages: Send + Sync {
-    /// Answers a request for a path (without query), on the listener with this key.
-    fn page(&self, listener: u32, method: &Method, path: &str) -> Page;
+    /// Answers a request for a path, on the listener with this key.
+    fn page(&self, listener: u32, method: &Method, path: &str, query: Option<&str>) -> Page;
 }
 
 pub(crate) struct PageService {
@@ -51,7 +51,7 @@ impl HttpService for PageService {
 }
 
 impl PageService {
-    pub(crate) fn new(listener: u32, pages: &Arc<dyn Pages>) -> Rc<dyn HttpService> {
+    pub(crate) fn service(listener: u32, pages: &Arc<dyn Pages>) -> Rc<dyn HttpService> {
         Rc::new(PageService { listener, pages: Arc::clone(pages) })
     }
 }
@@ -69,7 +69,8 @@ impl Filter for PageFilter {
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
         let Event::Start(Head::Request(request), _) = event else { return };
         let path = String::from_utf8_lossy(request.path());
-        let page = self.pages.page(self.listener, &request.method, &path);
+        let query = request.query().map(String::from_utf8_lossy);
+        let page = self.pages.page(self.listener, &request.method, &path, query.as_deref());
         let mut head = ResponseHead::new(page.status);
         // A fixed header is a valid one.
         let _ = head.headers.append("content-type", page.content_type);

@@ -100,7 +100,7 @@ impl Runtime {
         let mut place = self.balancers.get(targets.id)?.borrow_mut();
         let balancer =
             place.get_or_insert_with(|| RoundRobin::new(targets.clusters.iter().map(|target| target.weight)));
-        targets.clusters.get(balancer.next()?)
+        targets.clusters.get(balancer.pick()?)
     }
 
     pub(crate) fn cluster(&self, position: usize) -> Option<&Cluster> {
@@ -111,7 +111,7 @@ impl Runtime {
 impl Cluster {
     /// Whose turn it is among the endpoints.
     pub(crate) fn endpoint(&self) -> Option<&Rc<Endpoint>> {
-        self.endpoints.get(self.balancer.borrow_mut().next()?)
+        self.endpoints.get(self.balancer.borrow_mut().pick()?)
     }
 }
 

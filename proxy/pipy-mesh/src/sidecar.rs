@@ -333,7 +333,7 @@ impl Sidecar {
 
     fn pages(&self, key: u32) -> Verdict {
         let limits = HttpServerLimits { head: Duration::from_secs(10), idle: Duration::from_secs(60) };
-        let service = PageService::new(key, &self.pages);
+        let service = PageService::service(key, &self.pages);
         Verdict::Run(vec![Box::new(HttpServer::new(service, limits, self.shared.now.get()))])
     }
 }

@@ -242,7 +242,13 @@ impl Graph {
         self.sockets.len()
     }
 
-    pub(crate) fn set_timer(&mut self, at: Instant, pipeline: PipelineId, index: usize, token: u32) -> TimerId {
+    pub(crate) fn set_timer(
+        &mut self,
+        at: Instant,
+        pipeline: PipelineId,
+        index: usize,
+        token: u32,
+    ) -> TimerId {
         let timer = self.timers.set(at, pipeline, index, token);
         match self.pipeline_mut(pipeline) {
             Some(p) => p.timers.push(timer),

@@ -63,7 +63,7 @@ impl Timers {
     }
 
     /// When the next timer is due.
-    pub fn next(&mut self) -> Option<Instant> {
+    pub fn next_due(&mut self) -> Option<Instant> {
         while let Some(Reverse((at, id))) = self.heap.peek() {
             if self.live.get(id.index).is_some_and(|timer| timer.serial == id.serial) {
                 return Some(*at);
@@ -74,7 +74,7 @@ impl Timers {
     }
 
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(TimerId, PipelineId, usize, u32)> {
-        if self.next()? > now {
+        if self.next_due()? > now {
             return None;
         }
         let Reverse((_, id)) = self.heap.pop()?;

@@ -26,7 +26,7 @@ impl RoundRobin {
     }
 
     /// The position of the next candidate; `None` when there is none.
-    pub fn next(&mut self) -> Option<usize> {
+    pub fn pick(&mut self) -> Option<usize> {
         if let [_] = self.weights.as_slice() {
             return Some(0);
         }
@@ -56,7 +56,7 @@ mod tests {
 
     fn picks(weights: &[u32], count: usize) -> Vec<usize> {
         let mut balancer = RoundRobin::new(weights.iter().copied());
-        (0..count).filter_map(|_| balancer.next()).collect()
+        (0..count).filter_map(|_| balancer.pick()).collect()
     }
 
     #[test]
@@ -95,6 +95,6 @@ mod tests {
 
     #[test]
     fn no_candidates_no_pick() {
-        assert_eq!(RoundRobin::new([]).next(), None);
+        assert_eq!(RoundRobin::new([]).pick(), None);
     }
 }

@@ -164,7 +164,8 @@ impl<A: App> Worker<A> {
             return Some(Duration::ZERO);
         }
         let connect = self.connects.peek().map(|std::cmp::Reverse((at, _))| *at);
-        let due = [self.graph.timers.next(), connect, self.app_due, self.leaving.due(), self.accept_again];
+        let due =
+            [self.graph.timers.next_due(), connect, self.app_due, self.leaving.due(), self.accept_again];
         let next = due.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }

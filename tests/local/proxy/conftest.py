@@ -1,4 +1,4 @@
-"""Makes ``proxyrig`` importable, and gives each test proxies, backends and certificates that end with it."""
+"""Makes ``proxyrig`` importable; gives each test proxies, backends and certificates."""
 
 from __future__ import annotations
 

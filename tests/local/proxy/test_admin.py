@@ -60,7 +60,9 @@ async def test_administration_is_not_on_the_metrics_port(rig):
     assert proxy.process.returncode is None
 
 
-SAMPLE = re.compile(r'^[a-zA-Z_:][a-zA-Z0-9_:]*(\{([a-zA-Z_]\w*="(\\.|[^"\\])*",?)*\})? [0-9.e+-]+$')
+SAMPLE = re.compile(
+    r'^[a-zA-Z_:][a-zA-Z0-9_:]*(\{([a-zA-Z_]\w*="(\\.|[^"\\])*",?)*\})? [0-9.e+-]+$'
+)
 
 
 async def test_the_metrics_page_is_of_its_format_and_counts_right(rig):
@@ -119,7 +121,7 @@ async def test_the_log_says_what_was_asked_for(rig):
 async def test_one_line_per_request_whatever_it_holds(rig):
     backend = await rig.backend()
     proxy = await rig.plain(backend)
-    raw = b"GET /%22%0a\xff HTTP/1.1\r\nHost: shop\r\nX-Request-Id: \"\\\xff\x80\r\n\r\n"
+    raw = b'GET /%22%0a\xff HTTP/1.1\r\nHost: shop\r\nX-Request-Id: "\\\xff\x80\r\n\r\n'
     raw = raw.replace(b"\xff HTTP", b" HTTP")
     await fetch(proxy.outbound, raw)
     [line] = await proxy.log(1)

@@ -8,7 +8,7 @@ import socket
 import pytest
 from proxyrig import config
 from proxyrig.waiting import until
-from proxyrig.wire import Wire, fetch, request
+from proxyrig.wire import Address, Wire, fetch, request
 
 
 async def test_an_upstream_that_refuses_is_a_bad_gateway(rig):
@@ -199,7 +199,9 @@ async def test_endpoints_take_turns(rig):
     backends = [await rig.backend(name=f"app-{i}") for i in range(3)]
     proxy = await rig.pipy()
     told = config.plain(proxy.outbound.port, backends[0].address)
-    endpoints = [config.endpoint(b.address, weight=w) for b, w in zip(backends, (1, 2, 3), strict=True)]
+    endpoints = [
+        config.endpoint(b.address, weight=w) for b, w in zip(backends, (1, 2, 3), strict=True)
+    ]
     told["clusters"]["app"] = config.cluster(*endpoints)
     await proxy.apply(told)
     for _ in range(12):
@@ -218,10 +220,14 @@ async def test_tcp_half_closes_both_ways_and_loses_nothing(rig):
 
     app = await asyncio.start_server(serve, "127.0.0.1", 0)
     proxy = await rig.pipy()
-    await proxy.apply(config.whole(
-        outbound={"matches": [config.tcp_match(proxy.outbound.port)]},
-        clusters={"app": config.cluster(config.endpoint("127.0.0.1:%d" % app.sockets[0].getsockname()[1]))},
-    ))
+    await proxy.apply(
+        config.whole(
+            outbound={"matches": [config.tcp_match(proxy.outbound.port)]},
+            clusters={
+                "app": config.cluster(config.endpoint(Address(*app.sockets[0].getsockname())))
+            },
+        )
+    )
     async with await Wire.open(proxy.outbound) as wire:
         assert await wire.rest() == b"first"
         await wire.send(b"y" * 2_000_000)
@@ -244,10 +250,14 @@ async def test_a_tcp_upstream_that_resets_resets_the_client(rig):
 
     app = await asyncio.start_server(serve, "127.0.0.1", 0)
     proxy = await rig.pipy()
-    await proxy.apply(config.whole(
-        outbound={"matches": [config.tcp_match(proxy.outbound.port)]},
-        clusters={"app": config.cluster(config.endpoint("127.0.0.1:%d" % app.sockets[0].getsockname()[1]))},
-    ))
+    await proxy.apply(
+        config.whole(
+            outbound={"matches": [config.tcp_match(proxy.outbound.port)]},
+            clusters={
+                "app": config.cluster(config.endpoint(Address(*app.sockets[0].getsockname())))
+            },
+        )
+    )
     async with await Wire.open(proxy.outbound) as wire:
         assert await wire.exactly(7) == b"partial"
         await wire.send(b"!")
@@ -260,10 +270,12 @@ async def test_a_tcp_upstream_that_cannot_be_reached_closes_without_a_word(rig):
     backend = await rig.backend()
     backend.stop_listening()
     proxy = await rig.pipy()
-    await proxy.apply(config.whole(
-        outbound={"matches": [config.tcp_match(proxy.outbound.port)]},
-        clusters={"app": config.cluster(config.endpoint(backend.address))},
-    ))
+    await proxy.apply(
+        config.whole(
+            outbound={"matches": [config.tcp_match(proxy.outbound.port)]},
+            clusters={"app": config.cluster(config.endpoint(backend.address))},
+        )
+    )
     async with await Wire.open(proxy.outbound) as wire:
         await wire.send(b"hello?")
         assert await wire.rest() == b""

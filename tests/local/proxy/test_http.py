@@ -1,4 +1,4 @@
-"""HTTP through the outbound side in plain text: what a client sends arrives, what a server says comes back."""
+"""HTTP through the outbound side: what a client sends arrives, what a server says comes back."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ async def test_a_chunked_request_arrives_chunked_with_its_trailers(rig):
 
 async def test_a_chunked_response_comes_back_with_its_trailers(rig):
     async def script(request: Request, connection: Connection) -> bool:
-        await connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n")
+        await connection.send(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n"
+        )
         for piece in (b"5\r\nhello\r\n", b"6\r\n world\r\n", b"0\r\nX-Sum: 11\r\n\r\n"):
             await connection.send(piece)
         return True
@@ -145,7 +147,8 @@ async def test_an_upgraded_connection_carries_bytes_both_ways_and_half_closes(ri
         assert request.header("upgrade") == "websocket"
         assert (request.header("connection") or "").lower() == "upgrade"
         await connection.send(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nfirst"
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\n\r\nfirst"
         )
         data = await connection.reader.read(-1)
         # Our direction goes on after the client's has ended.
@@ -154,7 +157,9 @@ async def test_an_upgraded_connection_carries_bytes_both_ways_and_half_closes(ri
 
     proxy = await rig.plain(await rig.backend(script))
     async with await Wire.open(proxy.outbound) as wire:
-        ask = request("GET", "/ws", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x")
+        ask = request(
+            "GET", "/ws", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x"
+        )
         await wire.send(ask + b"early")
         response = await wire.response()
         assert (response.status, response.header("upgrade")) == (101, "websocket")
@@ -275,7 +280,10 @@ async def test_an_absolute_target_names_the_host_and_arrives_in_origin_form(rig)
 async def test_a_path_is_forwarded_as_it_was_judged(rig):
     backend = await rig.backend()
     proxy = await rig.plain(backend)
-    assert told(await fetch(proxy.outbound, request("GET", "/a/./b/../c//d")))["target"] != "/a/./b/../c//d"
+    assert (
+        told(await fetch(proxy.outbound, request("GET", "/a/./b/../c//d")))["target"]
+        != "/a/./b/../c//d"
+    )
     [line] = await proxy.log(1)
     assert line["path"] == backend.requests[0].target
 
@@ -283,7 +291,9 @@ async def test_a_path_is_forwarded_as_it_was_judged(rig):
 async def test_hop_by_hop_headers_end_here(rig):
     backend = await rig.backend()
     proxy = await rig.plain(backend)
-    ask = request("GET", "/", "Connection: keep-alive, X-Hop", "Keep-Alive: timeout=5", "X-Hop: 1", "TE: gzip")
+    ask = request(
+        "GET", "/", "Connection: keep-alive, X-Hop", "Keep-Alive: timeout=5", "X-Hop: 1", "TE: gzip"
+    )
     await fetch(proxy.outbound, ask)
     names = {name.lower() for name, _ in backend.requests[0].headers}
     assert not names & {"connection", "keep-alive", "x-hop", "te"}
@@ -418,7 +428,9 @@ async def test_the_application_is_told_who_asks(rig):
 
 async def test_a_route_without_endpoints_is_not_found(rig):
     proxy = await rig.pipy()
-    await proxy.apply({**config.plain(proxy.outbound.port, "127.0.0.1:1"), "clusters": {"app": config.cluster()}})
+    await proxy.apply(
+        {**config.plain(proxy.outbound.port, "127.0.0.1:1"), "clusters": {"app": config.cluster()}}
+    )
     response = await fetch(proxy.outbound)
     assert (response.status, response.body) == (404, b"Not found")
     [line] = await proxy.log(1)

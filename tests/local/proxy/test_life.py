@@ -124,10 +124,12 @@ async def test_two_thousand_connections_leave_nothing_behind(rig, authority, tls
         server = await rig.pipy(member=member)
         proxy = await rig.pipy(member=member)
         route = config.route(allowed=config.allow(who))
-        await server.apply(config.whole(
-            inbound={"matches": [config.http_match(server.inbound.port, config.host(route))]},
-            clusters={"app": config.cluster(config.endpoint(backend.address))},
-        ))
+        await server.apply(
+            config.whole(
+                inbound={"matches": [config.http_match(server.inbound.port, config.host(route))]},
+                clusters={"app": config.cluster(config.endpoint(backend.address))},
+            )
+        )
         told = config.plain(proxy.outbound.port, backend.address)
         told["identity"] = who
         told["clusters"]["app"] = config.cluster(config.endpoint(server.inbound, who))
@@ -186,6 +188,7 @@ async def test_two_thousand_connections_leave_nothing_behind(rig, authority, tls
         "the file descriptors of before",
     )
     for p in watched:
+
         async def idle() -> bool:
             stats = await p.stats()  # noqa: B023
             return all(v == "0" for k, v in stats.items() if k.endswith("downstream_cx_active"))
@@ -200,8 +203,11 @@ async def test_a_port_in_use_is_said_in_words(rig, tmp_path):
     path = tmp_path / "c.json"
     path.write_text(json.dumps({"version": "x", "outbound": {}}))
     code, _, err = await run(
-        "sidecar", f"--config={path}", f"--outbound={proxy.outbound}",
-        "--admin=127.0.0.1:0", "--metrics=127.0.0.1:0",
+        "sidecar",
+        f"--config={path}",
+        f"--outbound={proxy.outbound}",
+        "--admin=127.0.0.1:0",
+        "--metrics=127.0.0.1:0",
     )
     assert code == 1
     assert f"cannot listen on {proxy.outbound}: Address already in use" in err
@@ -220,8 +226,14 @@ async def test_a_start_without_a_valid_configuration_fails_with_the_reason(tmp_p
 
 
 async def test_wrong_flags_are_told_with_a_hint():
-    for flags in (["sidecar"], ["nonsense"], ["sidecar", "--workers", "0"], ["sidecar", "--what"],
-                  ["sidecar", "--config", "x", "--cert", "y"], ["sidecar", "--mark", "z"]):
+    for flags in (
+        ["sidecar"],
+        ["nonsense"],
+        ["sidecar", "--workers", "0"],
+        ["sidecar", "--what"],
+        ["sidecar", "--config", "x", "--cert", "y"],
+        ["sidecar", "--mark", "z"],
+    ):
         code, out, err = await run(*flags)
         assert (code, out) == (2, ""), flags
         assert "hint: pipy --help" in err

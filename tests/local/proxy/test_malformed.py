@@ -1,6 +1,8 @@
-"""Requests that are none: each is answered with a status that says so, once, and the connection ends."""
+"""Requests that are none: each is answered once, with a status that says so."""
 
 from __future__ import annotations
+
+import asyncio
 
 import pytest
 from proxyrig.wire import Wire, fetch, request
@@ -39,29 +41,48 @@ MALFORMED: dict[str, tuple[bytes, int]] = {
     "a NUL in a value": (b"GET / HTTP/1.1\r\n" + H + b"X: a\x00b\r\n\r\n", 400),
     "only LF": (b"GET / HTTP/1.1\nHost: shop\n\n", 400),
     "two lengths": (
-        b"POST / HTTP/1.1\r\n" + H + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400),
+        b"POST / HTTP/1.1\r\n" + H + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+        400,
+    ),
     "a list of lengths": (b"POST / HTTP/1.1\r\n" + H + b"Content-Length: 3, 4\r\n\r\nabcd", 400),
     "a negative length": (b"POST / HTTP/1.1\r\n" + H + b"Content-Length: -1\r\n\r\n", 400),
     "a signed length": (b"POST / HTTP/1.1\r\n" + H + b"Content-Length: +3\r\n\r\nabc", 400),
     "a length in hex": (b"POST / HTTP/1.1\r\n" + H + b"Content-Length: 0x3\r\n\r\nabc", 400),
     "a length beyond all numbers": (
-        b"POST / HTTP/1.1\r\n" + H + b"Content-Length: 99999999999999999999\r\n\r\n", 400),
+        b"POST / HTTP/1.1\r\n" + H + b"Content-Length: 99999999999999999999\r\n\r\n",
+        400,
+    ),
     "a length and chunks": (
-        b"POST / HTTP/1.1\r\n" + H
-        + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        b"POST / HTTP/1.1\r\n"
+        + H
+        + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
     "an unknown coding": (b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: gzip\r\n\r\n", 400),
     "chunks not last": (
-        b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: chunked, gzip\r\n\r\n", 400),
+        b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: chunked, gzip\r\n\r\n",
+        400,
+    ),
     "chunks twice": (
-        b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: chunked, chunked\r\n\r\n", 400),
+        b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: chunked, chunked\r\n\r\n",
+        400,
+    ),
     "chunks in HTTP/1.0": (
-        b"POST / HTTP/1.0\r\n" + H + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        b"POST / HTTP/1.0\r\n" + H + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
     "a chunk size that is none": (
-        b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n", 400),
+        b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        400,
+    ),
     "a chunk size beyond all numbers": (
-        b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", 400),
+        b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+        400,
+    ),
     "a chunk longer than it says": (
-        b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n", 400),
+        b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n",
+        400,
+    ),
     "a target too long": (b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\n" + H + b"\r\n", 414),
     "a header too long": (b"GET / HTTP/1.1\r\n" + H + b"X: " + b"a" * 200_000 + b"\r\n\r\n", 431),
     "too many headers": (b"GET / HTTP/1.1\r\n" + H + b"X: 1\r\n" * 2_000 + b"\r\n", 431),
@@ -118,7 +139,7 @@ async def test_a_head_that_takes_too_long_is_given_up(rig):
 async def test_the_time_of_a_head_begins_with_its_first_byte(rig):
     backend = await rig.backend()
     proxy = await rig.plain(backend, timeouts={"request_head_ms": 400})
-    loop = __import__("asyncio").get_running_loop()
+    loop = asyncio.get_running_loop()
     async with await Wire.open(proxy.outbound) as wire:
         begun = loop.time()
         # Many heads in two pieces, over longer than one may take: no earlier one's time counts.

@@ -26,8 +26,13 @@ def store(proxy: Pipy, app: Address, *allowed: str, **changes: Any) -> dict[str,
     host = config.host(route, names=("bookstore", "bookstore:14001"))
     return config.whole(
         identity=STORE,
-        workload={"namespace": "bookstore", "kind": "Deployment", "name": "bookstore",
-                  "pod": "bookstore-0", "service_account": "bookstore"},
+        workload={
+            "namespace": "bookstore",
+            "kind": "Deployment",
+            "name": "bookstore",
+            "pod": "bookstore-0",
+            "service_account": "bookstore",
+        },
         inbound={"matches": [config.http_match(proxy.inbound.port, host)]},
         clusters={"app": config.cluster(config.endpoint(app))},
     )
@@ -37,9 +42,7 @@ def buyer(proxy: Pipy, to: Address, identity: str = STORE, **changes: Any) -> di
     """Call a sidecar that must prove this identity."""
     cluster = config.cluster(config.endpoint(to, identity), **changes)
     match = config.http_match(proxy.outbound.port, config.host(config.route()))
-    return config.whole(
-        identity=BUYER, outbound={"matches": [match]}, clusters={"app": cluster}
-    )
+    return config.whole(identity=BUYER, outbound={"matches": [match]}, clusters={"app": cluster})
 
 
 async def pair(rig, authority: Authority, app: Address, *allowed: str, **members: Member):
@@ -64,7 +67,11 @@ async def test_an_allowed_caller_is_served_and_both_logs_say_by_what(rig, author
     assert response.header("fsm-stats") is None
     [out] = await client.log()
     [inn] = await server.log()
-    assert (out["decision"], out["destination"], out["upstream"]) == ("allowed", STORE, str(server.inbound))
+    assert (out["decision"], out["destination"], out["upstream"]) == (
+        "allowed",
+        STORE,
+        str(server.inbound),
+    )
     assert (inn["decision"], inn["source"], inn["destination"]) == ("allowed", BUYER, STORE)
     assert inn["origin"] == "TrafficTarget/shop/bookbuyer"
     assert inn["rule_origin"] == "HTTPRouteGroup/shop/routes#all"
@@ -311,11 +318,13 @@ async def test_tcp_runs_over_mutual_tls_and_is_authorised(rig, authority):
         )
 
     await server.apply(served(BUYER))
-    await client.apply(config.whole(
-        identity=BUYER,
-        outbound={"matches": [config.tcp_match(client.outbound.port)]},
-        clusters={"app": config.cluster(config.endpoint(server.inbound, STORE))},
-    ))
+    await client.apply(
+        config.whole(
+            identity=BUYER,
+            outbound={"matches": [config.tcp_match(client.outbound.port)]},
+            clusters={"app": config.cluster(config.endpoint(server.inbound, STORE))},
+        )
+    )
     async with await Wire.open(client.outbound) as wire:
         assert await wire.exactly(8) == b"welcome\n"
         await wire.send(b"hello")

@@ -119,8 +119,13 @@ async def test_two_hundred_reloads_under_load_fail_no_request(rig):
             "is not a cluster",
         ),
         (
-            {"outbound": {"matches": [config.http_match(1, config.host(
-                config.route(path={"regex": "("})))]}},
+            {
+                "outbound": {
+                    "matches": [
+                        config.http_match(1, config.host(config.route(path={"regex": "("})))
+                    ]
+                }
+            },
             "no regular expression",
         ),
     ],

@@ -1,8 +1,8 @@
-"""A pair of sidecars behind a firewall that redirects to them, each in a network namespace of its own.
+"""A pair of sidecars behind a firewall that redirects to them, each in a network namespace.
 
-The client dials an address that no one has, as a cluster IP; the packet mark keeps the sidecar's own
-connections out of the redirection; the application sees them come from 127.0.0.6. The ports are fixed,
-for a namespace has all of them to itself.
+The client dials an address that no one has, as a cluster IP; the packet mark keeps the sidecar's
+own connections out of the redirection; the application sees them come from 127.0.0.6. The ports
+are fixed, for a namespace has all of them to itself.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ print("ready", flush=True)
 server.serve_forever()
 """
 
-# A client whose packets bear the sidecar's mark: it is not redirected, and is no member of the mesh.
+# A client whose packets bear the sidecar's mark: not redirected, and no member of the mesh.
 INTRUDER = f"""
 import socket
 with socket.socket() as s:
@@ -116,8 +116,19 @@ async def spaces() -> AsyncIterator[Spaces]:
             await must("ip", "netns", "add", name)
             await must("ip", "-n", name, "link", "set", "lo", "up")
         await must(
-            "ip", "-n", made.client, "link", "add", "eth0", "type", "veth",
-            "peer", "name", "eth0", "netns", made.server,
+            "ip",
+            "-n",
+            made.client,
+            "link",
+            "add",
+            "eth0",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            made.server,
         )
         for name, host in ((made.client, 1), (made.server, 2)):
             await must("ip", "-n", name, "addr", "add", f"10.77.0.{host}/24", "dev", "eth0")
@@ -135,16 +146,24 @@ def sides() -> tuple[dict, dict]:
     names = ("bookstore", "bookstore:14001")
     inbound = config.whole(
         identity=STORE,
-        inbound={"matches": [config.http_match(
-            14001, config.host(config.route(allowed=config.allow(BUYER)), names=names)
-        )]},
+        inbound={
+            "matches": [
+                config.http_match(
+                    14001, config.host(config.route(allowed=config.allow(BUYER)), names=names)
+                )
+            ]
+        },
         clusters={"app": config.cluster(config.endpoint("127.0.0.1:14001"))},
     )
     outbound = config.whole(
         identity=BUYER,
-        outbound={"matches": [config.http_match(
-            14001, config.host(config.route(), names=names), destinations=[f"{SERVICE}/32"]
-        )]},
+        outbound={
+            "matches": [
+                config.http_match(
+                    14001, config.host(config.route(), names=names), destinations=[f"{SERVICE}/32"]
+                )
+            ]
+        },
         clusters={"app": config.cluster(config.endpoint("10.77.0.2:14001", STORE))},
     )
     return inbound, outbound
@@ -160,12 +179,18 @@ async def test_a_redirected_pair_carries_a_request_and_keeps_others_out(rig, aut
         inbound, outbound = sides()
         flags = (f"--mark={MARK}",)
         server = await rig.pipy(
-            member=authority.member(STORE), boot=inbound, flags=flags,
-            inbound="0.0.0.0:15003", command=spaces.within(spaces.server),
+            member=authority.member(STORE),
+            boot=inbound,
+            flags=flags,
+            inbound="0.0.0.0:15003",
+            command=spaces.within(spaces.server),
         )
         client = await rig.pipy(
-            member=authority.member(BUYER), boot=outbound, flags=flags,
-            outbound="0.0.0.0:15001", command=spaces.within(spaces.client),
+            member=authority.member(BUYER),
+            boot=outbound,
+            flags=flags,
+            outbound="0.0.0.0:15001",
+            command=spaces.within(spaces.client),
         )
         curl = (*spaces.within(spaces.client), "curl", "-s", "--max-time", "10")
         for _ in range(3):
@@ -178,7 +203,7 @@ async def test_a_redirected_pair_carries_a_request_and_keeps_others_out(rig, aut
         assert inn["original_destination"] == "10.77.0.2:14001"
         assert inn["peer"].startswith("10.77.0.1:")
         assert (inn["source"], inn["decision"]) == (BUYER, "allowed")
-        # A port of the service that no rule names, an address that none names, and a foreign client.
+        # A port that no rule names, an address that none names, and a foreign client.
         assert (await sh(*curl, f"http://{SERVICE}:14002/"))[0] == 52
         assert (await sh(*curl, "http://10.99.0.2:14001/"))[0] == 52
         python = (*spaces.within(spaces.client), sys.executable, "-c", INTRUDER)
@@ -200,8 +225,10 @@ async def test_egress_passes_through_to_where_it_was_going(rig, authority, space
         await must(*spaces.within(spaces.server), "nft", "flush", "ruleset")
         told = config.whole(outbound={"matches": [], "unmatched": "passthrough"})
         client = await rig.pipy(
-            boot=told, flags=(f"--mark={MARK}",),
-            outbound="0.0.0.0:15001", command=spaces.within(spaces.client),
+            boot=told,
+            flags=(f"--mark={MARK}",),
+            outbound="0.0.0.0:15001",
+            command=spaces.within(spaces.client),
         )
         curl = (*spaces.within(spaces.client), "curl", "-s", "--max-time", "10")
         assert await must(*curl, "http://10.77.0.2:14001/") == "10.77.0.1"

@@ -58,7 +58,10 @@ class Authority:
         self.root = certificate.public_bytes(serialization.Encoding.PEM).decode()
 
     def member(
-        self, *uris: str, begins: timedelta = timedelta(hours=-1), ends: timedelta = timedelta(hours=1)
+        self,
+        *uris: str,
+        begins: timedelta = timedelta(hours=-1),
+        ends: timedelta = timedelta(hours=1),
     ) -> Member:
         """Sign a certificate for these URIs, valid from and until these distances from now."""
         key = ec.generate_private_key(ec.SECP256R1())

@@ -128,7 +128,9 @@ class Pipy:
         await self.process.wait()
         await asyncio.gather(*self._readers)
         if kind is not None:
-            print(f"--- {self.directory.name} said:", *self.errors[-40:], *self._log[-40:], sep="\n")
+            print(
+                f"--- {self.directory.name} said:", *self.errors[-40:], *self._log[-40:], sep="\n"
+            )
 
     def noticed(self, words: str) -> bool:
         """Say whether standard error has a line with these words."""
@@ -201,7 +203,9 @@ class Pipy:
     def resident_kib(self) -> int:
         """Give the memory in use."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
+        return int(
+            next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
+        )
 
 
 async def _collect(stream: asyncio.StreamReader, lines: list[str]) -> None:

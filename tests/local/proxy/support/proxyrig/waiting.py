@@ -12,8 +12,10 @@ T = TypeVar("T")
 DEADLINE_S = 10.0
 
 
-async def until(state: Callable[[], T | Awaitable[T]], what: str, deadline_s: float = DEADLINE_S) -> T:
-    """Ask again and again until the answer is true; fail with what was awaited and the last answer."""
+async def until(
+    state: Callable[[], T | Awaitable[T]], what: str, deadline_s: float = DEADLINE_S
+) -> T:
+    """Ask until the answer is true; fail with what was awaited and the last answer."""
     loop = asyncio.get_running_loop()
     end = loop.time() + deadline_s
     while True:
@@ -22,5 +24,7 @@ async def until(state: Callable[[], T | Awaitable[T]], what: str, deadline_s: fl
         if value:
             return value
         if loop.time() > end:
-            raise AssertionError(f"not within {deadline_s} s: {what}; the last answer was {value!r}")
+            raise AssertionError(
+                f"not within {deadline_s} s: {what}; the last answer was {value!r}"
+            )
         await asyncio.sleep(0.005)

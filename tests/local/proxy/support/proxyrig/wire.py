@@ -1,4 +1,4 @@
-"""The client's side, byte by byte: sends what a test says, reads what comes, refuses nothing but nonsense.
+"""The client's side, byte by byte: sends what a test says, reads what comes.
 
 Strict where a client must be: a body has the length that was announced, a chunk ends where it says.
 """
