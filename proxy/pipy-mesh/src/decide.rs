@@ -238,7 +238,7 @@ fn path_fits(path: &PathPlan, request: Request<'_>) -> bool {
 }
 
 /// `None`: not allowed. `Some(None)`: everyone is. `Some(Some(origin))`: allowed by that object.
-fn allows<'p>(allowed: Option<&'p Allowed>, caller: Caller<'_>) -> Option<Option<&'p Arc<str>>> {
+pub fn allows<'p>(allowed: Option<&'p Allowed>, caller: Caller<'_>) -> Option<Option<&'p Arc<str>>> {
     match (allowed, caller) {
         (None, _) | (Some(_), Caller::Admitted) => Some(None),
         (Some(allowed), Caller::Member(identity)) => allowed.get(identity).map(Some),

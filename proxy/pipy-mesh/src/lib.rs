@@ -7,6 +7,7 @@
 
 pub mod decide;
 mod exchange;
+pub mod explain;
 mod pages;
 mod plan;
 pub mod probes;

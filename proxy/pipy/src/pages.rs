@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pipy_http::Method;
-use pipy_mesh::{Page, Pages, listener};
+use pipy_mesh::explain::{Question, explain};
+use pipy_mesh::{Page, Pages, Plan, listener};
 use pipy_observe::Metrics;
 use serde_json::{Value, json};
 
@@ -19,7 +20,7 @@ pub(crate) struct State {
 struct Inner {
     /// The configuration at work, as it came.
     config: Value,
-    version: Option<String>,
+    plan: Option<Arc<Plan>>,
     refused: Option<String>,
     lost: Option<String>,
     certificate: Option<Value>,
@@ -42,9 +43,9 @@ impl State {
     }
 
     /// A configuration is at work.
-    pub(crate) fn applied(&self, version: String, config: Value, listeners: Vec<(u32, SocketAddr)>) {
+    pub(crate) fn applied(&self, plan: Arc<Plan>, config: Value, listeners: Vec<(u32, SocketAddr)>) {
         self.with(|inner| {
-            (inner.version, inner.config, inner.listeners) = (Some(version), config, listeners);
+            (inner.plan, inner.config, inner.listeners) = (Some(plan), config, listeners);
             inner.refused = None;
         });
     }
@@ -67,7 +68,7 @@ impl State {
     fn config_dump(&self) -> String {
         let dump = self.with(|inner| {
             json!({
-                "Version": inner.version,
+                "Version": inner.plan.as_ref().map(|plan| &plan.version),
                 "Chains": inner.config.get("chains").cloned().unwrap_or_default(),
                 "Config": inner.config,
             })
@@ -82,7 +83,7 @@ impl State {
     }
 
     fn ready(&self) -> Page {
-        match self.with(|inner| inner.version.is_some()) {
+        match self.with(|inner| inner.plan.is_some()) {
             true => Page::text(200, "LIVE\n"),
             false => Page::text(503, "waiting for the first configuration\n"),
         }
@@ -92,7 +93,7 @@ impl State {
         let mut text = self.metrics.stats();
         self.with(|inner| {
             for (name, value) in [
-                ("config.version", &inner.version),
+                ("config.version", &inner.plan.as_ref().map(|plan| plan.version.clone())),
                 ("config.refused_reason", &inner.refused),
                 ("control_plane.lost_reason", &inner.lost),
             ] {
@@ -102,6 +103,18 @@ impl State {
             }
         });
         text
+    }
+
+    /// `?direction=inbound|outbound&destination=ip:port&identity=…&method=…&host=…&path=…&header=name:value…`
+    fn explain(&self, query: Option<&str>) -> Page {
+        let Some(plan) = self.with(|inner| inner.plan.clone()) else {
+            return Page::text(503, "waiting for the first configuration\n");
+        };
+        let answer = question(query.unwrap_or_default()).and_then(|question| explain(&plan, &question));
+        match answer {
+            Ok(answer) => Page::json(serde_json::to_string_pretty(&answer).unwrap_or_default() + "\n"),
+            Err(wrong) => Page::text(400, wrong + "\n"),
+        }
     }
 
     fn certs(&self) -> String {
@@ -125,7 +138,7 @@ pub(crate) fn listener_name(key: u32) -> &'static str {
 }
 
 impl Pages for State {
-    fn page(&self, key: u32, method: &Method, path: &str) -> Page {
+    fn page(&self, key: u32, method: &Method, path: &str, query: Option<&str>) -> Page {
         let admin = key == listener::ADMIN;
         match (method, path) {
             (Method::Post, "/quitquitquit") if admin => {
@@ -143,10 +156,53 @@ impl Pages for State {
                 "/stats" if admin => Page::text(200, self.stats()),
                 "/clusters" if admin => Page::text(200, self.metrics.clusters()),
                 "/listeners" if admin => Page::text(200, self.listeners()),
+                "/explain" if admin => self.explain(query),
                 "/certs" if admin => Page::json(self.certs()),
                 _ => Page::text(404, "Not Found\n"),
             },
             _ => Page::text(405, "Method Not Allowed\n"),
         }
     }
+}
+
+/// Reads a question from a query string.
+fn question(query: &str) -> Result<Question, String> {
+    let mut question = Question {
+        inbound: false,
+        destination: SocketAddr::from(([0, 0, 0, 0], 0)),
+        identity: None,
+        method: "GET".into(),
+        authority: String::new(),
+        target: "/".into(),
+        headers: Vec::new(),
+    };
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*name {
+            "direction" => {
+                question.inbound = match &*value {
+                    "inbound" => true,
+                    "outbound" => false,
+                    other => return Err(format!("direction {other:?} is neither inbound nor outbound")),
+                };
+            }
+            "destination" => {
+                let wrong = |_| format!("destination {value:?} is not ip:port");
+                question.destination = value.parse().map_err(wrong)?;
+            }
+            "identity" => question.identity = Some(value.into_owned()),
+            "method" => question.method = value.into_owned(),
+            "host" => question.authority = value.into_owned(),
+            "path" => question.target = value.into_owned(),
+            "header" => {
+                let (name, value) =
+                    value.split_once(':').ok_or_else(|| format!("header {value:?} is not name:value"))?;
+                question.headers.push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
+            }
+            other => return Err(format!("there is no parameter {other:?}")),
+        }
+    }
+    if question.destination.port() == 0 {
+        return Err("destination=ip:port is missing".into());
+    }
+    Ok(question)
 }

@@ -51,7 +51,7 @@ impl Workers {
     }
 
     /// Puts a plan to work, or says why not; then nothing has changed.
-    pub(crate) fn apply(&mut self, plan: Plan) -> Result<(), String> {
+    pub(crate) fn apply(&mut self, plan: Plan) -> Result<Arc<Plan>, String> {
         let chains = &plan.chains;
         for (name, chain) in
             [("inbound-http", &chains.inbound_http), ("outbound-http", &chains.outbound_http)]
@@ -72,7 +72,7 @@ impl Workers {
         for (handle, listeners) in self.handles.iter().zip(changes) {
             handle.update(Update::Plan(Arc::clone(&plan), listeners));
         }
-        Ok(())
+        Ok(plan)
     }
 
     /// Uses other credentials from now on.

@@ -166,7 +166,7 @@ impl Main {
         let shown = serde_json::to_value(&config).map_err(|error| error.to_string())?;
         let (version, workload) = (config.version.clone(), config.workload.clone());
         let drain = Duration::from_millis(config.timeouts.drain_ms);
-        self.workers.apply(Plan::new(config))?;
+        let plan = self.workers.apply(Plan::new(config))?;
         self.drain = if drain.is_zero() { DRAIN_DEFAULT } else { drain };
         self.state.metrics.set_workload(Labels {
             namespace: workload.namespace,
@@ -174,7 +174,7 @@ impl Main {
             name: workload.name,
             pod: workload.pod,
         });
-        self.state.applied(version.clone(), shown, self.workers.open());
+        self.state.applied(plan, shown, self.workers.open());
         Ok(version)
     }
 

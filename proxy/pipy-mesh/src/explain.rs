@@ -1,0 +1,268 @@
+//! Explaining: what would be decided about a request, and why, by the same functions that decide about live ones.
+//!
+//! In: a plan and a question. Out: the decision, every rule that was tried, and the objects behind each. Nothing is
+//! counted, balanced or sent. A question that can't be read is answered with what is wrong with it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pipy_http::{Headers, Method, normalise_path};
+use serde::Serialize;
+
+use crate::decide::{self, Caller, InboundConnection, OutboundConnection, Refusal, Request};
+use crate::plan::{HostTable, Plan, RoutePlan, Targets, TcpPlan};
+
+/// A question.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// To the application, or from it.
+    pub inbound: bool,
+    /// Where the connection goes; inbound only the port counts.
+    pub destination: SocketAddr,
+    /// Who asks: a SPIFFE identity. Outbound it is the proxy's own and need not be given.
+    pub identity: Option<String>,
+    /// Method, such as `GET`.
+    pub method: String,
+    /// Host and port, as in the Host header.
+    pub authority: String,
+    /// Path and query.
+    pub target: String,
+    /// Other headers.
+    pub headers: Vec<(String, String)>,
+}
+
+/// An answer.
+#[derive(Debug, Serialize)]
+pub struct Explanation {
+    /// `allowed`, `denied` or `passthrough`.
+    pub decision: &'static str,
+    /// Why not, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// Version of the configuration that decided.
+    pub version: String,
+    /// Who asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// The object that made the port or destination known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matched_by: Option<Arc<str>>,
+    /// The service that was meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<Arc<str>>,
+    /// The object of the rule that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Arc<str>>,
+    /// The object that allows who asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed_by: Option<Arc<str>>,
+    /// The path that was decided about, when it differs from the one that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub normalised: Option<String>,
+    /// Every route that was tried, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tried: Vec<Tried>,
+    /// Where it goes, by share.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<Share>,
+}
+
+/// A route that was tried.
+#[derive(Debug, Serialize)]
+pub struct Tried {
+    /// Its object.
+    pub rule: Arc<str>,
+    /// Whether path, method and headers fit.
+    pub fits: bool,
+    /// Whether who asked may use it; unknown where it does not fit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<bool>,
+    /// Who may use it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allows: Vec<String>,
+}
+
+/// A cluster that may be picked.
+#[derive(Debug, Serialize)]
+pub struct Share {
+    /// Its name.
+    pub cluster: Arc<str>,
+    /// Its weight.
+    pub weight: u32,
+    /// The object that set the weight, where it is not the rule's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split_by: Option<Arc<str>>,
+    /// Its endpoints.
+    pub endpoints: Vec<Target>,
+}
+
+/// An endpoint that may be picked.
+#[derive(Debug, Serialize)]
+pub struct Target {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Who must be there; without, it is reached in plain text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+}
+
+/// Answers a question.
+///
+/// # Errors
+/// What can't be read of the question, in words.
+pub fn explain(plan: &Plan, question: &Question) -> Result<Explanation, String> {
+    let identity = if question.inbound { question.identity.as_deref() } else { plan.identity.as_deref() };
+    let mut answer = Explanation {
+        decision: "denied",
+        reason: None,
+        version: plan.version.clone(),
+        identity: identity.map(str::to_owned),
+        matched_by: None,
+        service: None,
+        rule: None,
+        allowed_by: None,
+        normalised: None,
+        tried: Vec::new(),
+        clusters: Vec::new(),
+    };
+    let caller = identity.map_or(Caller::Unknown, Caller::Member);
+    let (hosts, tcp) = if question.inbound {
+        match decide::inbound_connection(plan, question.destination, question.destination.ip()) {
+            InboundConnection::Refuse(refusal) => return Ok(answer.refused(refusal)),
+            InboundConnection::Member(_) if identity.is_none() => {
+                return Ok(answer.refused(Refusal::NoMutualTls));
+            }
+            InboundConnection::Member(rule)
+            | InboundConnection::Plain(rule)
+            | InboundConnection::Source(rule, _) => {
+                answer.matched_by = Some(Arc::clone(&rule.origin));
+                (&rule.hosts, rule.tcp.as_ref())
+            }
+        }
+    } else {
+        match decide::outbound_connection(plan, question.destination) {
+            OutboundConnection::Refuse(refusal) => return Ok(answer.refused(refusal)),
+            OutboundConnection::Passthrough => {
+                answer.decision = "passthrough";
+                return Ok(answer);
+            }
+            OutboundConnection::Match(rule) => {
+                answer.matched_by = Some(Arc::clone(&rule.origin));
+                (&rule.hosts, rule.tcp.as_ref())
+            }
+        }
+    };
+    match tcp {
+        Some(rule) => Ok(answer.tcp(plan, rule, caller)),
+        None => answer.http(plan, hosts, question, caller),
+    }
+}
+
+impl Explanation {
+    fn refused(mut self, refusal: Refusal) -> Self {
+        self.reason = Some(refusal.words());
+        self
+    }
+
+    fn tcp(mut self, plan: &Plan, rule: &Arc<TcpPlan>, caller: Caller<'_>) -> Self {
+        let decision = decide::tcp(rule, caller);
+        self.service = decision.service.cloned();
+        self.rule = decision.origin.cloned();
+        self.allowed_by = decision.allowed_by.cloned();
+        match decision.verdict {
+            Err(refusal) => self.refused(refusal),
+            Ok(rule) => self.routed(plan, &rule.targets),
+        }
+    }
+
+    fn http(
+        mut self,
+        plan: &Plan,
+        hosts: &HostTable,
+        question: &Question,
+        caller: Caller<'_>,
+    ) -> Result<Self, String> {
+        let method = Method::from_bytes(question.method.as_bytes()).map_err(|error| error.to_string())?;
+        let mut headers = Headers::new();
+        for (name, value) in &question.headers {
+            headers.append(name, value.as_bytes()).map_err(|error| error.to_string())?;
+        }
+        let authority = question.authority.to_ascii_lowercase();
+        if !headers.contains("host") {
+            headers.append("host", authority.as_bytes()).map_err(|error| error.to_string())?;
+        }
+        let (path, query) = match question.target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (question.target.as_str(), None),
+        };
+        let Ok(normal) = normalise_path(path.as_bytes()) else { return Ok(self.refused(Refusal::BadPath)) };
+        if *normal != *path.as_bytes() {
+            self.normalised = Some(String::from_utf8_lossy(&normal).into_owned());
+        }
+        let mut whole = normal.to_vec();
+        if let Some(query) = query {
+            whole.push(b'?');
+            whole.extend_from_slice(query.as_bytes());
+        }
+        let request = Request {
+            authority: &authority,
+            port: question.destination.port(),
+            method: &method,
+            path: &normal,
+            path_and_query: &whole,
+            headers: &headers,
+        };
+        if let Some(host) = hosts.find(request.authority, request.port) {
+            self.tried = host.routes.iter().map(|route| tried(route, request, caller)).collect();
+            if let Some(decided) = self.tried.iter().position(|t| t.fits && t.allowed == Some(true)) {
+                self.tried.truncate(decided + 1);
+            }
+        }
+        let decision = decide::request(hosts, request, caller);
+        self.service = decision.service.cloned();
+        self.rule = decision.origin.cloned();
+        self.allowed_by = decision.allowed_by.cloned();
+        Ok(match decision.verdict {
+            Err(refusal) => self.refused(refusal),
+            Ok(route) => self.routed(plan, &route.targets),
+        })
+    }
+
+    fn routed(mut self, plan: &Plan, targets: &Targets) -> Self {
+        self.decision = "allowed";
+        self.clusters = targets
+            .clusters
+            .iter()
+            .filter_map(|target| {
+                let cluster = plan.clusters.get(target.cluster)?;
+                let endpoints = cluster.config.endpoints.iter();
+                Some(Share {
+                    cluster: Arc::clone(&cluster.name),
+                    weight: target.weight,
+                    split_by: target.origin.clone(),
+                    endpoints: endpoints
+                        .map(|e| Target { address: e.address, identity: e.identity.clone() })
+                        .collect(),
+                })
+            })
+            .collect();
+        self
+    }
+}
+
+fn tried(route: &RoutePlan, request: Request<'_>, caller: Caller<'_>) -> Tried {
+    let fits = decide::fits(route, request);
+    let mut allows: Vec<String> = route
+        .allowed
+        .iter()
+        .flat_map(|allowed| allowed.keys())
+        .map(|identity| identity.to_string())
+        .collect();
+    allows.sort();
+    Tried {
+        rule: Arc::clone(&route.origin),
+        fits,
+        allowed: fits.then(|| decide::allows(route.allowed.as_ref(), caller).is_some()),
+        allows,
+    }
+}
