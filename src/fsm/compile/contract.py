@@ -11,17 +11,15 @@ Invariants: ``to_json`` writes every field, so that equal configurations are equ
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
 import orjson
 
+from fsm.compile import digest
 from fsm.model.service import Protocol
-
-VERSION_LENGTH = 16
 
 
 class Mtls(StrEnum):
@@ -324,16 +322,52 @@ class ProxyConfig:
 
     def to_json(self) -> bytes:
         """Return the canonical JSON: the same configuration is the same bytes."""
-        # WHY: orjson writes dataclasses by itself, a hundred times faster than Python could, but
-        # under their Python names; the chains are the only ones that are called otherwise.
         top = {f.name: getattr(self, f.name) for f in fields(self)}
-        top["chains"] = {RENAMED[f.name]: getattr(self.chains, f.name) for f in fields(self.chains)}
-        return orjson.dumps(top, default=_in_words, option=orjson.OPT_SORT_KEYS)
+        top["chains"] = _renamed(self.chains)
+        return json_of(top)
 
     def with_version(self) -> ProxyConfig:
         """Return the same configuration with the version that its contents have."""
-        digest = hashlib.sha256(replace(self, version="").to_json()).hexdigest()
-        return replace(self, version=digest[:VERSION_LENGTH])
+        digests = {name: digest.digest(text) for name, text in self.field_texts()}
+        matches = self.outbound.matches if self.outbound else ()
+        digests["outbound"] = digest.of_outbound(
+            outbound_text(self.outbound), digest.of_list(map(json_of, matches))
+        )
+        by_name = sorted(self.clusters.items())
+        others, local = (
+            digest.of_list(
+                cluster_text(name, cluster)
+                for name, cluster in by_name
+                if digest.is_local(name) is wanted
+            )
+            for wanted in (False, True)
+        )
+        digests["clusters"] = digest.of_clusters(others, local)
+        return replace(self, version=digest.version_of(digests))
+
+    def field_texts(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the JSON of each top-level field that is hashed as a whole."""
+        for f in fields(self):
+            if f.name not in ("clusters", "outbound", "version"):
+                value = getattr(self, f.name)
+                yield f.name, json_of(_renamed(value) if f.name == "chains" else value)
+
+
+def json_of(value: object) -> bytes:
+    """Return the canonical JSON of a part of a configuration."""
+    # WHY: orjson writes dataclasses by itself, a hundred times faster than Python could, but
+    # under their Python names; the chains are the only ones that are called otherwise.
+    return orjson.dumps(value, default=_in_words, option=orjson.OPT_SORT_KEYS)
+
+
+def cluster_text(name: str, cluster: Cluster) -> bytes:
+    """Return a cluster as it stands among others: its name and what it is."""
+    return json_of(name) + b":" + json_of(cluster)
+
+
+def outbound_text(outbound: Outbound | None) -> bytes:
+    """Return the outbound half without its matches."""
+    return json_of(replace(outbound, matches=()) if outbound else None)
 
 
 RENAMED = {
@@ -343,6 +377,10 @@ RENAMED = {
     "outbound_tcp": "outbound-tcp",
 }
 """Names in JSON that Python cannot have."""
+
+
+def _renamed(chains: Chains) -> dict[str, tuple[str, ...]]:
+    return {RENAMED[f.name]: getattr(chains, f.name) for f in fields(chains)}
 
 
 def _in_words(value: object) -> object:

@@ -81,13 +81,25 @@ class Reach:
 
 def outbound_half(snapshot: Snapshot, account: ServiceAccount, settings: Settings) -> OutboundHalf:
     """Compile the outbound half for every proxy that runs as a ServiceAccount."""
-    key: ServiceAccount | str = account
-    if snapshot.mesh.traffic.permissive:
-        # Who asks makes no difference then, except for which names may go without a namespace.
-        key, account = account.namespace, ServiceAccount(account.namespace, "")
+    asker = asker_of(snapshot, account)
     return snapshot.once(
-        ("outbound", key), lambda snapshot: _Builder(snapshot, account, settings).build()
+        ("outbound", asker), lambda snapshot: build_outbound(snapshot, asker, settings)
     )
+
+
+def asker_of(snapshot: Snapshot, account: ServiceAccount) -> ServiceAccount:
+    """Return for whom an outbound half is made: those with the same one are the same.
+
+    In permissive mode who asks makes no difference, except for which names may go without a
+    namespace; it is then nobody of that namespace.
+    """
+    permissive = snapshot.mesh.traffic.permissive
+    return ServiceAccount(account.namespace, "") if permissive else account
+
+
+def build_outbound(snapshot: Snapshot, account: ServiceAccount, settings: Settings) -> OutboundHalf:
+    """Compile the outbound half, also if it is known; see ``outbound_half``."""
+    return _Builder(snapshot, account, settings).build()
 
 
 class _Builder:

@@ -7,6 +7,7 @@ reach and who may reach it, not to the size of the mesh.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 from fsm.compile.contract import (
@@ -43,8 +44,16 @@ def compile_proxy(snapshot: Snapshot, pod: Pod, settings: Settings) -> ProxyConf
         the configuration, with its version.
 
     """
+    own = compile_own(snapshot, pod, settings)
+    shared = outbound_half(snapshot, pod.service_account, settings)
+    return replace(
+        own, outbound=shared.outbound, clusters={**shared.clusters, **own.clusters}
+    ).with_version()
+
+
+def compile_own(snapshot: Snapshot, pod: Pod, settings: Settings) -> ProxyConfig:
+    """Compile what no other proxy has: everything but the outbound half and its clusters."""
     inbound = inbound_half(snapshot, pod, settings)
-    outbound = outbound_half(snapshot, pod.service_account, settings)
     return ProxyConfig(
         identity=pod.service_account.spiffe(settings.trust_domain),
         workload=Workload(
@@ -56,13 +65,12 @@ def compile_proxy(snapshot: Snapshot, pod: Pod, settings: Settings) -> ProxyConf
         ),
         trust=Trust(domain=settings.trust_domain, roots=snapshot.trust_roots),
         inbound=inbound.inbound,
-        outbound=outbound.outbound,
-        clusters={**outbound.clusters, **inbound.clusters},
+        clusters=inbound.clusters,
         chains=_chains(snapshot.mesh),
         probes=pod_probes(pod, settings.ports),
         telemetry=Telemetry(access_log=_access_log(snapshot, pod, settings)),
         timeouts=_timeouts(snapshot.mesh, settings),
-    ).with_version()
+    )
 
 
 def _chains(mesh: MeshConfig) -> Chains:

@@ -1,0 +1,181 @@
+"""Puts the JSON of a configuration together from parts that many proxies share.
+
+In: the outbound half, once for all that share it; what a proxy has of its own. Out: the bytes that
+``ProxyConfig.to_json`` would write, as parts to be sent one after the other, and the version.
+Invariants: exactly those bytes, exactly that version; the shared parts are not copied, so a proxy
+takes the memory of its own part only.
+
+Not here: what is in them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from fsm.compile import digest
+from fsm.compile.contract import (
+    Cluster,
+    Outbound,
+    ProxyConfig,
+    cluster_text,
+    json_of,
+    outbound_text,
+)
+
+Part = bytes | memoryview
+
+_NO_MATCHES = b'"matches":[]'
+# WHY: a small part costs more as an object of its own, and as a write, than as a copy.
+_COPIED_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The configuration of one proxy, ready to be sent."""
+
+    version: str
+    parts: tuple[Part, ...] = field(repr=False)
+
+    def to_json(self) -> bytes:
+        """Return the whole."""
+        return b"".join(self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A piece of JSON and its hash."""
+
+    text: bytes = field(repr=False)
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SharedText:
+    """An outbound half with its clusters, for all proxies that have the same."""
+
+    outbound: Written
+    names: tuple[str, ...] = field(repr=False)
+    """The clusters, in order of name."""
+    ends: tuple[int, ...] = field(repr=False)
+    """Where each ends in the text of all of them."""
+    clusters: Written
+
+
+def written(text: bytes) -> Written:
+    """Return a piece with its hash."""
+    return Written(text, digest.digest(text))
+
+
+def write_match(match: object) -> Written:
+    """Write one match of the outbound half."""
+    return written(json_of(match))
+
+
+def write_cluster(name: str, cluster: Cluster) -> Written:
+    """Write one cluster."""
+    return written(cluster_text(name, cluster))
+
+
+def share(
+    outbound: Outbound | None, matches: Iterable[Written], clusters: Mapping[str, Written]
+) -> SharedText:
+    """Put an outbound half together.
+
+    Args:
+        outbound: the half; its own matches are not looked at. None: the listener is closed.
+        matches: its matches.
+        clusters: its clusters, by name.
+
+    """
+    matches = list(matches)
+    rest = outbound_text(outbound)
+    before, found, after = rest.partition(_NO_MATCHES)
+    # In a string the quotation marks would be escaped: the first is the only one.
+    text = before + found[:-1] + b",".join(match.text for match in matches) + found[-1:] + after
+    names = sorted(clusters)
+    ends, end = [], -1
+    for name in names:
+        end += 1 + len(clusters[name].text)
+        ends.append(end)
+    return SharedText(
+        outbound=Written(
+            text,
+            digest.of_outbound(rest, digest.digest(b"".join(match.digest for match in matches))),
+        ),
+        names=tuple(names),
+        ends=tuple(ends),
+        clusters=Written(
+            b",".join(clusters[name].text for name in names),
+            digest.digest(b"".join(clusters[name].digest for name in names)),
+        ),
+    )
+
+
+def assemble(own: ProxyConfig, shared: SharedText) -> Text:
+    """Put a configuration together.
+
+    Args:
+        own: what ``proxy.compile_own`` makes; all its clusters are local ones.
+        shared: its outbound half.
+
+    """
+    texts = dict(own.field_texts())
+    local = {name: write_cluster(name, own.clusters[name]) for name in sorted(own.clusters)}
+    digests = {name: digest.digest(text) for name, text in texts.items()}
+    digests["outbound"] = shared.outbound.digest
+    digests["clusters"] = digest.of_clusters(
+        shared.clusters.digest, digest.digest(b"".join(piece.digest for piece in local.values()))
+    )
+    version = digest.version_of(digests)
+    texts["version"] = json_of(version)
+    parts: list[Part] = []
+    mark = b"{"
+    for name in sorted([*texts, "clusters", "outbound"]):
+        parts.append(mark + json_of(name) + b":")
+        mark = b","
+        if name == "clusters":
+            parts += [b"{", *_merge(shared, local), b"}"]
+        else:
+            parts.append(shared.outbound.text if name == "outbound" else texts[name])
+    return Text(version, _joined([*parts, b"}"]))
+
+
+def _merge(shared: SharedText, local: Mapping[str, Written]) -> Iterable[Part]:
+    """Yield all clusters in order of name."""
+    whole, begin, comma = memoryview(shared.clusters.text), 0, False
+    for name, piece in local.items():
+        place = bisect_left(shared.names, name)
+        end = shared.ends[place - 1] if place else 0
+        if end > begin:
+            if comma:
+                yield b","
+            yield whole[begin:end]
+            # The comma that follows stands before the next one of the shared.
+            begin, comma = end + 1, True
+        if comma:
+            yield b","
+        yield piece.text
+        comma = True
+    if begin < len(whole):
+        if comma:
+            yield b","
+        yield shared.clusters.text if not begin else whole[begin:]
+
+
+def _joined(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """Join small parts that follow each other."""
+    found: list[Part] = []
+    small: list[Part] = []
+    for part in parts:
+        if len(part) <= _COPIED_MAX:
+            small.append(part)
+            continue
+        if small:
+            found.append(b"".join(small))
+            small = []
+        found.append(part)
+    if small:
+        found.append(b"".join(small))
+    return tuple(found)
