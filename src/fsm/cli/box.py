@@ -19,3 +19,9 @@ def running() -> BoxInfo | None:
     from fsm.standalone.box.settings import StandaloneSettings
 
     return lifecycle.status(StandaloneSettings.default())
+
+
+def behind(server: str) -> BoxInfo | None:
+    """Return this user's box when it is what answers at an API server's URL, else ``None``."""
+    info = running()
+    return info if info and server.endswith(f"127.0.0.1:{info.api_port}") else None

@@ -47,7 +47,7 @@ def install(
     fsm_namespace: options.FsmNamespaceOption = None,
 ) -> None:
     """Install the control plane into a cluster."""
-    from fsm.cli import runner, steps
+    from fsm.cli import box, runner, steps
     from fsm.settings import Settings
 
     target = options.target(ctx, kubeconfig, context, fsm_namespace=fsm_namespace)
@@ -63,7 +63,9 @@ def install(
         async with target.client() as client:
             if enforce_single_mesh:
                 await _only_mesh(client, settings)
-            await put(client, settings, timeout_s, shown.begin)
+            # In the box there are no images and no user ids: the manifests differ a little.
+            standalone = box.behind(client.connection.server) is not None
+            await put(client, settings, timeout_s, shown.begin, standalone=standalone)
 
     with steps.Steps() as shown:
         runner.run(work(shown))

@@ -143,8 +143,8 @@ def object_status(obj: dict[str, Any]) -> str:
 def _box(server: str) -> dict[str, Any] | None:
     from fsm.cli import box
 
-    info = box.running()
-    if info is None or not server.endswith(f"127.0.0.1:{info.api_port}"):
+    info = box.behind(server)
+    if info is None:
         return None
     return {
         "pid": info.pid,
