@@ -65,6 +65,12 @@ class SnapshotBuilder:
         self._mesh = _default_mesh(settings)
         self._index = Index(settings)
 
+    def anew(self) -> SnapshotBuilder:
+        """Return one that remembers nothing but the last MeshConfig that was right."""
+        other = SnapshotBuilder(self._settings)
+        other._mesh = self._mesh
+        return other
+
     def build(
         self,
         objects: Mapping[str, Iterable[JsonObject]],

@@ -48,7 +48,11 @@ class IncrementalCompiler:
     def begin(
         self, objects: Mapping[str, Iterable[JsonObject]], *, trust_roots: Iterable[str] = ()
     ) -> Snapshot:
-        """Take the world as it is, whatever was known of it before."""
+        """Take the world as it is, whatever was made of it before.
+
+        Of that only the last MeshConfig that was right is kept, see ``SnapshotBuilder``.
+        """
+        self._builder = self._builder.anew()
         snapshot, _ = self._builder.build(objects, trust_roots=trust_roots)
         self._tracker = Tracker()
         self._tracker.move(snapshot, ())

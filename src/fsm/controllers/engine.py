@@ -1,19 +1,21 @@
 """The pure compiler, as the publisher uses it.
 
-What comes in: all objects, and which proxy. What goes out: a snapshot; the bytes for one proxy.
+What comes in: objects, and which proxies there are. What goes out: snapshots; which proxies may
+need something else now; the bytes for one proxy.
 
 Invariants: this is the only place where controllers meet ``fsm.compile`` to make configurations;
-nothing is decided here. The builder remembers what it parsed, so one engine serves one world.
+nothing is decided here. The compiler remembers what it made, so one engine serves one world.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from fsm.compile import SnapshotBuilder, compile_proxy
+from fsm.compile import Change, IncrementalCompiler
+from fsm.controllers.world import Touched
 from fsm.delivery import Compiled, ProxyKey
-from fsm.model import Snapshot
+from fsm.model import Key, Snapshot
 from fsm.settings import Settings
 
 
@@ -21,18 +23,33 @@ class Engine:
     """Implements ``publisher.Compiler`` with ``fsm.compile``."""
 
     def __init__(self, settings: Settings, roots: Callable[[], tuple[str, ...]]) -> None:
-        self._settings = settings
+        self._compiler = IncrementalCompiler(settings)
         self._roots = roots
-        self._builder = SnapshotBuilder(settings)
+        self._proxies: dict[str, ProxyKey] = {}
 
-    def snapshot(self, objects: Mapping[str, Sequence[Mapping[str, Any]]]) -> Snapshot:
+    def begin(self, objects: Mapping[str, Sequence[Mapping[str, Any]]]) -> Snapshot:
         """Index all objects; broken ones are left out, and in ``problems``."""
-        return self._builder.build(objects, trust_roots=self._roots())[0]
+        self._proxies.clear()
+        return self._compiler.begin(objects, trust_roots=self._roots())
 
-    def compile(self, snapshot: Snapshot, proxy: ProxyKey) -> Compiled | None:
+    def update(self, touched: Iterable[Touched]) -> Snapshot:
+        """Index what there is news of."""
+        return self._compiler.update(
+            [Change(kind, Key(namespace, name), obj) for kind, namespace, name, obj in touched],
+            trust_roots=self._roots(),
+        )
+
+    def due(self) -> list[ProxyKey]:
+        """Return the proxies whose configuration may be another now, in order."""
+        return sorted(self._proxies[uid] for uid in self._compiler.due)
+
+    def compile(self, proxy: ProxyKey) -> Compiled | None:
         """Compile for one proxy; ``None``: the snapshot does not know its Pod (yet)."""
-        pod = snapshot.pods_by_uid.get(proxy.uid)
-        if pod is None:
-            return None
-        config = compile_proxy(snapshot, pod, self._settings)
-        return Compiled(config.version, config.to_json())
+        self._proxies[proxy.uid] = proxy
+        text = self._compiler.compile(proxy.uid)
+        return Compiled(text.version, text.parts) if text is not None else None
+
+    def forget(self, proxy: ProxyKey) -> None:
+        """Compile for this proxy no more."""
+        if self._proxies.pop(proxy.uid, None) is not None:
+            self._compiler.forget(proxy.uid)

@@ -3,12 +3,15 @@
 What comes in: batches of changes, new proxies, a compiler. What goes out: what the registry of
 delivery hands to the proxies.
 
-    batch of changes ──► snapshot ──► for each connected proxy: compile ──► differs? publish
+    batch of changes ──► snapshot ──► for each proxy it may concern: compile ──► differs? publish
     new proxy ──────────────────────► for this one
 
+Which proxies a change may concern the compiler knows: it remembers what it read for each.
+
 Invariants: a proxy whose configuration cannot be compiled keeps the one it has, and the reason is
-reported; a snapshot that cannot be built leaves the last one in force; while it compiles for many,
-the event loop goes on serving (a pause of at most ``SLICE_S``).
+reported, and it is tried again with every change; where the next snapshot cannot be made from the
+last, it is made from nothing, and if that fails too the last one stays in force; while it compiles
+for many, the event loop goes on serving (a pause of at most ``SLICE_S``).
 Not done here: the meaning of objects (``fsm.compile``), when a batch is closed (``world``).
 """
 
@@ -17,12 +20,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from fsm.controllers.world import Batch, World
+from fsm.controllers.world import Batch, Touched, World
 from fsm.delivery import Change, Compiled, ProxyKey, ProxyRegistry
 from fsm.delivery.registry import ProxyRecord
 
@@ -32,17 +35,30 @@ log = logging.getLogger("fsm.publisher")
 SLICE_S = 0.01
 
 S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
 
 
-class Compiler(Protocol[S]):
+class Compiler(Protocol[S_co]):
     """What makes configurations; ``engine`` is the real one."""
 
-    def snapshot(self, objects: Mapping[str, Sequence[Mapping[str, Any]]]) -> S:
-        """Index all objects; broken ones are left out and reported."""
+    def begin(self, objects: Mapping[str, Sequence[Mapping[str, Any]]]) -> S_co:
+        """Index all objects, whatever was known; broken ones are left out and reported."""
         ...
 
-    def compile(self, snapshot: S, proxy: ProxyKey) -> Compiled | None:
+    def update(self, touched: Iterable[Touched]) -> S_co:
+        """Index what there is news of."""
+        ...
+
+    def due(self) -> list[ProxyKey]:
+        """Return the proxies that ``compile`` was called for and whose result may be another."""
+        ...
+
+    def compile(self, proxy: ProxyKey) -> Compiled | None:
         """Compile for one proxy; ``None``: the snapshot does not know its Pod (yet)."""
+        ...
+
+    def forget(self, proxy: ProxyKey) -> None:
+        """Compile for this proxy no more."""
         ...
 
 
@@ -77,6 +93,8 @@ class Publisher(Generic[S]):
         self._new: dict[ProxyKey, None] = {}
         self._new_arrived = asyncio.Event()
         self._lock = asyncio.Lock()
+        self._lost = False
+        self._anew = False
         self.snapshot: S | None = None
         self._update_time = Histogram(
             "fsm_proxy_config_update_time",
@@ -103,7 +121,7 @@ class Publisher(Generic[S]):
 
         Unlike later ones it must succeed, for without it there is nothing to go on with.
         """
-        self.snapshot = self._compiler.snapshot(self._world.objects())
+        self.snapshot = self._compiler.begin(self._world.objects())
         self._on_snapshot(self.snapshot, None)
 
     async def run(self) -> None:
@@ -125,11 +143,13 @@ class Publisher(Generic[S]):
                     log.exception("cannot make a snapshot of %s", ", ".join(batch.objects))
 
     async def _publish(self, batch: Batch) -> None:
-        self._registry.forget_except(self._world.proxies())
-        snapshot = self._compiler.snapshot(self._world.objects())
+        self._registry.forget(batch.gone)
+        for key in batch.gone:
+            self._compiler.forget(key)
+        snapshot = self._next_snapshot(batch)
         self.snapshot = snapshot
         change = self._registry.begin_change(batch.started, batch.objects)
-        await self._compile_all(snapshot, [r.key for r in self._registry.records()], change)
+        await self._compile_all(self._concerned(), change)
         change.compile_s = time.monotonic() - batch.started
         self._update_time.observe(change.compile_s)
         self._broadcasts.inc()
@@ -144,6 +164,26 @@ class Publisher(Generic[S]):
         )
         self._on_snapshot(snapshot, change)
 
+    def _concerned(self) -> list[ProxyKey]:
+        if not self._anew:
+            return self._compiler.due()
+        self._anew = False
+        return [record.key for record in self._registry.records()]
+
+    def _next_snapshot(self, batch: Batch) -> S:
+        if not self._lost:
+            try:
+                return self._compiler.update(batch.touched)
+            except Exception:
+                self._failures.inc()
+                log.exception("cannot apply a change, starting anew %s", ", ".join(batch.objects))
+        # Until it has succeeded, what the compiler remembers is not to be built upon.
+        self._lost = True
+        snapshot = self._compiler.begin(self._world.objects())
+        self._lost = False
+        self._anew = True
+        return snapshot
+
     async def _serve_new(self) -> None:
         while True:
             await self._new_arrived.wait()
@@ -151,24 +191,23 @@ class Publisher(Generic[S]):
                 self._new_arrived.clear()
                 keys = list(self._new)
                 self._new.clear()
-                assert self.snapshot is not None
                 # A Pod that the snapshot does not know yet comes with the batch that brings it.
-                await self._compile_all(self.snapshot, keys, None)
+                await self._compile_all(keys, None)
 
-    async def _compile_all(self, snapshot: S, keys: list[ProxyKey], change: Change | None) -> None:
+    async def _compile_all(self, keys: list[ProxyKey], change: Change | None) -> None:
         turn = time.monotonic()
         for key in keys:
             record = self._registry.get(key)
             if record is None:
                 continue
-            self._compile_one(snapshot, record, change)
+            self._compile_one(record, change)
             if time.monotonic() - turn > SLICE_S:
                 await asyncio.sleep(0)
                 turn = time.monotonic()
 
-    def _compile_one(self, snapshot: S, record: ProxyRecord, change: Change | None) -> None:
+    def _compile_one(self, record: ProxyRecord, change: Change | None) -> None:
         try:
-            compiled = self._compiler.compile(snapshot, record.key)
+            compiled = self._compiler.compile(record.key)
         except Exception as error:
             self._failures.inc()
             record.compile_error = f"{type(error).__name__}: {error}"

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -41,6 +41,22 @@ POLICY_KINDS = (TRAFFICTARGETS, HTTPROUTEGROUPS, TCPROUTES, TRAFFICSPLITS)
 NAMES_MAX = 20
 
 
+class Touched(NamedTuple):
+    """An object of which there was news.
+
+    Attributes:
+        kind: its kind.
+        namespace: its namespace, empty outside of namespaces.
+        name: its name.
+        obj: the object; None: it is not there any more.
+    """
+
+    kind: str
+    namespace: str
+    name: str
+    obj: KubeObject | None
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Changes that are handled together.
@@ -48,10 +64,14 @@ class Batch:
     Attributes:
         started: arrival of the first, monotonic seconds.
         objects: names of what changed, in order of arrival, without repetition, shortened.
+        touched: every object of which there was news since the last batch, as it is now, once.
+        gone: proxies whose Pods have been deleted.
     """
 
     started: float
     objects: tuple[str, ...]
+    touched: tuple[Touched, ...] = ()
+    gone: tuple[ProxyKey, ...] = ()
 
 
 class World:
@@ -69,6 +89,8 @@ class World:
         self._first: float | None = None
         self._names: dict[str, None] = {}
         self._more = 0
+        self._touched: dict[tuple[str, str, str], None] = {}
+        self._gone: dict[ProxyKey, None] = {}
         self._arrived = asyncio.Event()
         self._events = Counter(
             "fsm_k8s_api_event_count",
@@ -118,14 +140,22 @@ class World:
         names = list(self._names)
         if self._more:
             names.append(f"… and {self._more} more")
-        batch = Batch(self._first, tuple(names))
+        batch = Batch(self._first, tuple(names), tuple(self._news()), tuple(self._left()))
         self._first, self._names, self._more = None, {}, 0
+        self._touched, self._gone = {}, {}
         self._arrived.clear()
         return batch
 
-    def proxies(self) -> list[ProxyKey]:
-        """Return the Pods that exist, as proxies are named."""
-        return [_facts(pod).key for pod in self.informers["Pod"].store.values()]
+    def _news(self) -> Iterator[Touched]:
+        for kind, namespace, name in self._touched:
+            yield Touched(kind, namespace, name, self.informers[kind].get(namespace, name))
+
+    def _left(self) -> Iterator[ProxyKey]:
+        for key in self._gone:
+            pod = self.pod(key.namespace, key.pod)
+            # A new list may tell of a Pod as deleted and made, though it is the same.
+            if pod is None or pod.key != key:
+                yield key
 
     # What delivery asks.
 
@@ -169,6 +199,12 @@ class World:
             self._events.labels(change, kind).inc()
             if kind == "Namespace":
                 self._monitored.set(len(self.monitored_namespaces()))
+            # Also what does not matter now: it comes along with the next thing that does, so that
+            # the snapshot never holds on to an object that is no more.
+            meta = (new or old or {})["metadata"]
+            self._touched[kind, meta.get("namespace", ""), meta["name"]] = None
+            if kind == "Pod" and new is None and old is not None:
+                self._gone[_facts(old).key] = None
             if not matters(kind, old, new):
                 return
             if self._first is None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -47,10 +47,20 @@ class ProxyKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """The configuration of one proxy, ready to be sent."""
+    """The configuration of one proxy, ready to be sent.
+
+    Attributes:
+        version: what it is known by.
+        parts: its bytes, in parts where proxies share some.
+    """
 
     version: str
-    body: bytes = field(repr=False)
+    parts: bytes | Sequence[bytes | memoryview] = field(repr=False)
+
+    @property
+    def body(self) -> bytes:
+        """The whole; put together anew each time, because 2,000 of them take much memory."""
+        return self.parts if isinstance(self.parts, bytes) else b"".join(self.parts)
 
 
 @dataclass(slots=True)
@@ -178,16 +188,22 @@ class ProxyRegistry:
             record.seen = self._clock()
 
     def forget_except(self, alive: Iterable[ProxyKey]) -> list[ProxyKey]:
-        """Drop the records of Pods that are gone; their polls wake up and find nothing."""
+        """Drop all records but these; see ``forget``."""
         kept = set(alive)
         gone = [key for key in self._records if key not in kept]
+        self.forget(gone)
+        return gone
+
+    def forget(self, gone: Iterable[ProxyKey]) -> None:
+        """Drop the records of Pods that are gone; their polls wake up and find nothing."""
         for key in gone:
-            record = self._records.pop(key)
+            record = self._records.pop(key, None)
+            if record is None:
+                continue
             for _, change in record.pending:
                 change.proxies -= 1
             record.pending.clear()
             record.wake()
-        return gone
 
     def publish(self, key: ProxyKey, compiled: Compiled, change: Change | None = None) -> bool:
         """Make a configuration the one that the proxy shall have.

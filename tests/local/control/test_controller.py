@@ -313,28 +313,28 @@ async def test_broken_objects_disturb_nobody(running, kube, follow, wait_until):
 async def test_one_proxy_that_cannot_be_compiled_keeps_what_it_has(
     running, kube, follow, wait_until, monkeypatch
 ):
-    from fsm.controllers import engine
+    from fsm.compile import incremental
 
     workload(kube, BUYER, "10.244.0.1")
     workload(kube, STORE, "10.244.0.2")
     await wait_until(lambda: running.world.monitored(STORE))
     buyer, store = await follow(BUYER), await follow(STORE)
     await wait_until(lambda: last(buyer) and last(store))
-    real, before = engine.compile_proxy, len(buyer.applied)
+    real, before = incremental.compile_own, len(buyer.applied)
 
     def broken(snapshot, pod, settings):
         if pod.name == "bookbuyer-1":
             raise RuntimeError("a fault of ours")
         return real(snapshot, pod, settings)
 
-    monkeypatch.setattr(engine, "compile_proxy", broken)
+    monkeypatch.setattr(incremental, "compile_own", broken)
     workload(kube, "third", "10.244.0.9")
     await wait_until(lambda: "third/third|14001" in last(store)["clusters"])
     _, answer = await ask(running, "/proxies")
     errors = {row["pod"]: row["compile_error"] for row in answer["proxies"]}
     assert errors == {"bookbuyer-1": "RuntimeError: a fault of ours", "bookstore-1": None}
     assert len(buyer.applied) == before
-    monkeypatch.setattr(engine, "compile_proxy", real)
+    monkeypatch.setattr(incremental, "compile_own", real)
     workload(kube, "fourth", "10.244.0.10")
     await wait_until(lambda: "fourth/fourth|14001" in last(buyer)["clusters"])
 
