@@ -9,7 +9,7 @@ BIN     := $(VENV)/bin
 STAMPS  := $(VENV)/.stamps
 RUST    := $(shell find proxy Cargo.toml Cargo.lock -name '*.rs' -o -name 'Cargo.*' 2>/dev/null)
 
-.PHONY: help build demo test check fmt contract docs bench conformance clean system
+.PHONY: help build demo test check fmt contract docs bench bench-control clean system
 
 help:  ## list the tasks
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,11 +35,14 @@ contract:  ## write the contract's JSON Schema anew
 	cargo run -q -p pipy-config --example schema > contract/proxy-config.schema.json
 
 docs: build  ## write the generated reference pages anew
-	$(BIN)/python -m tools.reference
+	$(BIN)/python -m fsm.cli.reference > docs/reference/cli.md
 
 bench: system build  ## pipy beside nginx, HAProxy and Envoy, in one run (root)
 	tools/setup bench
 	$(BIN)/python -m tools.bench
+
+bench-control: build  ## the control plane with 1,000 services and 2,000 proxies
+	$(BIN)/python -m tools.bench_control --services 1000 --proxies 2000
 
 system:  ## install what is missing of the Debian packages that demo and tests use
 	tools/setup system

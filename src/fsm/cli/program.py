@@ -46,6 +46,7 @@ COMMANDS = (
     Command("namespace", "namespace", MESH, group=True),
     Command("ns", "namespace", MESH, group=True, hidden=True),
     Command("proxy", "proxy", MESH, group=True),
+    Command("explain", "explain", MESH),
     Command("mesh", "mesh", MESH, group=True),
     Command("install", "install", MESH),
     Command("version", "version"),

@@ -119,7 +119,7 @@ async def _ask(target: options.Target, query: str, pod: str, port: int) -> bytes
 
     namespace = target.pod_namespace()
     async with target.client() as client:
-        await _check_sidecar(client, namespace, pod)
+        await check_sidecar(client, namespace, pod)
         http = PodHttp(client, namespace, pod, port)
         try:
             answer = await http.get("/" + query.removeprefix("/"))
@@ -136,7 +136,12 @@ async def _ask(target: options.Target, query: str, pod: str, port: int) -> bytes
     return answer.body
 
 
-async def _check_sidecar(client: KubeClient, namespace: str, name: str) -> None:
+async def check_sidecar(client: KubeClient, namespace: str, name: str) -> None:
+    """Make sure that a Pod has a sidecar and that it runs.
+
+    Raises:
+        Failure: it has none, or it does not run, or there is no such Pod.
+    """
     from fsm.kube import NotFound
     from fsm.kube.resources import PODS
 

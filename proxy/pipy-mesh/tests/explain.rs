@@ -1,0 +1,95 @@
+//! Explanations of the bookstore's rules, as the contract's sample has them: what is decided, by which objects, and what
+//! else was tried.
+
+use std::path::Path;
+
+use pipy_mesh::Plan;
+use pipy_mesh::explain::{Explanation, Question, explain};
+
+const BUYER: &str = "spiffe://cluster.local/ns/bookbuyer/sa/bookbuyer";
+const THIEF: &str = "spiffe://cluster.local/ns/bookthief/sa/bookthief";
+
+/// The bookstore's plan, without its route for everyone.
+fn plan() -> Plan {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contract/samples/valid/bookstore.json");
+    let mut config = pipy_config::parse(&std::fs::read(file).expect("the sample is there")).expect("it is valid");
+    for rule in &mut config.inbound.as_mut().expect("it has an inbound side").matches {
+        rule.hosts.iter_mut().for_each(|host| host.routes.retain(|route| route.allowed.is_some()));
+    }
+    Plan::new(config)
+}
+
+fn ask(identity: Option<&str>, method: &str, target: &str) -> Explanation {
+    let question = Question {
+        inbound: true,
+        destination: "10.244.0.9:14001".parse().expect("an address"),
+        identity: identity.map(str::to_owned),
+        method: method.into(),
+        authority: "Bookstore.bookstore:14001".into(),
+        target: target.into(),
+        headers: Vec::new(),
+    };
+    explain(&plan(), &question).expect("the question can be read")
+}
+
+#[test]
+fn an_allowed_request_names_the_rule_and_who_allows_it() {
+    let answer = ask(Some(BUYER), "GET", "/buy-a-book/new");
+    assert_eq!(answer.decision, "allowed");
+    assert_eq!(
+        answer.rule.as_deref(),
+        Some("HTTPRouteGroup/bookstore/bookstore-service-routes#buy-a-book")
+    );
+    assert_eq!(answer.allowed_by.as_deref(), Some("TrafficTarget/bookstore/bookstore-v1"));
+    assert_eq!(answer.clusters.len(), 1);
+    assert_eq!(answer.clusters[0].endpoints[0].address.to_string(), "127.0.0.1:14001");
+}
+
+#[test]
+fn a_refused_identity_learns_which_rule_fits_and_whom_it_allows() {
+    let answer = ask(Some(THIEF), "GET", "/buy-a-book/new");
+    assert_eq!(answer.decision, "denied");
+    assert!(answer.reason.is_some_and(|reason| reason.contains("no policy allows this identity")));
+    assert_eq!(answer.tried.len(), 1);
+    assert!(answer.tried[0].fits);
+    assert_eq!(answer.tried[0].allowed, Some(false));
+    assert_eq!(answer.tried[0].allows, [BUYER]);
+}
+
+#[test]
+fn a_request_that_no_rule_fits_lists_what_was_tried() {
+    let answer = ask(Some(BUYER), "POST", "/buy-a-book/new");
+    assert_eq!(answer.decision, "denied");
+    assert!(answer.reason.is_some_and(|reason| reason.starts_with("no route of this host fits")));
+    assert!(!answer.tried[0].fits);
+    assert_eq!(answer.tried[0].allowed, None);
+}
+
+#[test]
+fn without_an_identity_nothing_is_asked_of_the_routes() {
+    let answer = ask(None, "GET", "/buy-a-book/new");
+    assert_eq!(answer.decision, "denied");
+    assert!(answer.reason.is_some_and(|reason| reason.contains("mutual TLS")));
+    assert!(answer.tried.is_empty());
+}
+
+#[test]
+fn the_path_that_is_decided_about_is_the_normalised_one() {
+    let answer = ask(Some(BUYER), "GET", "/x/../buy-a-book/%6eew");
+    assert_eq!(answer.decision, "allowed");
+    assert_eq!(answer.normalised.as_deref(), Some("/buy-a-book/new"));
+}
+
+#[test]
+fn a_question_that_cannot_be_read_says_what_is_wrong() {
+    let question = Question {
+        inbound: true,
+        destination: "10.244.0.9:14001".parse().expect("an address"),
+        identity: Some(BUYER.into()),
+        method: "GET".into(),
+        authority: "bookstore.bookstore:14001".into(),
+        target: "/".into(),
+        headers: vec![("bad name".into(), "x".into())],
+    };
+    assert!(explain(&plan(), &question).is_err());
+}

@@ -1,0 +1,79 @@
+"""What ``fsm explain`` makes of its words and of the sidecars' answers."""
+
+import pytest
+
+from fsm.cli.errors import Failure
+from fsm.cli.explain import Question, _reached, rows, split_url
+
+OUTBOUND = {
+    "at": "bookbuyer/bookbuyer-1",
+    "direction": "outbound",
+    "decision": "allowed",
+    "rule": "HTTPRouteGroup/bookstore/routes#buy",
+    "clusters": [
+        {
+            "cluster": "bookstore/bookstore-v1|14001",
+            "weight": 0,
+            "split_by": "TrafficSplit/bookstore/split",
+            "endpoints": [{"address": "10.244.0.4:14001", "identity": "spiffe://a/ns/b/sa/v1"}],
+        },
+        {
+            "cluster": "bookstore/bookstore-v2|14001",
+            "weight": 100,
+            "split_by": "TrafficSplit/bookstore/split",
+            "endpoints": [
+                {"address": "10.244.0.5:14001", "identity": "spiffe://a/ns/b/sa/v2"},
+                {"address": "10.244.0.6:14001"},
+            ],
+        },
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["bookstore", "https://bookstore/", "http://", "http:///x", "http://a:0/", "http://a:99999/"],
+)
+def test_a_url_that_no_sidecar_can_judge_is_refused_with_an_example(url):
+    with pytest.raises(Failure, match="not a URL") as refused:
+        split_url(url)
+    assert "http://bookstore" in (refused.value.hint or "")
+
+
+def test_a_question_carries_method_host_path_query_and_headers():
+    question = Question(split_url("http://shop:80/a?b=c"), "POST", ("x: 1",))
+    assert question.query("inbound", "10.0.0.1:80", "spiffe://me") == (
+        "direction=inbound&destination=10.0.0.1%3A80&method=POST&host=shop%3A80"
+        "&path=%2Fa%3Fb%3Dc&header=x%3A+1&identity=spiffe%3A%2F%2Fme"
+    )
+
+
+def test_only_endpoints_with_a_share_and_a_sidecar_are_asked():
+    assert _reached(OUTBOUND) == ["10.244.0.5:14001"]
+
+
+def test_the_table_names_the_objects_and_the_shares():
+    denied = {
+        "at": "bookstore/v2",
+        "direction": "inbound",
+        "decision": "denied",
+        "matched_by": "Service/bookstore/bookstore-v2",
+        "reason": "no policy allows this identity on the routes that fit",
+    }
+    assert rows([OUTBOUND, denied]) == [
+        [
+            "bookbuyer/bookbuyer-1",
+            "allowed",
+            "-",
+            "HTTPRouteGroup/bookstore/routes#buy",
+            "bookstore/bookstore-v1|14001 0, bookstore/bookstore-v2|14001 100"
+            " by TrafficSplit/bookstore/split",
+        ],
+        [
+            "bookstore/v2",
+            "denied",
+            "-",
+            "Service/bookstore/bookstore-v2",
+            "no policy allows this identity on the routes that fit",
+        ],
+    ]
