@@ -20,7 +20,7 @@ async def until(
     end = loop.time() + deadline_s
     while True:
         answer = state()
-        value: T = await answer if inspect.isawaitable(answer) else answer  # type: ignore[assignment]
+        value: T = await answer if inspect.isawaitable(answer) else answer
         if value:
             return value
         if loop.time() > end:
