@@ -40,15 +40,27 @@ def town(mesh: Shell) -> Shell:
     return mesh
 
 
-@pytest.fixture(autouse=True)
-def everybody_else_goes_on(town: Shell) -> Iterator[None]:
-    buyer, thief = Ledger.of(town, LAB, "buyer"), Ledger.of(town, LAB, "thief")
+@pytest.fixture(scope="module")
+def ledgers(town: Shell) -> tuple[Ledger, Ledger]:
+    """What the buyer and the thief note."""
+    buyer, thief = (Ledger.of(town, LAB, name) for name in ("buyer", "thief"))
     buyer.flows("web", 0.0)
+    return buyer, thief
+
+
+@pytest.fixture(autouse=True)
+def everybody_else_goes_on(ledgers: tuple[Ledger, Ledger]) -> Iterator[None]:
+    buyer, thief = ledgers
     began = time.time()
     yield
     buyer.many("web", time.time(), 3)
     assert set(buyer.summary("web", began)) == {"200"}
     assert "200" not in thief.summary("web", began)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_sidecar_refuses_what_it_gets(town: Shell) -> Iterator[None]:
+    yield
     assert not [p for p in town.status()["problems"] if p.startswith("the proxy")]
 
 
