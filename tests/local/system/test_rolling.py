@@ -27,11 +27,14 @@ def town(mesh: Shell) -> Shell:
     mesh.apply(*map(namespace, (SHOP, LAB)))
     mesh.fsm("namespace", "add", SHOP, LAB)
     rules = [{"kind": "HTTPRouteGroup", "name": "sales", "matches": ["buy"]}]
-    url = {"buy": f"http://web.{SHOP}/buy"}
+    url = {"buy": f"http://web.{SHOP}/buy", "hasty": f"http://hasty.{SHOP}/buy"}
+    callers = [(LAB, name) for name in CALLERS]
     mesh.apply(
         actors.routes("sales", SHOP, buy="/buy"),
-        actors.target("web", SHOP, "web", rules, *((LAB, name) for name in CALLERS)),
+        actors.target("web", SHOP, "web", rules, *callers),
+        actors.target("hasty", SHOP, "hasty", rules, *callers),
         *actors.server("web", SHOP, replicas=2),
+        *actors.server("hasty", SHOP, hasty=True),
         *actors.caller("fresh", LAB, url, pause=0.02),
         *actors.caller("kept", LAB, url, keep=True, pause=0.02),
     )
@@ -43,15 +46,16 @@ def town(mesh: Shell) -> Shell:
 def ledgers(town: Shell) -> list[Ledger]:
     found = [Ledger.of(town, LAB, name) for name in CALLERS]
     for ledger in found:
-        ledger.flows("buy", 0.0)
+        for name in ("buy", "hasty"):
+            ledger.flows(name, 0.0)
     return found
 
 
-def nothing_was_lost(ledgers: list[Ledger], moment: float) -> None:
+def nothing_was_lost(ledgers: list[Ledger], moment: float, name: str = "buy") -> None:
     for ledger in ledgers:
-        ledger.many("buy", time.time(), 20)
-        lost = [call for call in ledger.since("buy", moment) if not call.ok]
-        done = len(ledger.since("buy", moment))
+        ledger.many(name, time.time(), 20)
+        lost = [call for call in ledger.since(name, moment) if not call.ok]
+        done = len(ledger.since(name, moment))
         assert not lost, f"{len(lost)} of {done} requests were lost: {lost[:4]}"
 
 
@@ -75,6 +79,19 @@ def test_rolling_restart_loses_no_request(town: Shell, ledgers: list[Ledger]) ->
     assert len(after) == 2
     assert not before & after
     nothing_was_lost(ledgers, moment)
+
+
+def test_rolling_what_ends_hastily_loses_no_request_with_a_pause_before(
+    town: Shell, ledgers: list[Ledger]
+) -> None:
+    """Its only Pod ends at SIGTERM at once; a preStop pause lets its callers hear of that first."""
+    (before,) = (pod["metadata"]["name"] for pod in town.pods(SHOP, "hasty"))
+    moment = time.time()
+    town.kubectl("rollout", "restart", "deployment/hasty", "-n", SHOP)
+    town.kubectl("rollout", "status", "deployment/hasty", "-n", SHOP, "--timeout=60s")
+    until(lambda: len(town.pods(SHOP, "hasty")) == 1, "the old one ends")
+    assert town.ready(SHOP, "hasty") != before
+    nothing_was_lost(ledgers, moment, "hasty")
 
 
 def test_scaling_down_and_up_loses_no_request(town: Shell, ledgers: list[Ledger]) -> None:
@@ -101,4 +118,4 @@ def test_control_plane_is_rolled_and_no_request_is_lost(town: Shell, ledgers: li
     town.kubectl("rollout", "status", *where, "--timeout=60s")
     until(lambda: len(town.pods("fsm-system", "fsm-controller")) == 1, "the old one is gone")
     nothing_was_lost(ledgers, moment)
-    until(lambda: len(town.status()["proxies"]) == 5, "all sidecars are connected again")
+    until(lambda: len(town.status()["proxies"]) == 6, "all sidecars are connected again")
