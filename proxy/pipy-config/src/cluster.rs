@@ -16,7 +16,7 @@ pub struct Cluster {
     /// How its endpoints are found.
     #[serde(default)]
     pub kind: ClusterKind,
-    /// Its endpoints. Empty: requests are answered 503, connections closed.
+    /// Its endpoints. Empty: requests are answered 404 `Not found`, connections closed.
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
     /// How long a connection attempt may take, in milliseconds.

@@ -12,7 +12,8 @@ const THIEF: &str = "spiffe://cluster.local/ns/bookthief/sa/bookthief";
 /// The bookstore's plan, without its route for everyone.
 fn plan() -> Plan {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contract/samples/valid/bookstore.json");
-    let mut config = pipy_config::parse(&std::fs::read(file).expect("the sample is there")).expect("it is valid");
+    let mut config =
+        pipy_config::parse(&std::fs::read(file).expect("the sample is there")).expect("it is valid");
     for rule in &mut config.inbound.as_mut().expect("it has an inbound side").matches {
         rule.hosts.iter_mut().for_each(|host| host.routes.retain(|route| route.allowed.is_some()));
     }
@@ -36,10 +37,7 @@ fn ask(identity: Option<&str>, method: &str, target: &str) -> Explanation {
 fn an_allowed_request_names_the_rule_and_who_allows_it() {
     let answer = ask(Some(BUYER), "GET", "/buy-a-book/new");
     assert_eq!(answer.decision, "allowed");
-    assert_eq!(
-        answer.rule.as_deref(),
-        Some("HTTPRouteGroup/bookstore/bookstore-service-routes#buy-a-book")
-    );
+    assert_eq!(answer.rule.as_deref(), Some("HTTPRouteGroup/bookstore/bookstore-service-routes#buy-a-book"));
     assert_eq!(answer.allowed_by.as_deref(), Some("TrafficTarget/bookstore/bookstore-v1"));
     assert_eq!(answer.clusters.len(), 1);
     assert_eq!(answer.clusters[0].endpoints[0].address.to_string(), "127.0.0.1:14001");

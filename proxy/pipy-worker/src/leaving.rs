@@ -60,7 +60,6 @@ impl Leaving {
     pub(crate) fn take(&mut self, mut socket: Socket, registry: &Registry, now: Instant) {
         socket.finishing = true;
         if step(&mut socket) {
-            let _ = registry.deregister(&mut socket.stream);
             return;
         }
         let deadline = now + if socket.queued() > 0 { STALL_MAX } else { LINGER_MAX };
@@ -87,7 +86,7 @@ impl Leaving {
     }
 
     /// The operating system says that something can be done about this one.
-    pub(crate) fn ready(&mut self, index: usize, registry: &Registry, now: Instant) {
+    pub(crate) fn ready(&mut self, index: usize, now: Instant) {
         let Some(entry) = self.entries.get_mut(index) else { return };
         if entry.reset {
             // Readiness for writing is no word of the client.
@@ -96,7 +95,7 @@ impl Leaving {
                 error.is_some_and(|error| error.kind() == io::ErrorKind::WouldBlock)
             };
             if !silent(&entry.socket) {
-                self.drop_entry(index, registry);
+                self.drop_entry(index);
             }
             return;
         }
@@ -106,31 +105,30 @@ impl Leaving {
             entry.deadline = now + if entry.socket.queued() > 0 { STALL_MAX } else { LINGER_MAX };
         }
         if over {
-            self.drop_entry(index, registry);
+            self.drop_entry(index);
         }
     }
 
     /// Drops those that have made no progress for too long.
-    pub(crate) fn sweep(&mut self, registry: &Registry, now: Instant) {
+    pub(crate) fn sweep(&mut self, now: Instant) {
         if self.sweep.is_none_or(|at| at > now) {
             return;
         }
         let all: Vec<usize> = self.entries.iter().map(|(index, _)| index).collect();
         for index in all {
-            self.ready(index, registry, now);
+            self.ready(index, now);
             if self.entries.get(index).is_some_and(|entry| entry.deadline <= now) {
-                self.drop_entry(index, registry);
+                self.drop_entry(index);
             }
         }
         self.sweep = (!self.is_empty()).then(|| now + SWEEP);
     }
 
-    fn drop_entry(&mut self, index: usize, registry: &Registry) {
-        if let Some(mut entry) = self.entries.try_remove(index) {
-            if entry.reset {
-                entry.socket.reset_on_close();
-            }
-            let _ = registry.deregister(&mut entry.socket.stream);
+    fn drop_entry(&mut self, index: usize) {
+        if let Some(entry) = self.entries.try_remove(index)
+            && entry.reset
+        {
+            entry.socket.reset_on_close();
         }
     }
 }

@@ -28,6 +28,8 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::Tcp
             socket.set_only_v6(true)?;
         }
         socket.set_nonblocking(true)?;
+        // Accepted connections inherit it, which spares a system call for each.
+        socket.set_tcp_nodelay(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         let listener = std::net::TcpListener::from(socket);

@@ -137,7 +137,7 @@ impl<A: App> Worker<A> {
                         self.accept(token - LISTENERS);
                     }
                     Token(token) if token >= LEAVING => {
-                        self.leaving.ready(token - LEAVING, self.poll.registry(), self.graph.now);
+                        self.leaving.ready(token - LEAVING, self.graph.now);
                     }
                     Token(token) => {
                         self.ready(token, event.into());
@@ -151,7 +151,7 @@ impl<A: App> Worker<A> {
             self.accept_late();
             self.graph.run_timers();
             self.turn();
-            self.leaving.sweep(self.poll.registry(), self.graph.now);
+            self.leaving.sweep(self.graph.now);
             self.app_due = self.app.turn_ends(self.graph.now);
             if self.graph.draining && self.graph.sockets() == 0 && self.leaving.is_empty() {
                 return;
@@ -245,12 +245,17 @@ impl<A: App> Worker<A> {
     fn accepted(&mut self, key: usize, stream: TcpStream, peer: SocketAddr) {
         let Ok(local) = stream.local_addr() else { return };
         let destination = original_destination(&stream, local);
-        let _ = stream.set_nodelay(true);
         let listener = u32::try_from(key).unwrap_or(u32::MAX);
         match self.app.accept(listener, Accepted { peer, local, destination }, self.graph.now) {
             Verdict::Run(filters) => {
                 let (id, _) = self.graph.accept(filters);
-                self.insert(id, Socket::new(id.serial, stream, false));
+                let mut socket = Socket::new(id.serial, stream, false);
+                // WHY: most clients speak at once, and their first words came with the connection: reading now spares a
+                // wait for readiness, and costs one read where there is nothing yet.
+                socket.readable = true;
+                self.insert(id, socket);
+                self.turn();
+                self.read(id);
                 self.turn();
             }
             Verdict::Close => {
@@ -496,20 +501,18 @@ impl<A: App> Worker<A> {
     fn fail(&mut self, id: SocketId, reason: CloseReason) {
         self.graph.from_socket(id, Event::Close(reason));
         self.graph.run();
-        if let Some(mut socket) = self.remove(id) {
-            let _ = self.poll.registry().deregister(&mut socket.stream);
-        }
+        // Dropping a socket closes it, and the event queue forgets what is closed.
+        drop(self.remove(id));
         self.graph.socket_gone(id);
     }
 
     /// The pipeline lets go of it.
     fn close(&mut self, id: SocketId, reset: bool) {
-        if let Some(mut socket) = self.remove(id) {
+        if let Some(socket) = self.remove(id) {
             if reset || socket.connecting || (socket.shut && socket.queued() == 0) {
                 if reset {
                     socket.reset_on_close();
                 }
-                let _ = self.poll.registry().deregister(&mut socket.stream);
             } else {
                 self.leaving.take(socket, self.poll.registry(), self.graph.now);
             }

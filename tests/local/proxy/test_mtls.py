@@ -244,6 +244,25 @@ async def test_a_tls_client_without_a_certificate_gets_nothing(rig, authority):
     await server.log(1, decision="denied")
 
 
+async def test_the_application_is_told_the_proved_caller_and_not_the_claimed_one(
+    rig, authority, tmp_path
+):
+    backend = await rig.backend()
+    server = await rig.pipy(member=authority.member(STORE))
+    await server.apply(store(server, backend.address, BUYER))
+    member = authority.member(BUYER)
+    member.write(tmp_path)
+    context = ssl.create_default_context(cadata=authority.root)
+    context.check_hostname = False
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    reader, writer = await asyncio.open_connection(*server.inbound, ssl=context)
+    writer.write(request("GET", "/", "Host: bookstore:14001", "ServiceIdentity: admin.kube-system"))
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n"), 10)).startswith(b"HTTP/1.1 200")
+    writer.transport.abort()
+    values = [v for k, v in backend.requests[0].headers if k.lower() == "serviceidentity"]
+    assert values == [BUYER.rpartition("/")[2] + "." + BUYER.split("/")[4]]
+
+
 async def test_an_inbound_port_that_no_rule_names_is_reset(rig, authority):
     server = await rig.pipy(member=authority.member(STORE))
     assert await curl(f"http://{server.inbound}/") == 56

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pipy_http::{Method, RequestHead, normalise_path};
 use pipy_pipeline::{Cx, Event, Filter, Head};
 
-use crate::decide::{self, OutboundConnection, Refusal, Request};
+use crate::decide::{self, Caller, OutboundConnection, Refusal, Request};
 use crate::exchange::{Direction, Exchange};
 use crate::plan::HostTable;
 
@@ -89,12 +89,7 @@ impl Routing {
             }
         };
         (facts.service, facts.origin, facts.allowed_by, facts.route) = (service, origin, allowed_by, route);
-        if connection.direction == Direction::Outbound
-            && let Some(identity) = &exchange.runtime.plan.service_identity
-        {
-            // A name that came from a ServiceAccount is a valid header value.
-            let _ = head.headers.insert("serviceidentity", identity.as_str());
-        }
+        tell_identity(exchange, head);
     }
 }
 
@@ -110,6 +105,58 @@ impl Filter for Routing {
                 cx.forward(Event::Start(Head::Request(head), length));
             }
             other => cx.forward(other),
+        }
+    }
+}
+
+/// Tells the application who is calling, in `serviceidentity: <service account>.<namespace>`. What a client says of itself
+/// there is overwritten or taken away.
+fn tell_identity(exchange: &Exchange, head: &mut RequestHead) {
+    let connection = &exchange.connection;
+    let own = &exchange.runtime.plan.service_identity;
+    let name = match (connection.direction, connection.caller()) {
+        (Direction::Outbound, _) => own.clone(),
+        (Direction::Inbound, Caller::Member(identity)) => service_account(identity),
+        (Direction::Inbound, Caller::Admitted) => None,
+        // The mesh runs with its encryption off: there is nothing better than what the client says.
+        (Direction::Inbound, Caller::Unknown) => return,
+    };
+    match name {
+        // A name that came from a certificate or a ServiceAccount is a valid header value.
+        Some(name) => drop(head.headers.insert("serviceidentity", name.as_str())),
+        None => drop(head.headers.remove("serviceidentity")),
+    }
+}
+
+/// `<service account>.<namespace>` of `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
+fn service_account(identity: &str) -> Option<String> {
+    let mut parts = identity.strip_prefix("spiffe://")?.split('/').skip(1);
+    match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some("ns"), Some(namespace), Some("sa"), Some(account), None) => {
+            Some(format!("{account}.{namespace}"))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::service_account;
+
+    #[test]
+    fn a_spiffe_id_gives_the_name_that_applications_see() {
+        assert_eq!(
+            service_account("spiffe://cluster.local/ns/bookbuyer/sa/book.buyer").as_deref(),
+            Some("book.buyer.bookbuyer")
+        );
+    }
+
+    #[test]
+    fn an_id_of_another_form_gives_no_name() {
+        for other in
+            ["spiffe://a/ns/b", "spiffe://a/ns/b/sa/c/d", "spiffe://a/sa/b/ns/c", "bookbuyer.bookbuyer"]
+        {
+            assert_eq!(service_account(other), None, "{other}");
         }
     }
 }
