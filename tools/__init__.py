@@ -1,0 +1,1 @@
+"""Checks, benchmarks and generators; nothing that users need."""

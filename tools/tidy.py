@@ -1,9 +1,9 @@
-"""Tidiness: what no linter checks. `python -m tools.tidy` prints every finding, `path:line: what`, and fails if any.
+"""Tidiness: what no linter checks. `python -m tools.tidy` prints each finding, and fails if any.
 
 - Files end at 600 lines (tests beside the code do not count), lines at 110 columns in Rust.
 - Every module opens with a description.
 - Every path that ARCHITECTURE.md, README.md and CONTRIBUTING.md name exists.
-- No TODO without an issue number; no addresses of package registries in lock files; no absolute paths of a home.
+- No TODO without an issue number; no paths of somebody's home.
 """
 
 from __future__ import annotations

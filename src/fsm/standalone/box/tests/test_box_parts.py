@@ -52,8 +52,8 @@ def test_state_directory_follows_the_environment(monkeypatch: pytest.MonkeyPatch
     assert default_state_dir() == Path("/somewhere/else")
     monkeypatch.delenv("FSM_HOME")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setenv("XDG_STATE_HOME", "/home/me/state")
-    assert default_state_dir() == Path("/home/me/state/fsm")
+    monkeypatch.setenv("XDG_STATE_HOME", "/state/of/me")
+    assert default_state_dir() == Path("/state/of/me/fsm")
 
 
 @pytest.mark.parametrize(
