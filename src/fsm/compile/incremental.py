@@ -7,7 +7,7 @@ the configurations that depend on it, and no others.
 
     objects ──► SnapshotBuilder ──► cells ──► Tracker ──► due ──► text of a proxy
                                                                    ├─ its own part
-                                                                   └─ outbound half (shared)
+                                                                   └─ outbound half (``pieces``)
 
 Not here: which proxies there are, who is told.
 """
@@ -17,12 +17,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from fsm.compile.build import Change, SnapshotBuilder
-from fsm.compile.outbound import asker_of, build_outbound
+from fsm.compile.outbound import asker_of
+from fsm.compile.pieces import shared_text
 from fsm.compile.proxy import compile_own
-from fsm.compile.text import SharedText, Text, assemble, share, write_cluster, write_match
+from fsm.compile.text import Text, assemble
 from fsm.compile.tracking import Tracker
 from fsm.model.fields import JsonObject
-from fsm.model.names import ServiceAccount
 from fsm.model.snapshot import Snapshot
 from fsm.settings import Settings
 
@@ -84,13 +84,7 @@ class IncrementalCompiler:
         if pod is None:
             return None
         asker = asker_of(snapshot, pod.service_account)
-        shared = snapshot.once(("shared", asker), lambda snapshot: self._shared(snapshot, asker))
-        return assemble(compile_own(snapshot, pod, self._settings), shared)
-
-    def _shared(self, snapshot: Snapshot, asker: ServiceAccount) -> SharedText:
-        half = build_outbound(snapshot, asker, self._settings)
-        return share(
-            half.outbound,
-            map(write_match, half.outbound.matches if half.outbound else ()),
-            {name: write_cluster(name, cluster) for name, cluster in half.clusters.items()},
+        shared = snapshot.once(
+            ("shared", asker), lambda snapshot: shared_text(snapshot, asker, self._settings)
         )
+        return assemble(compile_own(snapshot, pod, self._settings), shared)

@@ -19,7 +19,7 @@ Not here: who is let in; that is the destination's inbound half, which believes 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fsm.compile.clusters import ClusterSet, Target, backend_port, target_number
@@ -35,6 +35,7 @@ from fsm.compile.contract import (
 )
 from fsm.compile.hosts import address_names, by_address, network, service_names
 from fsm.compile.routes import everything, route_of
+from fsm.model.mesh_config import MeshConfig
 from fsm.model.names import Key, ServiceAccount, origin
 from fsm.model.policy import TrafficTarget
 from fsm.model.service import Protocol, Service, ServicePort
@@ -99,10 +100,12 @@ def asker_of(snapshot: Snapshot, account: ServiceAccount) -> ServiceAccount:
 
 def build_outbound(snapshot: Snapshot, account: ServiceAccount, settings: Settings) -> OutboundHalf:
     """Compile the outbound half, also if it is known; see ``outbound_half``."""
-    return _Builder(snapshot, account, settings).build()
+    return OutboundBuilder(snapshot, account, settings).build()
 
 
-class _Builder:
+class OutboundBuilder:
+    """Makes the outbound half for one ServiceAccount, or parts of it."""
+
     def __init__(self, snapshot: Snapshot, account: ServiceAccount, settings: Settings) -> None:
         self.snapshot = snapshot
         self.account = account
@@ -117,26 +120,31 @@ class _Builder:
         self.clusters = ClusterSet(snapshot, settings, None if self.permissive else permitted)
 
     def build(self) -> OutboundHalf:
-        reaches = [
+        """Return the whole."""
+        reaches = self.reaches(self._services())
+        matches = self.in_order([*self.by_cluster_ip(reaches), *self.by_pod(reaches)])
+        return OutboundHalf(
+            outbound=outbound_of(self.mesh, matches), clusters=self.clusters.clusters
+        )
+
+    def reaches(self, services: Iterable[Key]) -> list[Reach]:
+        """Return the ports of some Services, as far as the client may reach them."""
+        return [
             reach
-            for key in self._services()
+            for key in services
             if (service := self.snapshot.service_in_mesh(key)) is not None
             for port in service.ports
             if (reach := self._reach(service, port)) is not None
         ]
-        matches = [match for reach in reaches if (match := self._by_cluster_ip(reach))]
-        matches += self._by_pod(reaches)
-        matches.sort(key=lambda match: (match.port, match.destinations))
-        egress = self.mesh.traffic.enable_egress
-        outbound = Outbound(
-            matches=tuple(matches),
-            unmatched=Unmatched.PASSTHROUGH if egress else Unmatched.REFUSE,
-        )
-        return OutboundHalf(
-            # Nothing to carry: the listener is closed, and the application is told at once.
-            outbound=outbound if matches or egress else None,
-            clusters=self.clusters.clusters,
-        )
+
+    def by_cluster_ip(self, reaches: Iterable[Reach]) -> list[OutboundMatch]:
+        """Return the matches for the Services' own addresses."""
+        return [match for reach in reaches if (match := self._by_cluster_ip(reach))]
+
+    @staticmethod
+    def in_order(matches: Iterable[OutboundMatch]) -> list[OutboundMatch]:
+        """Sort matches as a configuration has them."""
+        return sorted(matches, key=match_order)
 
     def _services(self) -> Iterable[Key]:
         if self.permissive:
@@ -239,11 +247,11 @@ class _Builder:
             tcp=reach.tcp,
         )
 
-    def _by_pod(self, reaches: Iterable[Reach]) -> list[OutboundMatch]:
+    def by_pod(self, reaches: Iterable[Reach]) -> list[OutboundMatch]:
         """Return a match for each address and port of a Pod that may be dialled."""
         dialled: dict[tuple[str, int], list[tuple[Reach, Target]]] = defaultdict(list)
         for reach in reaches:
-            if not reach.service.headless and not by_address(self.mesh):
+            if not dials_pods(self.mesh, reach.service):
                 continue
             for target in self.clusters.reachable(reach.service, reach.port):
                 ports = {target.number}
@@ -334,6 +342,27 @@ class _Builder:
                 cluster=self.clusters.single(reach.service, target), weight=FULL_WEIGHT
             ),
         )
+
+
+def outbound_of(mesh: MeshConfig, matches: Sequence[OutboundMatch]) -> Outbound | None:
+    """Return the half with these matches."""
+    egress = mesh.traffic.enable_egress
+    if not matches and not egress:
+        # Nothing to carry: the listener is closed, and the application is told at once.
+        return None
+    return Outbound(
+        matches=tuple(matches), unmatched=Unmatched.PASSTHROUGH if egress else Unmatched.REFUSE
+    )
+
+
+def match_order(match: OutboundMatch) -> tuple[int, tuple[str, ...]]:
+    """Sort key of matches; equal ones stay as they are, those of Services before those of Pods."""
+    return match.port, match.destinations
+
+
+def dials_pods(mesh: MeshConfig, service: Service) -> bool:
+    """Tell whether clients may connect to the addresses of a Service's Pods."""
+    return service.headless or by_address(mesh)
 
 
 def _ports(targets: Iterable[TrafficTarget]) -> frozenset[int] | None:

@@ -1,0 +1,135 @@
+"""The outbound half as text, put together from pieces that are remembered one by one.
+
+In: a snapshot that tracks what is read, and for whom. Out: ``SharedText``. Invariants: the text of
+what ``build_outbound`` makes, to the byte; in permissive mode a change of one Service makes its own
+pieces again, and for each namespace puts together what is there.
+
+In SMI mode a half is small and one piece. In permissive mode it has every Service of the mesh:
+
+- ``reach``: one Service by its own addresses, with the clusters that its traffic goes to;
+- ``dial``: the Pods of Services that have an address in common, because what a connection to a Pod
+  means is decided among all Services that the Pod belongs to; mostly that is one Service.
+
+A piece is the same for all namespaces but that of its Services, where names may be shorter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from fsm.compile.contract import Cluster, OutboundMatch
+from fsm.compile.outbound import (
+    OutboundBuilder,
+    build_outbound,
+    dials_pods,
+    match_order,
+    outbound_of,
+)
+from fsm.compile.text import SharedText, Written, share, write_cluster, write_match
+from fsm.model.names import Key, ServiceAccount
+from fsm.model.snapshot import Snapshot
+from fsm.settings import Settings
+
+_Order = tuple[int, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Some matches and clusters, written."""
+
+    matches: tuple[tuple[_Order, Written], ...]
+    clusters: Mapping[str, Written]
+
+
+def shared_text(snapshot: Snapshot, asker: ServiceAccount, settings: Settings) -> SharedText:
+    """Return the outbound half of all proxies that share it.
+
+    Args:
+        snapshot: the world.
+        asker: what ``asker_of`` says of their ServiceAccounts.
+        settings: those of the mesh.
+
+    """
+    if snapshot.mesh.traffic.permissive:
+        return _of_pieces(snapshot, asker.namespace, settings)
+    half = build_outbound(snapshot, asker, settings)
+    return share(
+        half.outbound,
+        map(write_match, half.outbound.matches if half.outbound else ()),
+        _written(half.clusters),
+    )
+
+
+def _of_pieces(snapshot: Snapshot, namespace: str, settings: Settings) -> SharedText:
+    matches: list[tuple[_Order, Written]] = []
+    clusters: dict[str, Written] = {}
+    # The order matters: of clusters of one name the first is meant, and matches for the same
+    # address stay in the order in which they are found.
+    pieces = [_reach(snapshot, key, namespace, settings) for key in snapshot.mesh_services]
+    pieces += [
+        _dial(snapshot, keys, namespace, settings)
+        for keys in snapshot.once(("dialled",), _dialled_together)
+    ]
+    for piece in pieces:
+        matches += piece.matches
+        for name, cluster in piece.clusters.items():
+            clusters.setdefault(name, cluster)
+    matches.sort(key=lambda match: match[0])
+    # Whether the listener is open depends on there being a match, not on which.
+    half = outbound_of(snapshot.mesh, matches)  # type: ignore[arg-type]
+    return share(half, (match for _, match in matches), clusters)
+
+
+def _reach(snapshot: Snapshot, key: Key, asking: str, settings: Settings) -> _Piece:
+    home = asking if key.namespace == asking else ""
+
+    def make(snapshot: Snapshot) -> _Piece:
+        builder = OutboundBuilder(snapshot, ServiceAccount(home, ""), settings)
+        matches = builder.by_cluster_ip(builder.reaches([key]))
+        return _piece(matches, builder.clusters.clusters)
+
+    return snapshot.once(("reach", key, home), make)
+
+
+def _dial(snapshot: Snapshot, keys: tuple[Key, ...], asking: str, settings: Settings) -> _Piece:
+    home = asking if any(key.namespace == asking for key in keys) else ""
+
+    def make(snapshot: Snapshot) -> _Piece:
+        builder = OutboundBuilder(snapshot, ServiceAccount(home, ""), settings)
+        reaches = builder.reaches(keys)
+        known = set(builder.clusters.clusters)
+        matches = builder.by_pod(reaches)
+        found = builder.clusters.clusters
+        return _piece(matches, {name: found[name] for name in found if name not in known})
+
+    return snapshot.once(("dial", keys, home), make)
+
+
+def _dialled_together(snapshot: Snapshot) -> tuple[tuple[Key, ...], ...]:
+    """Return the Services whose Pods may be dialled, those that share an address together."""
+    by_address: dict[str, list[Key]] = {}
+    for key in snapshot.mesh_services:
+        service = snapshot.service_in_mesh(key)
+        if service is None or not dials_pods(snapshot.mesh, service):
+            continue
+        for endpoint in snapshot.endpoints[key]:
+            by_address.setdefault(endpoint.address, []).append(key)
+    groups: dict[Key, set[Key]] = {}
+    for keys in by_address.values():
+        joined: set[Key] = set().union(*(groups.get(key, {key}) for key in keys))
+        if joined == groups.get(keys[0]):
+            continue
+        for key in joined:
+            groups[key] = joined
+    return tuple(sorted({tuple(sorted(group)) for group in groups.values()}))
+
+
+def _piece(matches: Iterable[OutboundMatch], clusters: Mapping[str, Cluster]) -> _Piece:
+    return _Piece(
+        tuple((match_order(match), write_match(match)) for match in matches), _written(clusters)
+    )
+
+
+def _written(clusters: Mapping[str, Cluster]) -> dict[str, Written]:
+    return {name: write_cluster(name, cluster) for name, cluster in clusters.items()}
