@@ -203,7 +203,7 @@ class Run:
             return HTTPROUTEGROUPS, mesh.group(mesh.namespace(service), f"/v{service}/.*")
 
         def endpoint(service: int) -> tuple[Resource, Json]:
-            return ENDPOINTSLICES, mesh.slice(service, pods[service % mesh.services][:1])
+            return ENDPOINTSLICES, mesh.slice(service, pods[service % mesh.services][:-1])
 
         async with aiohttp.ClientSession() as session:
             for kind, make, services in (

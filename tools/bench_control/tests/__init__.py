@@ -1,0 +1,1 @@
+"""Tests of the bench of the control plane: whole runs, with small meshes."""
