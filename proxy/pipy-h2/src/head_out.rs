@@ -41,6 +41,9 @@ impl<'a> RequestLine<'a> {
             }
             return Ok(Self { method: "CONNECT", authority, path: None, scheme, kind: RequestKind::Connect });
         }
+        if head.target.is_empty() {
+            return Err(invalid("it is empty").into());
+        }
         let path = head.path_and_query();
         check_path(&head.method, &path).map_err(|why| match why {
             "does not begin with a slash" => invalid("expected a path or an http or https address"),

@@ -26,6 +26,8 @@ fn decode(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<Field>, HpackError>
     Ok(sink.0)
 }
 
+const CUSTOM: Pairs = &[("custom-key", "custom-header")];
+
 const REQUESTS: [&[(&str, &str)]; 3] = [
     &[(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "www.example.com")],
     &[
@@ -67,13 +69,14 @@ const RESPONSES: [&[(&str, &str)]; 3] = [
     ],
 ];
 
-/// Appendix C.2 to C.6: table size, blocks, the fields of each, and the table after each.
+/// Section, table size, blocks, the fields of each, and the size of the table after the last.
+type Example = (&'static str, u32, &'static [&'static str], &'static [Pairs], usize);
+type Pairs = &'static [(&'static str, &'static str)];
+
 #[test]
 fn examples_of_rfc_7541_c_2_to_c_6() {
-    let custom: &[(&str, &str)] = &[("custom-key", "custom-header")];
-    type Pairs = &'static [(&'static str, &'static str)];
-    let cases: [(&str, u32, &[&str], &[Pairs], usize); 8] = [
-        ("C.2.1", 4096, &["400a637573746f6d2d6b65790d637573746f6d2d686561646572"], &[custom], 55),
+    let cases: [Example; 8] = [
+        ("C.2.1", 4096, &["400a637573746f6d2d6b65790d637573746f6d2d686561646572"], &[CUSTOM], 55),
         ("C.2.2", 4096, &["040c2f73616d706c652f70617468"], &[&[(":path", "/sample/path")]], 0),
         ("C.2.3", 4096, &["100870617373776f726406736563726574"], &[&[("password", "secret")]], 0),
         ("C.2.4", 4096, &["82"], &[&[(":method", "GET")]], 0),
