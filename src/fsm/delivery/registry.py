@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -61,6 +61,21 @@ class Compiled:
     def body(self) -> bytes:
         """The whole; put together anew each time, because 2,000 of them take much memory."""
         return self.parts if isinstance(self.parts, bytes) else b"".join(self.parts)
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        return sum(map(len, self._parts()))
+
+    def slices(self, most: int) -> Iterator[memoryview]:
+        """Yield the bytes in slices of at most ``most`` bytes, without a copy."""
+        for part in self._parts():
+            view = memoryview(part)
+            for begin in range(0, len(view), most):
+                yield view[begin : begin + most]
+
+    def _parts(self) -> Sequence[bytes | memoryview]:
+        return [self.parts] if isinstance(self.parts, bytes) else self.parts
 
 
 @dataclass(slots=True)

@@ -28,6 +28,7 @@ import orjson
 from aiohttp import web
 
 from fsm.ca import Authority, CaError, CsrError
+from fsm.delivery.body import SLICE_BYTES, SlicedBody
 from fsm.delivery.credentials import (
     AUDIENCE,
     Denied,
@@ -224,7 +225,7 @@ class DeliveryServer:
             async with asyncio.timeout(wait_s):
                 while not self._closing and self._registry.get(record.key) is record:
                     if record.target is not None and record.target.version != version:
-                        return self._send(record)
+                        return self._send(request, record)
                     await record.changed.wait()
         except TimeoutError:
             pass
@@ -240,15 +241,18 @@ class DeliveryServer:
             raise Denied(503, f"there is no configuration for {record.key}: {why}")
         return web.Response(status=304, headers={"ETag": f'"{version}"'})
 
-    def _send(self, record: ProxyRecord) -> web.StreamResponse:
+    def _send(self, request: web.Request, record: ProxyRecord) -> web.StreamResponse:
         assert record.target is not None
         self._registry.sent(record, record.target.version)
         self._metrics.sent.labels(record.identity).inc()
         log.debug("sent a configuration proxy=%s version=%s", record.key, record.target.version)
+        headers = {"ETag": f'"{record.target.version}"'}
+        if record.target.size > SLICE_BYTES:
+            if request.transport is not None:
+                request.transport.set_write_buffer_limits(SLICE_BYTES)
+            return web.Response(body=SlicedBody(record.target), headers=headers)
         return web.Response(
-            body=record.target.body,
-            content_type="application/json",
-            headers={"ETag": f'"{record.target.version}"'},
+            body=record.target.body, content_type="application/json", headers=headers
         )
 
     async def _acks(self, request: web.Request) -> web.StreamResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl
 import time
 from dataclasses import dataclass, field
@@ -382,3 +383,66 @@ def _unverified() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def in_parts(version: str, shared: bytes) -> Compiled:
+    """A large configuration of which most is shared, and cut in odd places."""
+    head = orjson.dumps({"version": version, "own": "x" * 10})[:-1]
+    return Compiled(
+        version, (head, b',"shared":"', memoryview(shared)[:70_001], shared[70_001:], b'"}')
+    )
+
+
+async def test_a_large_configuration_in_parts_arrives_whole(mesh, proxy):
+    await proxy.certify()
+    record, _ = mesh.registry.touch(ProxyKey("shop", "web-1", "uid-web-1"), "id")
+    shared = bytes(random.Random(7).choices(b"abcdefgh", k=1_000_003))
+    for version in ("V1", "V2"):
+        mesh.registry.publish(record.key, in_parts(version, shared))
+        assert await proxy.poll() == (
+            200,
+            {"version": version, "own": "x" * 10, "shared": shared.decode()},
+        )
+
+
+async def test_a_proxy_that_does_not_read_holds_little_memory_and_nobody_up(
+    mesh, proxy, make_proxy, monkeypatch
+):
+    await proxy.certify()
+    mesh.add("shop", "web-2")
+    other = await make_proxy(
+        mesh.server.port, mesh.roots, "shop", "web-2", "uid-web-2", "token-web-2"
+    )
+    await other.certify()
+    taken = 0
+    plain = Compiled.slices
+
+    def counted(compiled, most):
+        nonlocal taken
+        for piece in plain(compiled, most):
+            taken += len(piece)
+            yield piece
+
+    monkeypatch.setattr(Compiled, "slices", counted)
+    large = Compiled("V1", (b"y" * 40_000_000,))
+    for name in ("web-1", "web-2"):
+        record, _ = mesh.registry.touch(ProxyKey("shop", name, f"uid-{name}"), "id")
+        mesh.registry.publish(record.key, large if name == "web-1" else compiled("V2"))
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1",
+        mesh.server.port,
+        ssl=proxy.tls,
+        server_hostname="fsm-controller.fsm-system.svc",
+    )
+    try:
+        # It reads the head and no more: its own buffers and the kernel's fill up, and that is all.
+        writer.write(
+            b"GET /v1/config?version=&wait_s=0 HTTP/1.1\r\nHost: x\r\n"
+            b"fsm-pod: shop/web-1/uid-web-1\r\n\r\n"
+        )
+        assert b" 200 " in await reader.readline()
+        for _ in range(20):
+            assert (await other.poll())[1] == {"version": "V2"}
+        assert taken < large.size / 2
+    finally:
+        writer.transport.abort()
