@@ -59,6 +59,7 @@
 )]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod code;
 mod config;
 mod connection;
 mod error;
@@ -71,8 +72,10 @@ mod head_in;
 mod head_out;
 mod hpack;
 mod input;
+mod leaving;
 mod output;
 mod receive;
+mod receive_data;
 mod receive_headers;
 mod send;
 mod settings;
@@ -85,9 +88,10 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use code::ErrorCode;
 pub use config::{Config, Limits};
 pub use connection::{Connection, Role};
-pub use error::{ConnectionError, ErrorCode, SendError, StreamError};
+pub use error::{ConnectionError, SendError, StreamError};
 pub use event::{Event, ResetCause, Scheme, StreamId};
 pub use floods::Nuisance;
 pub use frame::Kind;

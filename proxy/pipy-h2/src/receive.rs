@@ -6,18 +6,18 @@
 //!
 //! Invariant: every header block is decoded, whatever becomes of its stream: the table is shared.
 //!
-//! Not done here: HEADERS (`receive_headers.rs`), cutting bytes into frames (`input.rs`).
+//! Not done here: DATA (`receive_data.rs`), HEADERS (`receive_headers.rs`), cutting bytes into frames
+//! (`input.rs`).
 
 use bytes::Bytes;
-use pipy_http::HttpError;
 
-use crate::connection::{Connection, LEAVING_PING, Leaving, Role};
+use crate::connection::{Connection, Role};
 use crate::event::{Event, ResetCause, StreamId};
 use crate::floods::Nuisance;
 use crate::frame::{FrameHeader, Kind, flag, put_goaway, put_ping, put_reset};
 use crate::input::Unit;
-use crate::state::{Change, State, Verdict};
-use crate::stream::Phase;
+use crate::leaving::{LEAVING_PING, Leaving};
+use crate::state::{State, Verdict};
 use crate::streams::Key;
 use crate::{ConnectionError, ErrorCode, StreamError};
 
@@ -35,13 +35,6 @@ impl Block {
     pub(crate) fn memory(&self) -> usize {
         size_of::<Self>() + self.bytes.capacity()
     }
-}
-
-/// The DATA frame that is being received.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct DataFrame {
-    stream: u32,
-    ends: bool,
 }
 
 /// What is known of a stream that a frame names.
@@ -80,21 +73,24 @@ impl Connection {
                 Unit::DataEnd => self.on_data_end()?,
                 Unit::DataBegin(header, content) => {
                     self.check_order(&header)?;
+                    let before = self.out.len();
                     self.on_data_begin(header, content)?;
+                    self.count_replies(before)?;
                 }
                 Unit::Frame(header, payload) => {
                     self.check_order(&header)?;
                     let before = self.out.len();
                     self.on_frame(header, &payload)?;
-                    self.count_replies(self.out.len().saturating_sub(before))?;
+                    self.count_replies(before)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn count_replies(&mut self, bytes: usize) -> Result<(), ConnectionError> {
-        self.reply_bytes = self.reply_bytes.saturating_add(bytes as u32);
+    /// Counts what a frame has made us write, which is all that is in the output after `before`.
+    fn count_replies(&mut self, before: usize) -> Result<(), ConnectionError> {
+        self.reply_bytes = self.reply_bytes.saturating_add(self.out.len().saturating_sub(before) as u32);
         let limit = self.config.limits.reply_bytes_max;
         if self.reply_bytes > limit {
             return Err(ConnectionError::RepliesUnread { limit });
@@ -171,7 +167,7 @@ impl Connection {
     }
 
     /// The stream of a frame other than HEADERS, if the frame is to be handled.
-    fn expect_stream(&mut self, header: &FrameHeader) -> Result<Option<Key>, ConnectionError> {
+    pub(crate) fn expect_stream(&mut self, header: &FrameHeader) -> Result<Option<Key>, ConnectionError> {
         let FrameHeader { kind, stream, .. } = *header;
         let (key, state) = match self.name(stream) {
             Named::Live(key) => {
@@ -210,97 +206,6 @@ impl Connection {
             None => put_reset(id, code, &mut self.out),
         }
         Ok(())
-    }
-
-    // DATA (§6.1).
-
-    fn on_data_begin(&mut self, header: FrameHeader, content: u32) -> Result<(), ConnectionError> {
-        let FrameHeader { len, stream: id, .. } = header;
-        self.data = DataFrame::default();
-        if id == 0 {
-            let expected = "a stream";
-            return Err(ConnectionError::WrongStream { kind: Kind::DATA, stream: 0, expected });
-        }
-        // §6.9.1: padding counts, and so does what nobody will look at.
-        self.recv_window.receive(len).map_err(|excess| ConnectionError::WindowExceeded { excess })?;
-        let ends = header.has(flag::END_STREAM);
-        if content > 0 {
-            self.floods.data_moved();
-        } else if !ends {
-            self.spend(Nuisance::EmptyFrames)?;
-        }
-        self.release_connection(len - content);
-        let Some(key) = self.expect_stream(&header)? else { return Ok(()) };
-        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
-        let fault = match stream.recv.window.receive(len) {
-            Err(excess) => Some(StreamError::WindowExceeded { excess }),
-            Ok(()) => match (stream.recv.phase, stream.recv.left) {
-                (Phase::Head, _) => Some(StreamError::DataBeforeHead),
-                (Phase::NoBody, _) if content > 0 => {
-                    Some(HttpError::UnexpectedBody { what: "a response without content" }.into())
-                }
-                (_, Some(left)) if u64::from(content) > left => {
-                    Some(StreamError::ContentLength { got: "longer than" })
-                }
-                _ => None,
-            },
-        };
-        if let Some(fault) = fault {
-            return self.stream_error(id, fault);
-        }
-        stream.recv.window.release(len - content);
-        self.update_stream_window(key);
-        self.data = DataFrame { stream: id, ends };
-        Ok(())
-    }
-
-    fn on_data(&mut self, data: Bytes) {
-        // The stream may have gone since its frame began.
-        match self.streams.by_id(self.data.stream) {
-            Some((_, stream)) => {
-                if let Some(left) = &mut stream.recv.left {
-                    *left = left.saturating_sub(data.len() as u64);
-                }
-                self.events.push_back(Event::Data { stream: StreamId(stream.id), data });
-            }
-            None => self.release_connection(data.len() as u32),
-        }
-    }
-
-    fn on_data_end(&mut self) -> Result<(), ConnectionError> {
-        let DataFrame { stream, ends } = std::mem::take(&mut self.data);
-        match self.streams.find(stream) {
-            Some(key) if ends => self.end_of_stream(key, None),
-            _ => Ok(()),
-        }
-    }
-
-    /// The peer has ended its side.
-    pub(crate) fn end_of_stream(
-        &mut self,
-        key: Key,
-        trailers: Option<Box<pipy_http::Headers>>,
-    ) -> Result<(), ConnectionError> {
-        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
-        let id = stream.id;
-        if let Some(1..) = stream.recv.left {
-            return self.stream_error(id, StreamError::ContentLength { got: "shorter than" });
-        }
-        if stream.recv.phase == Phase::Head {
-            return self.stream_error(id, StreamError::DataBeforeHead);
-        }
-        stream.state = stream.state.after(Change::ReceiveEnd);
-        self.events.push_back(Event::End { stream: StreamId(id), trailers });
-        self.close_if_ended(key);
-        Ok(())
-    }
-
-    /// Takes a stream out that both sides have ended.
-    pub(crate) fn close_if_ended(&mut self, key: Key) {
-        if self.streams.get(key).is_some_and(|stream| stream.state == State::Closed) {
-            self.floods.stream_served();
-            self.close_stream(key, None);
-        }
     }
 
     // The small frames (§6.3 to §6.9).

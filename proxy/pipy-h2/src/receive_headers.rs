@@ -10,12 +10,13 @@
 use bytes::Bytes;
 use pipy_http::{BodyLength, ResponseHead};
 
-use crate::connection::{Connection, Leaving, Role};
+use crate::connection::{Connection, Role};
 use crate::event::{Event, StreamId};
 use crate::floods::Nuisance;
 use crate::frame::{FrameHeader, Kind, flag, put_reset};
 use crate::head_in::{HeadReader, Nowhere, Section};
 use crate::hpack::ListSize;
+use crate::leaving::Leaving;
 use crate::receive::{Block, Named, dependency};
 use crate::send::Reply;
 use crate::state::{State, Verdict};

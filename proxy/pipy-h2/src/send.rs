@@ -13,10 +13,11 @@
 use bytes::Bytes;
 use pipy_http::{BodyLength, Headers, HttpError, RequestHead, ResponseHead};
 
-use crate::connection::{Connection, Leaving, Role};
+use crate::connection::{Connection, Role};
 use crate::event::StreamId;
 use crate::frame::{FRAME_HEADER_LEN, finish_headers};
 use crate::head_out::{RequestLine, announced_length, encode_response, list_size, request_list_size};
+use crate::leaving::Leaving;
 use crate::receive::Named;
 use crate::state::Change;
 use crate::stream::{Ending, Phase, RequestKind, Stream};
@@ -104,10 +105,14 @@ impl Connection {
         if self.next_local_id > u32::MAX >> 1 {
             return Err(SendError::StreamIdsExhausted);
         }
-        match self.peer.max_concurrent_streams {
-            Some(limit) if self.streams.len() >= limit as usize => Err(SendError::TooManyStreams { limit }),
-            _ => Ok(()),
-        }
+        let limit = self.streams_max();
+        if self.streams.len() >= limit as usize { Err(SendError::TooManyStreams { limit }) } else { Ok(()) }
+    }
+
+    /// How many streams the peer allows us; before its SETTINGS what it must be expected to.
+    pub(crate) fn streams_max(&self) -> u32 {
+        let unsaid = if self.peer_settings_seen { u32::MAX } else { STREAMS_BEFORE_SETTINGS };
+        self.peer.max_concurrent_streams.unwrap_or(unsaid)
     }
 
     /// Sends a 1xx response, as a server.
@@ -316,6 +321,10 @@ fn counted(body: BodyLength) -> Option<u64> {
         _ => None,
     }
 }
+
+/// LIMIT: streams at once before the peer has said how many it takes. It may refuse more than the 100
+/// that RFC 9113 §6.5.2 recommends at least.
+const STREAMS_BEFORE_SETTINGS: u32 = 100;
 
 /// Room for the output of most turns.
 const OUT_BYTES_EXPECTED: usize = 512;

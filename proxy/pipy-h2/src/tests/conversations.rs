@@ -349,3 +349,16 @@ fn heads_repeat_in_a_few_bytes() {
     let len = pair.client.poll_output(&mut pieces, usize::MAX);
     assert_eq!(len, 9 + 7, "one byte for each field");
 }
+
+#[test]
+fn a_client_asks_no_more_than_a_hundred_times_before_it_knows_its_server() {
+    let mut client = crate::Connection::client(Config::default());
+    let request = head(Method::Get, "/", &[]);
+    for _ in 0..100 {
+        client.send_request(&request, Scheme::Http, BodyLength::None).unwrap();
+    }
+    let result = client.send_request(&request, Scheme::Http, BodyLength::None);
+    assert_eq!(result, Err(SendError::TooManyStreams { limit: 100 }));
+    client.receive(settings(&[]).into()).unwrap();
+    assert!(client.send_request(&request, Scheme::Http, BodyLength::None).is_ok());
+}
