@@ -220,6 +220,22 @@ fn settings_are_acknowledged_one_by_one_and_in_order() {
 }
 
 #[test]
+fn a_smaller_table_of_ours_binds_the_peer_once_it_has_acknowledged_it() {
+    let config = Config { header_table_size: 100, ..Config::default() };
+    let plain = block(GET);
+    let follows = [&[0x20][..], &plain].concat();
+    let mut hand = Hand::with(config, Role::Server);
+    assert_eq!(answer(&mut hand, &frame(1, 5, 1, &plain)), GoAway(C::COMPRESSION_ERROR));
+    let mut hand = Hand::with(config, Role::Server);
+    assert_eq!(answer(&mut hand, &frame(1, 5, 1, &follows)), Fine);
+    assert_eq!(answer(&mut hand, &frame(1, 5, 3, &plain)), Fine);
+    // Before that it may still use the default of 4,096.
+    let mut connection = crate::Connection::server(config);
+    connection.receive([&crate::input::PREFACE[..], &settings(&[])].concat().into()).unwrap();
+    assert_eq!(connection.receive(frame(1, 5, 1, &plain).into()), Ok(()));
+}
+
+#[test]
 fn sections_6_6_to_6_8_push_ping_goaway() {
     check(&[
         ("push promise", frame(5, 4, 1, &[0, 0, 0, 2]), GoAway(C::PROTOCOL_ERROR)),
