@@ -23,47 +23,6 @@ pub(crate) fn is_refused_trailer(name: &[u8]) -> bool {
     is_connection_field(name) || matches!(name, b"content-length" | b"host" | b"te" | b"trailer")
 }
 
-/// Fields that authenticate, choose or describe a message that has been handled by the time the
-/// trailers come (RFC 9110 §6.5.1); again as in the HTTP/1 codec.
-pub(crate) fn is_dropped_trailer(name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 33] = [
-        b"age",
-        b"authorization",
-        b"cache-control",
-        b"content-encoding",
-        b"content-range",
-        b"content-type",
-        b"cookie",
-        b"date",
-        b"expect",
-        b"expires",
-        b"forwarded",
-        b"if-match",
-        b"if-modified-since",
-        b"if-none-match",
-        b"if-range",
-        b"if-unmodified-since",
-        b"location",
-        b"max-forwards",
-        b"pragma",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"range",
-        b"retry-after",
-        b"set-cookie",
-        b"vary",
-        b"via",
-        b"warning",
-        b"www-authenticate",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-port",
-        b"x-forwarded-proto",
-        b"x-real-ip",
-    ];
-    NAMES.contains(&name)
-}
-
 /// A decimal number of digits only: no sign, no blank, no overflow.
 pub(crate) fn decimal(bytes: &[u8]) -> Option<u64> {
     if bytes.is_empty() {

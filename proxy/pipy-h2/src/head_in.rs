@@ -13,8 +13,8 @@ use pipy_http::{BodyLength, Headers, HttpError, Method, RequestHead, ResponseHea
 
 use crate::config::Limits;
 use crate::error::shown;
+use crate::fields::is_refused_trailer;
 use crate::fields::{agree, check_path, decimal, is_connect_target, is_connection_field};
-use crate::fields::{is_dropped_trailer, is_refused_trailer};
 use crate::hpack::FieldSink;
 use crate::stream::RequestKind;
 use crate::{Scheme, StreamError};
@@ -160,7 +160,7 @@ impl<'a> HeadReader<'a> {
             if is_refused_trailer(name) {
                 return Err(HttpError::ForbiddenTrailer { name: shown(name) }.into());
             }
-            if is_dropped_trailer(name) {
+            if pipy_http::is_dropped_trailer(name) {
                 return Ok(());
             }
         } else if is_connection_field(name) {

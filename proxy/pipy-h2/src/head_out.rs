@@ -15,8 +15,8 @@ use std::borrow::Cow;
 use pipy_http::{BodyLength, Headers, HttpError, Method, RequestHead, ResponseHead};
 use smallvec::SmallVec;
 
+use crate::fields::is_refused_trailer;
 use crate::fields::{check_path, decimal, is_connect_target, is_connection_field};
-use crate::fields::{is_dropped_trailer, is_refused_trailer};
 use crate::hpack::Encoder;
 use crate::stream::RequestKind;
 use crate::{Scheme, SendError};
@@ -131,7 +131,7 @@ pub(crate) fn encode_trailers(trailers: &Headers, encoder: &mut Encoder, out: &m
     encoder.begin(out);
     for (name, value) in trailers.iter() {
         let name = lower_case(name);
-        if !is_refused_trailer(&name) && !is_dropped_trailer(&name) {
+        if !is_refused_trailer(&name) && !pipy_http::is_dropped_trailer(&name) {
             encoder.field(&name, value, out);
         }
     }
@@ -141,7 +141,7 @@ pub(crate) fn encode_trailers(trailers: &Headers, encoder: &mut Encoder, out: &m
 pub(crate) fn has_trailers(trailers: &Headers) -> bool {
     trailers.iter().any(|(name, _)| {
         let name = lower_case(name);
-        !is_refused_trailer(&name) && !is_dropped_trailer(&name)
+        !is_refused_trailer(&name) && !pipy_http::is_dropped_trailer(&name)
     })
 }
 

@@ -222,7 +222,7 @@ pub(crate) fn is_refused_trailer(name: &[u8]) -> bool {
 /// Fields that authenticate, choose or describe a message that has been handled by the time the
 /// trailers come (RFC 9110 §6.5.1: request modifiers, authentication, response control, content
 /// format). Careless senders do send some: dropping them is safe and breaks nobody.
-pub(crate) fn is_dropped_trailer(name: &[u8]) -> bool {
+pub fn is_dropped_trailer(name: &[u8]) -> bool {
     contains(
         name,
         &[

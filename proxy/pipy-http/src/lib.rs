@@ -73,7 +73,7 @@ mod garbage;
 #[cfg(test)]
 mod testing;
 
-pub use body::BodyLength;
+pub use body::{BodyLength, is_dropped_trailer};
 pub use decode::{RequestDecoder, RequestItem};
 pub use decode_response::{ResponseDecoder, ResponseItem};
 pub use encode::{BodyEncoder, Frame, ReplyTo, encode_request_head, encode_response_head};
