@@ -9,7 +9,7 @@ BIN     := $(VENV)/bin
 STAMPS  := $(VENV)/.stamps
 RUST    := $(shell find proxy Cargo.toml Cargo.lock -name '*.rs' -o -name 'Cargo.*' 2>/dev/null)
 
-.PHONY: help build demo test check fmt contract docs bench bench-control clean system
+.PHONY: help build demo test check fmt contract docs bench bench-control clean system peers
 
 help:  ## list the tasks
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ build: $(STAMPS)/python $(BIN)/pipy  ## build pipy (release) and the Python pack
 demo: system build  ## the bookstore, end to end: denied, allowed, shifted, encrypted; leaves no trace
 	$(BIN)/fsm demo
 
-test: system build  ## all tests of both languages, after the checks
+test: system peers build  ## all tests of both languages, after the checks
 	tools/check
 	tools/test
 
@@ -46,6 +46,9 @@ bench-control: build  ## the control plane with 1,000 services and 2,000 proxies
 
 system:  ## install what is missing of the Debian packages that demo and tests use
 	tools/setup system
+
+peers:  ## install what is missing of the real programs that the tests use
+	tools/setup peers
 
 clean:  ## remove what builds made
 	rm -rf target build $(VENV) src/*.egg-info
