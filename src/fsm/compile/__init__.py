@@ -9,7 +9,7 @@ each object of ours is doing.
 """
 
 from fsm.compile.assess import Condition, ObjectStatus, assess
-from fsm.compile.build import KINDS, Change, SnapshotBuilder, build_snapshot
+from fsm.compile.build import KINDS, Change, SnapshotBuilder, build_snapshot, read_object
 from fsm.compile.check import check
 from fsm.compile.contract import ProxyConfig
 from fsm.compile.incremental import IncrementalCompiler
@@ -32,4 +32,5 @@ __all__ = [
     "check",
     "compile_proxy",
     "config_from_json",
+    "read_object",
 ]

@@ -191,6 +191,13 @@ def build_snapshot(
     return snapshot, list(snapshot.problems)
 
 
+def read_object(
+    kind: str, obj: JsonObject, settings: Settings
+) -> tuple[Any, tuple[ObjectProblem, ...]]:
+    """Read one object by itself: its dataclass, None where there is none, and what is wrong."""
+    return _Reader(settings).read(kind, obj)
+
+
 class _Reader:
     """From JSON to dataclasses, one object at a time."""
 
