@@ -64,7 +64,7 @@ class ControllerSettings:
 
         Reads ``FSM_MESH_NAME``, ``FSM_NAMESPACE``, ``FSM_TRUST_DOMAIN``, ``FSM_LOG_LEVEL``,
         ``FSM_SIDECAR_MARK`` (a number, or empty), ``FSM_SIDECAR_IMAGE``, ``FSM_INIT_IMAGE``,
-        ``FSM_IMAGE_PULL_POLICY``.
+        ``FSM_IMAGE_PULL_POLICY``, ``FSM_REQUIRE_TARGET_NAMESPACE`` (true or false).
 
         Raises:
             SettingsError: one of them is malformed.
@@ -77,6 +77,7 @@ class ControllerSettings:
             fsm_namespace=fsm_namespace or environ.get("FSM_NAMESPACE") or "fsm-system",
             trust_domain=environ.get("FSM_TRUST_DOMAIN") or "cluster.local",
             log_level=cast(LogLevel, level),
+            require_target_namespace=_flag(environ, "FSM_REQUIRE_TARGET_NAMESPACE"),
         )
         injection = InjectionSettings(
             mesh_name=mesh.mesh_name,
@@ -93,6 +94,13 @@ class ControllerSettings:
         if policy := environ.get("FSM_IMAGE_PULL_POLICY"):
             injection = replace(injection, pull_policy=policy)
         return cls(mesh=mesh, injection=injection)
+
+
+def _flag(environ: Mapping[str, str], name: str) -> bool:
+    text = environ.get(name) or "true"
+    if text not in ("true", "false"):
+        raise SettingsError(f"{name} is {text!r}; it must be true or false")
+    return text == "true"
 
 
 def _mark(text: str) -> int | None:
