@@ -260,6 +260,11 @@ impl Filter for HttpClient {
                 cx.forward(Event::Close(reason));
             }
             Event::Pause | Event::Resume => cx.forward(event),
+            Event::Custom(custom) => {
+                if let Some(plain) = custom.plain() {
+                    self.input(cx, plain);
+                }
+            }
         }
     }
 

@@ -440,7 +440,7 @@ impl Filter for HttpServer {
                 self.congested = matches!(event, Event::Pause);
                 self.feed(cx, event);
             }
-            Event::Start(..) | Event::End(_) => {}
+            Event::Start(..) | Event::End(_) | Event::Custom(_) => {}
         }
     }
 
@@ -465,6 +465,11 @@ impl Filter for HttpServer {
                     exchange.paused = matches!(event, Event::Pause);
                 }
                 self.pause_or_resume(cx);
+            }
+            Event::Custom(custom) => {
+                if let Some(plain) = custom.plain() {
+                    self.sub(cx, slot, plain);
+                }
             }
         }
     }

@@ -304,7 +304,7 @@ impl Filter for Asking {
                 }
             }
             Event::Close(reason) => self.failed(cx, kind, reason),
-            Event::Start(..) | Event::Pause | Event::Resume => {}
+            Event::Start(..) | Event::Pause | Event::Resume | Event::Custom(_) => {}
         }
     }
 

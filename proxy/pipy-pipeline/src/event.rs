@@ -1,5 +1,8 @@
 //! What travels through a pipeline.
 
+use std::any::Any;
+use std::fmt;
+
 use bytes::Bytes;
 use pipy_http::{BodyLength, Headers, RequestHead, ResponseHead};
 
@@ -19,6 +22,15 @@ pub enum Event {
     Pause,
     /// The side that this comes from can take more again.
     Resume,
+    /// What only some filters understand, such as the messages of other protocols than HTTP. Others pass it on; an end that
+    /// is a socket takes [`Custom::plain`] for it.
+    Custom(Box<dyn Custom>),
+}
+
+/// An event of a kind that the graph does not know. See [`Event::Custom`].
+pub trait Custom: Any + fmt::Debug {
+    /// What this says to a filter that does not understand it; `None` where that is nothing.
+    fn plain(self: Box<Self>) -> Option<Event>;
 }
 
 /// How a message begins.
@@ -53,6 +65,10 @@ pub enum CloseReason {
     Denied,
     /// A limit of ours was reached.
     Overloaded,
+    /// The name has no address.
+    CannotResolve,
+    /// A script has failed, or said so.
+    Script,
 }
 
 impl CloseReason {
@@ -74,6 +90,8 @@ impl CloseReason {
             CloseReason::Protocol => "protocol_error",
             CloseReason::Denied => "denied",
             CloseReason::Overloaded => "overloaded",
+            CloseReason::CannotResolve => "cannot_resolve",
+            CloseReason::Script => "script_error",
         }
     }
 }

@@ -34,6 +34,9 @@ pub trait Filter {
     /// A timer set with [`Cx::timer`] is due. A filter sets a token by which it knows what for.
     fn timer(&mut self, _cx: &mut Cx<'_>, _token: u32) {}
 
+    /// What was asked for with [`Cx::waker`] has happened. A filter gives out tokens by which it knows what for.
+    fn wake(&mut self, _cx: &mut Cx<'_>, _token: u32) {}
+
     /// The worker drains: finish what is in progress, begin nothing, close what is idle.
     fn drain(&mut self, _cx: &mut Cx<'_>) {}
 
@@ -83,6 +86,12 @@ impl Cx<'_> {
         self.graph.open(filters, left, End::Nothing)
     }
 
+    /// Makes a sub-pipeline whose right end turns around: what leaves it there comes to [`Filter::sub`] too.
+    pub fn open_turning(&mut self, filters: Vec<Box<dyn crate::Filter>>, slot: Slot) -> PipelineId {
+        let left = End::Filter { pipeline: self.pipeline, index: self.index, slot };
+        self.graph.open(filters, left, End::Turn)
+    }
+
     /// Makes a pipeline with no owner; see [`Cx::adopt`].
     pub fn open_free(&mut self, filters: Vec<Box<dyn crate::Filter>>) -> PipelineId {
         self.graph.open(filters, End::Nothing, End::Nothing)
@@ -124,6 +133,21 @@ impl Cx<'_> {
     /// `Close`.
     pub fn connect(&mut self, pipeline: PipelineId, to: ConnectTo) -> SocketId {
         self.graph.connect(pipeline, to)
+    }
+
+    /// By what this filter is woken later: see [`Graph::wake`].
+    pub fn waker(&self, token: u32) -> crate::Waker {
+        crate::Waker { pipeline: self.pipeline, index: self.index, token }
+    }
+
+    /// Wakes a filter: [`Filter::wake`] is called after this hook has returned.
+    pub fn wake(&mut self, waker: crate::Waker) {
+        self.graph.wake(waker);
+    }
+
+    /// Makes a pipeline that belongs to no filter and turns around at its right end.
+    pub fn open_detached(&mut self, filters: Vec<Box<dyn crate::Filter>>) -> PipelineId {
+        self.graph.open(filters, End::Nothing, End::Turn)
     }
 
     /// Asks for [`Filter::flush`] when all events of this turn are handled. Ask once per turn.

@@ -56,6 +56,8 @@ pub enum End {
     Nothing,
     /// A socket.
     Socket(SocketId),
+    /// The pipeline turns around: what leaves here leaves at its left end, past all filters. For a right end only.
+    Turn,
     /// A filter of another pipeline, whose sub-pipeline this is.
     Filter {
         /// That pipeline.
@@ -96,11 +98,30 @@ pub enum Op {
     Reading(SocketId, bool),
 }
 
+/// A filter that waits for something, and what for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waker {
+    pub(crate) pipeline: PipelineId,
+    pub(crate) index: usize,
+    pub(crate) token: u32,
+}
+
 /// Where an event goes within a pipeline.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Target {
-    Filter { index: usize, dir: Dir },
-    Sub { index: usize, slot: Slot },
+    Filter {
+        index: usize,
+        dir: Dir,
+    },
+    Sub {
+        index: usize,
+        slot: Slot,
+    },
+    /// No event: a filter is woken.
+    Wake {
+        index: usize,
+        token: u32,
+    },
 }
 
 #[derive(Debug)]
@@ -164,6 +185,29 @@ impl Graph {
         let pipeline = self.open(filters, End::Nothing, End::Nothing);
         let socket = self.attach(pipeline, Side::Left);
         (socket, pipeline)
+    }
+
+    /// Makes the pipeline of an accepted connection whose right end turns around: its output is what the filters send on.
+    pub fn accept_turning(&mut self, filters: Vec<Box<dyn Filter>>) -> (SocketId, PipelineId) {
+        let pipeline = self.open(filters, End::Nothing, End::Turn);
+        let socket = self.attach(pipeline, Side::Left);
+        (socket, pipeline)
+    }
+
+    /// Makes a pipeline that belongs to no filter and no socket, and turns around at its right end.
+    pub fn open_detached(&mut self, filters: Vec<Box<dyn Filter>>) -> PipelineId {
+        self.open(filters, End::Nothing, End::Turn)
+    }
+
+    /// Sends an event into a pipeline, at its left end.
+    pub fn send(&mut self, pipeline: PipelineId, event: Event) {
+        self.push(Work { pipeline, target: Target::Filter { index: 0, dir: Dir::Input }, event });
+    }
+
+    /// Calls [`Filter::wake`] of the filter that gave the waker, unless its pipeline is gone.
+    pub fn wake(&mut self, waker: Waker) {
+        let target = Target::Wake { index: waker.index, token: waker.token };
+        self.push(Work { pipeline: waker.pipeline, target, event: Event::Resume });
     }
 
     /// Events from a socket, `Data` or `Close`: into the pipeline that it ends.
@@ -268,7 +312,8 @@ impl Graph {
         self.queue.push_back(work);
     }
 
-    pub(crate) fn alive(&self, id: PipelineId) -> bool {
+    /// Whether a pipeline still exists.
+    pub fn alive(&self, id: PipelineId) -> bool {
         self.pipeline(id).is_some()
     }
 
@@ -334,6 +379,9 @@ impl Graph {
             Target::Sub { index, slot } => {
                 self.call(work.pipeline, index, |filter, cx| filter.sub(cx, slot, work.event));
             }
+            Target::Wake { index, token } => {
+                self.call(work.pipeline, index, |filter, cx| filter.wake(cx, token));
+            }
             Target::Filter { index, dir } if index < pipeline.filters.len() => {
                 self.call(work.pipeline, index, |filter, cx| match dir {
                     Dir::Input => filter.input(cx, work.event),
@@ -341,9 +389,9 @@ impl Graph {
                 });
             }
             Target::Filter { dir, .. } => {
-                let end = match dir {
-                    Dir::Input => pipeline.right,
-                    Dir::Output => pipeline.left,
+                let end = match (dir, pipeline.right) {
+                    (Dir::Input, End::Turn) | (Dir::Output, _) => pipeline.left,
+                    (Dir::Input, right) => right,
                 };
                 self.leave(end, work.event);
             }
@@ -353,7 +401,7 @@ impl Graph {
     /// An event leaves a pipeline at an end.
     fn leave(&mut self, end: End, event: Event) {
         match end {
-            End::Nothing => {}
+            End::Nothing | End::Turn => {}
             End::Filter { pipeline, index, slot } => {
                 self.push(Work { pipeline, target: Target::Sub { index, slot }, event });
             }
@@ -369,6 +417,11 @@ impl Graph {
                     Event::Resume => Op::Reading(socket, true),
                     // A message without a codec has no bytes to send: a pipeline put together wrongly.
                     Event::Start(..) | Event::End(_) => return,
+                    Event::Custom(custom) => {
+                        return if let Some(plain) = custom.plain() {
+                            self.leave(end, plain)
+                        };
+                    }
                 });
             }
         }

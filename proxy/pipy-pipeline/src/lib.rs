@@ -11,6 +11,9 @@
 //! another pipeline's filter (then this one is a *sub-pipeline*: one per request below an HTTP server, one per upstream
 //! session below a load balancer), or nothing.
 //!
+//! A row of filters may also be one-directional, as scripts write them: its right end is [`End::Turn`], and what leaves
+//! there leaves at the left end as the row's output, past the filters.
+//!
 //! Back-pressure is an event too: [`Event::Pause`] travels from the side that can't take more to the side that produces.
 //!
 //! The graph does no IO and reads no clock. The worker feeds it what sockets gave, lets it [`run`](Graph::run), and
@@ -24,7 +27,7 @@ mod filter;
 mod graph;
 mod timers;
 
-pub use event::{CloseReason, Event, Head};
+pub use event::{CloseReason, Custom, Event, Head};
 pub use filter::{Cx, Filter};
-pub use graph::{ConnectTo, Dir, End, Graph, Op, PipelineId, Side, Slot, SocketId};
+pub use graph::{ConnectTo, Dir, End, Graph, Op, PipelineId, Side, Slot, SocketId, Waker};
 pub use timers::{TimerId, Timers};

@@ -34,6 +34,7 @@ pub fn describe(event: &Event) -> String {
         Event::Close(reason) => format!("close {}", reason.label()),
         Event::Pause => "pause".into(),
         Event::Resume => "resume".into(),
+        Event::Custom(custom) => format!("{custom:?}"),
     }
 }
 

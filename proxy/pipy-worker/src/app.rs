@@ -9,7 +9,7 @@ use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use mio::Waker;
-use pipy_pipeline::Filter;
+use pipy_pipeline::{Filter, Graph};
 
 /// A connection that was just accepted.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +26,8 @@ pub struct Accepted {
 pub enum Verdict {
     /// It runs through these filters.
     Run(Vec<Box<dyn Filter>>),
+    /// It runs through these filters and turns around behind the last: what that one sends on goes back to the client.
+    RunTurning(Vec<Box<dyn Filter>>),
     /// It is closed without a word: the client sees an end, no error, even when it has spoken already.
     Close,
     /// It is reset.
@@ -45,6 +47,12 @@ pub trait App {
 
     /// A turn of the loop begins.
     fn turn_begins(&mut self, _now: Instant) {}
+
+    /// All events of the turn are handled: time for what needs the graph, such as opening pipelines that no connection
+    /// has asked for and waking filters. Returns listeners to open (or replace), and, with `None`, to close.
+    fn step(&mut self, _graph: &mut Graph) -> Vec<(u32, Option<std::net::TcpListener>)> {
+        Vec::new()
+    }
 
     /// The turn is over: time for what is done once per turn, such as handing over log lines. Returns when the next turn
     /// should come at the latest.

@@ -151,6 +151,11 @@ impl<A: App> Worker<A> {
             self.accept_late();
             self.graph.run_timers();
             self.turn();
+            let listeners = self.app.step(&mut self.graph);
+            for (key, listener) in listeners {
+                self.listen(key as usize, listener);
+            }
+            self.turn();
             self.leaving.sweep(self.graph.now);
             self.app_due = self.app.turn_ends(self.graph.now);
             if self.graph.draining && self.graph.sockets() == 0 && self.leaving.is_empty() {
@@ -247,8 +252,12 @@ impl<A: App> Worker<A> {
         let destination = original_destination(&stream, local);
         let listener = u32::try_from(key).unwrap_or(u32::MAX);
         match self.app.accept(listener, Accepted { peer, local, destination }, self.graph.now) {
-            Verdict::Run(filters) => {
-                let (id, _) = self.graph.accept(filters);
+            verdict @ (Verdict::Run(_) | Verdict::RunTurning(_)) => {
+                let (id, _) = match verdict {
+                    Verdict::RunTurning(filters) => self.graph.accept_turning(filters),
+                    Verdict::Run(filters) => self.graph.accept(filters),
+                    Verdict::Close | Verdict::Reset => return,
+                };
                 let mut socket = Socket::new(id.serial, stream, false);
                 // WHY: most clients speak at once, and their first words came with the connection: reading now spares a
                 // wait for readiness, and costs one read where there is nothing yet.

@@ -260,7 +260,7 @@ impl Filter for LoadBalancing {
                 current.paused = matches!(event, Event::Pause);
                 cx.back(event);
             }
-            Event::Data(_) => cx.back(event),
+            Event::Data(_) | Event::Custom(_) => cx.back(event),
         }
     }
 
