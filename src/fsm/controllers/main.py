@@ -21,8 +21,9 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge
 
@@ -92,7 +93,11 @@ class Controller:
         shrink_read_buffers()
         async with contextlib.AsyncExitStack() as stack:
             observer = Observer(
-                self.registry, self.metrics, self._delivery_metrics, lambda: self._phase
+                self.registry,
+                self.metrics,
+                self._delivery_metrics,
+                lambda: self._phase,
+                self._status_of,
             )
             await observer.start(self._settings.host, self._settings.mesh.ports.health)
             stack.push_async_callback(observer.stop)
@@ -249,6 +254,12 @@ class Controller:
         for problem in snapshot.problems:
             log.log(logging.WARNING if change else logging.INFO, "left out: %s", problem)
         self._status_loop.poke()
+
+    def _status_of(self, name: str) -> Mapping[str, Any] | None:
+        kind, namespace, called = name.split("/", 2)
+        informer = self.world.informers.get(kind)
+        found = informer.get(namespace, called) if informer else None
+        return found.get("status") if found else None
 
     async def _until_synced(self) -> None:
         while True:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import orjson
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from fsm import __version__
 from fsm.delivery import Change, ProxyRegistry
@@ -35,6 +37,7 @@ class Observer:
         metrics: CollectorRegistry,
         delivery: DeliveryMetrics,
         not_ready: Callable[[], str],
+        status: Callable[[str], Mapping[str, Any] | None] = lambda name: None,
     ) -> None:
         """Put it together.
 
@@ -43,11 +46,14 @@ class Observer:
             metrics: everything that is counted.
             delivery: whose gauge of connected proxies is set when somebody looks.
             not_ready: says why the controller is not ready; empty when it is.
+            status: finds the status of an object by ``Kind/namespace/name``.
         """
+        metrics.register(AppliedTimes(registry))
         self._registry = registry
         self._metrics = metrics
         self._delivery = delivery
         self._not_ready = not_ready
+        self._status = status
         self._runner: web.AppRunner | None = None
         self.port = 0
 
@@ -67,6 +73,7 @@ class Observer:
                 web.get("/smi/version", _smi_version),
                 web.get("/proxies", self._proxies),
                 web.get("/changes", self._changes),
+                web.get("/rollout", self._rollout),
             ]
         )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
@@ -98,6 +105,37 @@ class Observer:
 
     async def _changes(self, request: web.Request) -> web.Response:
         return _json({"changes": [_change_row(change) for change in self._registry.changes]})
+
+    async def _rollout(self, request: web.Request) -> web.Response:
+        name = request.query.get("object", "")
+        if name.count("/") != 2:
+            return _json({"error": "object must be Kind/namespace/name"}, status=400)
+        known = self._registry.objects.get(name)
+        if known is None:
+            return _json({"error": f"no {name} is in force"}, status=404)
+        change = known.change
+        return _json(
+            {
+                "object": name,
+                "generation": known.generation,
+                "status": self._status(name) or {},
+                "change": None if change is None else self._rollout_row(change),
+            }
+        )
+
+    def _rollout_row(self, change: Change) -> dict[str, Any]:
+        rows = [
+            {
+                "namespace": key.namespace,
+                "pod": key.pod,
+                "state": state,
+                "applied_s": change.took.get(key),
+                "reason": reason,
+            }
+            for key, state, reason in self._registry.rows(change)
+        ]
+        row = _change_row(change)
+        return {**row, "pending": change.pending, "done": change.done, "rows": rows}
 
     def _row(self, record: ProxyRecord) -> dict[str, Any]:
         target = record.target.version if record.target else None
@@ -136,6 +174,39 @@ def _change_row(change: Change) -> dict[str, Any]:
     }
 
 
+class AppliedTimes(Collector):
+    """How long it took until the last change was applied, by object and by proxy.
+
+    LIMIT: series are as many as objects of ours and Pods with a sidecar; those that are gone go.
+    """
+
+    def __init__(self, registry: ProxyRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield both families; the registry calls it when somebody looks."""
+        by_object = GaugeMetricFamily(
+            "fsm_object_time_to_applied_seconds",
+            "Seconds from the API event of an object's last change until the last proxy that it"
+            " concerns had applied it.",
+            labels=["kind", "namespace", "name"],
+        )
+        for name, known in self._registry.objects.items():
+            if known.change is not None and known.change.done and known.change.applied:
+                by_object.add_metric(name.split("/", 2), known.change.slowest_s)
+        yield by_object
+        by_proxy = GaugeMetricFamily(
+            "fsm_proxy_time_to_applied_seconds",
+            "Seconds from the API event of the last change that concerned a proxy until it had"
+            " applied it.",
+            labels=["namespace", "pod"],
+        )
+        for record in self._registry.records():
+            if record.applied_s is not None:
+                by_proxy.add_metric([record.key.namespace, record.key.pod], record.applied_s)
+        yield by_proxy
+
+
 async def _alive(request: web.Request) -> web.Response:
     return web.Response(text="ok\n")
 
@@ -155,5 +226,5 @@ async def _smi_version(request: web.Request) -> web.Response:
     )
 
 
-def _json(body: dict[str, Any]) -> web.Response:
-    return web.Response(body=orjson.dumps(body), content_type="application/json")
+def _json(body: dict[str, Any], status: int = 200) -> web.Response:
+    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")

@@ -27,7 +27,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from fsm.controllers.world import Batch, Touched, World
 from fsm.delivery import Change, Compiled, ProxyKey, ProxyRegistry
-from fsm.delivery.registry import ProxyRecord
+from fsm.delivery.registry import Known, ProxyRecord
 
 log = logging.getLogger("fsm.publisher")
 
@@ -122,6 +122,9 @@ class Publisher(Generic[S]):
         Unlike later ones it must succeed, for without it there is nothing to go on with.
         """
         self.snapshot = self._compiler.begin(self._world.objects())
+        self._registry.objects = {
+            name: Known(generation or 0, None) for name, generation in self._world.ours().items()
+        }
         self._on_snapshot(self.snapshot, None)
 
     async def run(self) -> None:
@@ -149,7 +152,9 @@ class Publisher(Generic[S]):
         snapshot = self._next_snapshot(batch)
         self.snapshot = snapshot
         change = self._registry.begin_change(batch.started, batch.objects)
+        self._note(batch, change)
         await self._compile_all(self._concerned(), change)
+        change.published = True
         change.compile_s = time.monotonic() - batch.started
         self._update_time.observe(change.compile_s)
         self._broadcasts.inc()
@@ -163,6 +168,13 @@ class Publisher(Generic[S]):
             ",".join(batch.objects),
         )
         self._on_snapshot(snapshot, change)
+
+    def _note(self, batch: Batch, change: Change) -> None:
+        for name, generation in batch.ours.items():
+            if generation is None:
+                self._registry.objects.pop(name, None)
+            else:
+                self._registry.objects[name] = Known(generation, change)
 
     def _concerned(self) -> list[ProxyKey]:
         if not self._anew:

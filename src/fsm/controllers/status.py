@@ -92,7 +92,6 @@ class StatusWriter:
             return
         if self._assessed is None or self._assessed[0] is not snapshot:
             self._assessed = (snapshot, assess(snapshot, self._settings))
-        latest = {name: change for change in self._registry.changes for name in change.objects}
         limit = asyncio.Semaphore(WRITES_MAX)
         lacking: set[str] = set()
         writes = []
@@ -103,8 +102,8 @@ class StatusWriter:
             found = self._world.object(resource, wanted.namespace, wanted.name)
             if found is None:
                 continue
-            change = latest.get(f"{wanted.kind}/{wanted.namespace}/{wanted.name}")
-            conditions = self._with_proxies(wanted.conditions, change)
+            known = self._registry.objects.get(f"{wanted.kind}/{wanted.namespace}/{wanted.name}")
+            conditions = self._with_proxies(wanted.conditions, known.change if known else None)
             if conditions is None:
                 continue
             status = render(found, wanted, conditions, datetime.now(UTC))
@@ -127,7 +126,7 @@ class StatusWriter:
         if refusals:
             text = f"refused by {change.refused} of {change.proxies} proxies: {'; '.join(refusals)}"
             return _replaced(conditions, Condition("Programmed", False, "Refused", text))
-        if not change.pending:
+        if change.done:
             return conditions
         left = change.started + self._settle_s - time.monotonic()
         if left > 0:

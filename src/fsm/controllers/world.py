@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -33,6 +33,7 @@ from fsm.kube.resources import (
     TRAFFICTARGETS,
 )
 from fsm.model import Namespace
+from fsm.policies import BY_KIND
 from fsm.settings import Settings
 
 CLUSTER_KINDS = (NAMESPACES, PODS, SERVICES, ENDPOINTSLICES)
@@ -66,12 +67,14 @@ class Batch:
         objects: names of what changed, in order of arrival, without repetition, shortened.
         touched: every object of which there was news since the last batch, as it is now, once.
         gone: proxies whose Pods have been deleted.
+        ours: objects of ours that changed, all of them, with their generation; None: deleted.
     """
 
     started: float
     objects: tuple[str, ...]
     touched: tuple[Touched, ...] = ()
     gone: tuple[ProxyKey, ...] = ()
+    ours: Mapping[str, int | None] = field(default_factory=dict)
 
 
 class World:
@@ -91,6 +94,7 @@ class World:
         self._more = 0
         self._touched: dict[tuple[str, str, str], None] = {}
         self._gone: dict[ProxyKey, None] = {}
+        self._changed: set[str] = set()
         self._arrived = asyncio.Event()
         self._events = Counter(
             "fsm_k8s_api_event_count",
@@ -128,6 +132,15 @@ class World:
             for kind, informer in self.informers.items()
         }
 
+    def ours(self) -> dict[str, int | None]:
+        """All objects of ours by name, with their generation."""
+        return {
+            name_of(kind, obj): _generation(obj)
+            for kind, informer in self.informers.items()
+            if kind in BY_KIND
+            for obj in informer.store.values()
+        }
+
     def object(self, resource: Resource, namespace: str, name: str) -> KubeObject | None:
         """Look one up; the namespace of cluster-scoped objects is empty."""
         return self.informers[resource.kind].get(namespace, name)
@@ -140,9 +153,16 @@ class World:
         names = list(self._names)
         if self._more:
             names.append(f"… and {self._more} more")
-        batch = Batch(self._first, tuple(names), tuple(self._news()), tuple(self._left()))
+        touched = tuple(self._news())
+        ours = {
+            name: _generation(news.obj)
+            for news in touched
+            if (name := f"{news.kind}/{news.namespace}/{news.name}") in self._changed
+        }
+        batch = Batch(self._first, tuple(names), touched, tuple(self._left()), ours)
         self._first, self._names, self._more = None, {}, 0
         self._touched, self._gone = {}, {}
+        self._changed.clear()
         self._arrived.clear()
         return batch
 
@@ -210,6 +230,8 @@ class World:
             if self._first is None:
                 self._first = time.monotonic()
             name = name_of(kind, new or old or {})
+            if kind in BY_KIND:
+                self._changed.add(name)
             if name in self._names or len(self._names) < NAMES_MAX:
                 self._names[name] = None
             else:
@@ -217,6 +239,13 @@ class World:
             self._arrived.set()
 
         return changed
+
+
+def _generation(obj: Mapping[str, Any] | None) -> int | None:
+    if obj is None:
+        return None
+    generation = (obj.get("metadata") or {}).get("generation")
+    return generation if isinstance(generation, int) else 0
 
 
 def _facts(pod: Mapping[str, Any]) -> PodFacts:

@@ -10,11 +10,13 @@ import asyncio
 import copy
 import os
 import ssl
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -35,6 +37,11 @@ from fsm.kube import (
     Unavailable,
     WatchEvent,
 )
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+from controlworld import follow, running
+
+__all__ = ["follow", "running"]
 
 
 async def until(state: Callable[[], Any], what: str = "", deadline_s: float = 10.0) -> Any:
