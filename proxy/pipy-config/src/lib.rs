@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod cluster;
+mod exclusions;
 mod inbound;
 mod outbound;
 mod parse;
@@ -24,6 +25,7 @@ mod route;
 mod telemetry;
 
 pub use cluster::{Cluster, ClusterKind, ConnectionLimits, Endpoint};
+pub use exclusions::Exclusions;
 pub use inbound::{Inbound, InboundMatch, Mtls, SourceRule};
 pub use outbound::{Outbound, OutboundMatch, Unmatched};
 pub use parse::{ConfigError, REGEX_BYTES_MAX, parse, schema};
@@ -61,6 +63,9 @@ pub struct ProxyConfig {
     /// Traffic from the application. Absent: the outbound listener is closed, connections are refused.
     #[serde(default)]
     pub outbound: Option<Outbound>,
+    /// What the outbound listener leaves alone. It is open when there is any.
+    #[serde(default)]
+    pub exclusions: Exclusions,
     /// Where traffic goes, by cluster name (`namespace/service|port`; `…|local` for the application itself).
     #[serde(default)]
     pub clusters: std::collections::BTreeMap<String, Cluster>,

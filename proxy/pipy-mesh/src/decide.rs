@@ -156,6 +156,9 @@ pub fn inbound_connection<'p>(
 /// Decides about a connection of the application.
 pub fn outbound_connection(plan: &Plan, destination: SocketAddr) -> OutboundConnection<'_> {
     let Some(outbound) = &plan.outbound else { return OutboundConnection::Refuse(Refusal::EgressClosed) };
+    if plan.exclusions.covers(destination) {
+        return OutboundConnection::Passthrough;
+    }
     let found = outbound
         .matches
         .get(&destination.port())

@@ -25,6 +25,8 @@ pub struct Plan {
     pub inbound: Option<HashMap<u16, InboundMatch>>,
     /// Matches by port, in order; `None` where the listener is closed.
     pub outbound: Option<Outbound>,
+    /// What the outbound listener leaves alone.
+    pub exclusions: config::Exclusions,
     /// All clusters; rules refer to them by position.
     pub clusters: Vec<ClusterPlan>,
     /// Stages of the chains.
@@ -214,7 +216,9 @@ impl Plan {
         let inbound = config.inbound.map(|inbound| {
             inbound.matches.into_iter().map(|rule| (rule.port, builder.inbound(rule))).collect()
         });
-        let outbound = config.outbound.map(|outbound| builder.outbound(outbound));
+        // Without the listener, what is excluded would be refused like the rest.
+        let outbound = config.outbound.or_else(|| (!config.exclusions.is_empty()).then(Default::default));
+        let outbound = outbound.map(|outbound| builder.outbound(outbound));
         let workload = config.workload;
         let service_identity = (!workload.service_account.is_empty())
             .then(|| format!("{}.{}", workload.service_account, workload.namespace));
@@ -225,6 +229,7 @@ impl Plan {
             workload,
             inbound,
             outbound,
+            exclusions: config.exclusions,
             clusters,
             chains: config.chains,
             probes: config.probes,

@@ -297,6 +297,45 @@ fn connections_are_decided_by_their_original_destination() {
 }
 
 #[test]
+fn what_is_excluded_is_carried_to_where_it_was_meant_to_go() {
+    let plan = |exclusions: &str| {
+        let json = format!(
+            r#"{{"version":"1","exclusions":{exclusions},"outbound":{{"matches":[{{"port":80,"protocol":"http","origin":"svc",
+            "destinations":["10.0.0.0/8"],"hosts":[]}}]}}}}"#
+        );
+        Plan::new(pipy_config::parse(json.as_bytes()).expect("valid"))
+    };
+    let excluded = |plan: &Plan, to: &str| {
+        let to = to.parse::<SocketAddr>().expect("an address");
+        matches!(decide::outbound_connection(plan, to), OutboundConnection::Passthrough)
+    };
+    let none = plan("{}");
+    assert!(!excluded(&none, "10.0.0.1:80") && !excluded(&none, "192.0.2.1:443"));
+    let ports = plan(r#"{"ports":[80]}"#);
+    assert!(excluded(&ports, "10.0.0.1:80") && excluded(&ports, "[fd00::1]:80"));
+    assert!(!excluded(&ports, "10.0.0.1:81"));
+    let ranges = plan(r#"{"destinations":["10.1.0.0/16","fd00::/8"]}"#);
+    assert!(excluded(&ranges, "10.1.2.3:80") && excluded(&ranges, "[fd00::1]:1"));
+    assert!(!excluded(&ranges, "10.2.0.1:80"));
+    let all_but = plan(r#"{"all_but":["10.1.0.0/16"],"ports":[9]}"#);
+    assert!(excluded(&all_but, "10.2.0.1:80") && excluded(&all_but, "10.1.0.1:9"));
+    assert!(!excluded(&all_but, "10.1.0.1:80"));
+}
+
+#[test]
+fn exclusions_alone_open_the_outbound_listener() {
+    let plan = |json: &[u8]| Plan::new(pipy_config::parse(json).expect("valid"));
+    assert!(plan(br#"{"version":"1"}"#).outbound.is_none());
+    let open = plan(br#"{"version":"1","exclusions":{"ports":[5432]}}"#);
+    let to = |text: &str| text.parse::<SocketAddr>().expect("an address");
+    assert!(matches!(
+        decide::outbound_connection(&open, to("192.0.2.1:5432")),
+        OutboundConnection::Passthrough
+    ));
+    assert!(matches!(decide::outbound_connection(&open, to("192.0.2.1:80")), OutboundConnection::Refuse(_)));
+}
+
+#[test]
 fn a_refusal_has_words_of_its_own() {
     use std::collections::BTreeSet;
     let all = [

@@ -183,6 +183,16 @@ class Outbound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exclusions:
+    """What the outbound listener carries to its original destination, whatever the matches say."""
+
+    all_but: tuple[str, ...] = ()
+    """If not empty, every destination outside of these."""
+    destinations: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """One address of a cluster."""
 
@@ -310,6 +320,7 @@ class ProxyConfig:
 
     chains: Chains = field(default_factory=Chains)
     clusters: Mapping[str, Cluster] = field(default_factory=dict)
+    exclusions: Exclusions = field(default_factory=Exclusions)
     identity: str | None = None
     inbound: Inbound | None = None
     outbound: Outbound | None = None

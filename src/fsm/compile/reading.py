@@ -24,7 +24,7 @@ from fsm.compile import contract
 from fsm.compile.contract import ProxyConfig
 
 _U16, _U32, _U64 = (1 << 16) - 1, (1 << 32) - 1, (1 << 64) - 1
-_MAX = {"port": _U16, "weight": _U32}
+_MAX = {"port": _U16, "ports": _U16, "weight": _U32}
 
 
 class ContractError(ValueError):
@@ -126,7 +126,7 @@ def _scalar(hint: Any, value: Any, path: str) -> Any:
         raise ContractError(f"{path}: expected {'text' if hint is str else hint.__name__}")
     if field == "address":
         _socket_address(value, path)
-    elif field in ("destinations", "cidrs"):
+    elif field in ("destinations", "cidrs", "all_but"):
         try:
             ipaddress.ip_network(value, strict=False)
         except ValueError:
