@@ -1,23 +1,23 @@
 //! `muxHTTP`: the client's side of HTTP/1. Requests on the left, one after the other; bytes on the right.
 //!
 //! A session outlives the request that opened it: its owner takes it for one exchange, lets it go, and another may take it.
-//! [`Session`] is what owner and pool see of it.
+//! [`Session`] is what owner and pool see of it; this one is exclusive.
 //!
 //! INVARIANT: a session is reusable only while both messages of every exchange were complete, the server keeps the
 //! connection open, and it has said nothing unasked.
 
 use std::any::Any;
-use std::cell::Cell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pipy_http::{
     BodyEncoder, BodyLength, HttpError, Method, RequestHead, ResponseDecoder, ResponseItem,
     encode_request_head,
 };
-use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, PipelineId};
+use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head};
 
 use crate::out::Out;
+use crate::session::Session;
 use crate::spec::{Layer, Spec};
 
 /// Its row of the filter table.
@@ -29,70 +29,6 @@ pub(crate) const SPEC: Spec = Spec {
 
 /// LIMIT: bytes gathered before they leave.
 const GATHER_BYTES_MAX: usize = 64 * 1024;
-
-/// A session, as its owner and the pool see it.
-pub struct Session {
-    pipeline: Cell<Option<PipelineId>>,
-    reusable: Cell<bool>,
-    /// When it was let go; `None` while it is in use.
-    idle_since: Cell<Option<Instant>>,
-    requests: Cell<u32>,
-    sent: Cell<u64>,
-    received: Cell<u64>,
-    /// The head of the request in progress, until a response to it begins.
-    request: Cell<Option<Box<RequestHead>>>,
-}
-
-impl Default for Session {
-    fn default() -> Self {
-        Session {
-            pipeline: Cell::new(None),
-            reusable: Cell::new(true),
-            idle_since: Cell::new(None),
-            requests: Cell::new(0),
-            sent: Cell::new(0),
-            received: Cell::new(0),
-            request: Cell::new(None),
-        }
-    }
-}
-
-impl Session {
-    /// Its pipeline, once it was made.
-    pub fn pipeline(&self) -> Option<PipelineId> {
-        self.pipeline.get()
-    }
-
-    /// States its pipeline.
-    pub fn set_pipeline(&self, pipeline: PipelineId) {
-        self.pipeline.set(Some(pipeline));
-    }
-
-    /// Whether another request may use it.
-    pub fn reusable(&self) -> bool {
-        self.reusable.get()
-    }
-
-    /// Requests that it has begun.
-    pub fn requests(&self) -> u32 {
-        self.requests.get()
-    }
-
-    /// Marks it as idle since then, or as in use.
-    pub fn set_idle(&self, since: Option<Instant>) {
-        self.idle_since.set(since);
-    }
-
-    /// The head of a request that no response has begun to: for another try elsewhere.
-    pub fn take_request(&self) -> Option<Box<RequestHead>> {
-        self.request.take()
-    }
-
-    /// Bytes sent and received since the last time this was asked.
-    pub fn take_bytes(&self) -> (u64, u64) {
-        (self.sent.take(), self.received.take())
-    }
-}
 
 /// See the module.
 pub struct HttpClient {
@@ -135,7 +71,6 @@ impl HttpClient {
     }
 
     fn request(&mut self, cx: &mut Cx<'_>, head: Box<RequestHead>, length: BodyLength) {
-        self.session.requests.set(self.session.requests.get() + 1);
         if head.is_upgrade() {
             self.decoder.expect_upgrade(&head.method);
         } else {
@@ -146,7 +81,7 @@ impl HttpClient {
         match encode_request_head(&head, length, &mut self.out.bytes) {
             Ok(encoder) => {
                 self.encoder = Some(encoder);
-                self.session.request.set(Some(head));
+                self.session.request_begun(Some(head));
                 self.defer(cx);
             }
             Err(_) => self.fail(cx, CloseReason::Protocol),
@@ -157,14 +92,14 @@ impl HttpClient {
         loop {
             match self.decoder.next() {
                 Ok(Some(ResponseItem::Interim(head))) => {
-                    self.session.request.take();
+                    self.session.response_begun();
                     cx.back(Event::Start(Head::Response(head), BodyLength::None));
                 }
                 Ok(Some(ResponseItem::Head(head, length))) => {
-                    self.session.request.take();
+                    self.session.response_begun();
                     self.tunnel = head.status == 101 || (self.connect && head.status / 100 == 2);
                     if !head.keep_alive() || self.tunnel || length == BodyLength::UntilClose {
-                        self.session.reusable.set(false);
+                        self.session.retire();
                     }
                     cx.back(Event::Start(Head::Response(head), length));
                 }
@@ -175,7 +110,7 @@ impl HttpClient {
                     self.response_done = true;
                     if !self.request_done {
                         // The server answered before it had heard all; what it does with the rest is its secret.
-                        self.session.reusable.set(false);
+                        self.session.retire();
                     }
                     cx.back(Event::End(trailers.map(Box::new)));
                 }
@@ -189,7 +124,7 @@ impl HttpClient {
     }
 
     fn fail(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
-        self.session.reusable.set(false);
+        self.session.retire();
         if self.ended {
             return;
         }
@@ -203,7 +138,7 @@ impl HttpClient {
     }
 
     fn idle(&self) -> bool {
-        self.session.idle_since.get().is_some()
+        self.session.idle_since().is_some()
     }
 
     fn defer(&mut self, cx: &mut Cx<'_>) {
@@ -215,7 +150,7 @@ impl HttpClient {
 
     fn emit(&mut self, cx: &mut Cx<'_>) {
         for bytes in self.out.take() {
-            self.session.sent.set(self.session.sent.get() + bytes.len() as u64);
+            self.session.count(bytes.len(), 0);
             cx.forward(Event::Data(bytes));
         }
     }
@@ -255,7 +190,7 @@ impl Filter for HttpClient {
                 self.defer(cx);
             }
             Event::Close(reason) => {
-                self.session.reusable.set(false);
+                self.session.retire();
                 self.emit(cx);
                 cx.forward(Event::Close(reason));
             }
@@ -271,12 +206,12 @@ impl Filter for HttpClient {
     fn output(&mut self, cx: &mut Cx<'_>, event: Event) {
         match event {
             Event::Data(data) => {
-                self.session.received.set(self.session.received.get() + data.len() as u64);
+                self.session.count(0, data.len());
                 self.decoder.push(data);
                 self.pump(cx);
             }
             Event::Close(CloseReason::Finished) => {
-                self.session.reusable.set(false);
+                self.session.retire();
                 self.decoder.finish();
                 self.pump(cx);
                 if self.tunnel {
@@ -301,7 +236,7 @@ impl Filter for HttpClient {
     }
 
     fn timer(&mut self, cx: &mut Cx<'_>, _token: u32) {
-        let idle = self.session.idle_since.get().map(|since| cx.now().saturating_duration_since(since));
+        let idle = self.session.idle_since().map(|since| cx.now().saturating_duration_since(since));
         match idle {
             Some(idle) if idle >= self.idle_timeout => self.fail(cx, CloseReason::IdleTimeout),
             Some(idle) => {
@@ -317,11 +252,11 @@ impl Filter for HttpClient {
         if self.idle() {
             self.fail(cx, CloseReason::Finished);
         } else {
-            self.session.reusable.set(false);
+            self.session.retire();
         }
     }
 
     fn closed(&mut self, _cx: &mut Cx<'_>) {
-        self.session.reusable.set(false);
+        self.session.retire();
     }
 }

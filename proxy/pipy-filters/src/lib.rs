@@ -5,15 +5,20 @@
 #![forbid(unsafe_code)]
 
 mod http_client;
+mod http1_server;
+mod http2_server;
 mod http_server;
+mod ids;
 mod out;
+mod session;
 mod spec;
 mod tls;
 mod tls_client;
 mod tls_server;
 
-pub use http_client::{HttpClient, Session};
-pub use http_server::{HttpServer, HttpService, Limits as HttpServerLimits};
+pub use http_client::HttpClient;
+pub use http_server::{HttpServer, HttpService, HttpVersion, Limits as HttpServerLimits};
+pub use session::{Lease, Session};
 pub use spec::{Layer, Spec};
 pub use tls_client::TlsClient;
 pub use tls_server::{Handshake, Peer, TlsServer};

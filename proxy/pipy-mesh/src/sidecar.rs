@@ -9,7 +9,7 @@ use pipy_config::{AccessLog, ProbeListener, Protocol, SourceRule};
 use pipy_filters::{Handshake, HttpServer, HttpServerLimits, HttpService, TlsServer};
 use pipy_http::HttpError;
 use pipy_observe::{Decision, Entry, LogBuffer, WorkerMetrics};
-use pipy_pipeline::Filter;
+use pipy_pipeline::{Filter, Graph, PipelineId};
 use pipy_tls::Credentials;
 use pipy_worker::{Accepted, App, Verdict};
 
@@ -179,6 +179,8 @@ impl HttpService for Requests {
 pub struct Sidecar {
     shared: Rc<Shared>,
     pages: Arc<dyn Pages>,
+    /// Idle connections to endpoints that have left.
+    unused: Vec<PipelineId>,
 }
 
 impl Sidecar {
@@ -200,7 +202,7 @@ impl Sidecar {
             connections: Cell::new(0),
             now: Cell::new(start),
         };
-        Sidecar { shared: Rc::new(shared), pages }
+        Sidecar { shared: Rc::new(shared), pages, unused: Vec::new() }
     }
 
     fn connection(
@@ -359,6 +361,7 @@ impl App for Sidecar {
             Update::Plan(plan, listeners) => {
                 let before = self.shared.runtime.borrow().clone();
                 let runtime = Runtime::new(plan, Some(&before), &self.shared.metrics);
+                self.unused.extend(before.retire(&runtime));
                 self.shared.runtime.replace(Rc::new(runtime));
                 listeners
             }
@@ -367,6 +370,13 @@ impl App for Sidecar {
                 Vec::new()
             }
         }
+    }
+
+    fn step(&mut self, graph: &mut Graph) -> Vec<(u32, Option<std::net::TcpListener>)> {
+        for pipeline in self.unused.drain(..) {
+            graph.close(pipeline);
+        }
+        Vec::new()
     }
 
     fn turn_begins(&mut self, now: Instant) {

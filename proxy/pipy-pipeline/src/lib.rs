@@ -25,9 +25,11 @@
 mod event;
 mod filter;
 mod graph;
+mod port;
 mod timers;
 
 pub use event::{CloseReason, Custom, Event, Head};
 pub use filter::{Cx, Filter};
 pub use graph::{ConnectTo, Dir, End, Graph, Op, PipelineId, Side, Slot, SocketId, Waker};
+pub use port::Port;
 pub use timers::{TimerId, Timers};

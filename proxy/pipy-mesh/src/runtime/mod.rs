@@ -1,25 +1,21 @@
 //! A plan at work in one worker: balancers, endpoints with their idle connections, counters. Replaced with the plan;
 //! endpoints that the new plan has too are carried over, with their connections.
 
+mod endpoint;
+
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
-use pipy_filters::Session;
 use pipy_observe::{ClusterCounters, WorkerMetrics};
-use pipy_tls::{Credentials, TlsError};
+use pipy_pipeline::PipelineId;
 use pipy_upstream::RoundRobin;
-use rustls::ClientConfig;
 
 use crate::plan::{Plan, Target, Targets};
 use crate::stages::{Chain, Stage};
 
-/// LIMIT: idle connections kept per endpoint and worker. What fits a thousand concurrent clients; more would only hold
-/// memory at both ends.
-const IDLE_MAX: usize = 1024;
+pub(crate) use endpoint::{Endpoint, EndpointKey};
 
 /// A plan at work.
 pub(crate) struct Runtime {
@@ -37,18 +33,6 @@ pub(crate) struct Cluster {
     pub(crate) endpoints: Vec<Rc<Endpoint>>,
     pub(crate) counters: Arc<ClusterCounters>,
     balancer: RefCell<RoundRobin>,
-}
-
-/// Which connections can stand in for each other: same address, same identity.
-pub(crate) type EndpointKey = (SocketAddr, Option<String>);
-
-/// An endpoint at work.
-pub(crate) struct Endpoint {
-    pub(crate) address: SocketAddr,
-    pub(crate) identity: Option<String>,
-    idle: RefCell<Vec<Rc<Session>>>,
-    /// Settings towards this endpoint, and the generation of credentials that they were made of.
-    tls: RefCell<Option<(u64, Arc<ClientConfig>)>>,
 }
 
 impl Runtime {
@@ -103,6 +87,15 @@ impl Runtime {
         targets.clusters.get(balancer.pick()?)
     }
 
+    /// The plan after this one is at work: endpoints that only this one names take no more requests. Returns the connections
+    /// that carry nothing and can be closed.
+    pub(crate) fn retire(&self, next: &Runtime) -> Vec<PipelineId> {
+        let wanted: HashSet<*const Endpoint> =
+            next.clusters.iter().flat_map(|c| &c.endpoints).map(Rc::as_ptr).collect();
+        let endpoints = self.clusters.iter().flat_map(|c| &c.endpoints);
+        endpoints.filter(|e| !wanted.contains(&Rc::as_ptr(e))).flat_map(|e| e.retire()).collect()
+    }
+
     pub(crate) fn cluster(&self, position: usize) -> Option<&Cluster> {
         self.clusters.get(position)
     }
@@ -112,64 +105,5 @@ impl Cluster {
     /// Whose turn it is among the endpoints.
     pub(crate) fn endpoint(&self) -> Option<&Rc<Endpoint>> {
         self.endpoints.get(self.balancer.borrow_mut().pick()?)
-    }
-}
-
-impl Endpoint {
-    pub(crate) fn new(key: &EndpointKey) -> Rc<Self> {
-        Rc::new(Endpoint {
-            address: key.0,
-            identity: key.1.clone(),
-            idle: RefCell::default(),
-            tls: RefCell::default(),
-        })
-    }
-
-    fn key(&self) -> EndpointKey {
-        (self.address, self.identity.clone())
-    }
-
-    /// An idle connection, the one used last: it is the likeliest to be still there.
-    pub(crate) fn take_idle(&self) -> Option<Rc<Session>> {
-        let mut idle = self.idle.borrow_mut();
-        while let Some(session) = idle.pop() {
-            if session.reusable() {
-                session.set_idle(None);
-                return Some(session);
-            }
-        }
-        None
-    }
-
-    /// Keeps a connection for the next request; false when there are enough.
-    pub(crate) fn keep_idle(&self, session: &Rc<Session>, now: Instant) -> bool {
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() >= IDLE_MAX {
-            idle.retain(|session| session.reusable());
-        }
-        let room = idle.len() < IDLE_MAX;
-        if room {
-            session.set_idle(Some(now));
-            idle.push(Rc::clone(session));
-        }
-        room
-    }
-
-    /// TLS settings that accept only this endpoint's identity.
-    pub(crate) fn client_config(
-        &self,
-        identity: &str,
-        generation: u64,
-        credentials: &Credentials,
-    ) -> Result<Arc<ClientConfig>, TlsError> {
-        let mut cached = self.tls.borrow_mut();
-        if let Some((made_of, config)) = &*cached
-            && *made_of == generation
-        {
-            return Ok(Arc::clone(config));
-        }
-        let config = credentials.client(identity)?;
-        *cached = Some((generation, Arc::clone(&config)));
-        Ok(config)
     }
 }

@@ -3,29 +3,22 @@
 //! A request that was sent on a kept connection which the server was just closing is sent once more on a new one, when
 //! that is safe: it has no body, its method is idempotent, and no byte of a response came (RFC 9110 section 9.2.2).
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+mod open;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipy_filters::{HttpClient, Session, TlsClient};
+use pipy_filters::Lease;
 use pipy_http::{BodyLength, RequestHead};
 use pipy_observe::ClusterCounters;
-use pipy_pipeline::{CloseReason, ConnectTo, Cx, Event, Filter, Head, PipelineId, Slot};
-use rustls::pki_types::ServerName;
+use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, Slot};
 
-use crate::exchange::{Direction, Exchange};
+use crate::exchange::Exchange;
 use crate::runtime::Endpoint;
-use crate::sidecar::Shared;
 use crate::stages::default::respond;
 
-/// LIMIT: how long a connection to an endpoint is kept unused. Below the keep-alive of common servers (nginx 75 s, Go
-/// none, Apache 5 s), so that most are closed by us and not under a request.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The application sees requests come from this address, which tells them apart from those that the redirection must
-/// still catch.
-const LOCAL_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
+pub(crate) use open::{Active, Upstream, open_upstream, source};
 
 pub(super) fn stage(exchange: &Rc<Exchange>) -> Box<dyn Filter> {
     Box::new(LoadBalancing { exchange: Rc::clone(exchange), current: None, congested: false })
@@ -40,8 +33,7 @@ struct LoadBalancing {
 
 /// The connection in use.
 struct Current {
-    session: Rc<Session>,
-    pipeline: PipelineId,
+    lease: Lease,
     endpoint: Rc<Endpoint>,
     counters: Arc<ClusterCounters>,
     fresh: bool,
@@ -90,7 +82,7 @@ impl LoadBalancing {
         let Some(counters) = exchange.runtime.cluster(cluster).map(|c| Arc::clone(&c.counters)) else {
             return;
         };
-        let reused = if kept { endpoint.take_idle() } else { None };
+        let reused = if kept { endpoint.take() } else { None };
         let fresh = reused.is_none();
         let session = match reused {
             Some(session) => session,
@@ -105,7 +97,7 @@ impl LoadBalancing {
                     timeout,
                     handshake: Duration::from_millis(handshake_ms),
                 };
-                match open_http(cx, shared, endpoint, &upstream, &counters) {
+                match open::open_session(cx, shared, endpoint, &upstream, &counters) {
                     Some(session) => session,
                     None => {
                         exchange.failure.set(Some(CloseReason::TlsFailed));
@@ -114,15 +106,13 @@ impl LoadBalancing {
                 }
             }
         };
-        let Some(pipeline) = session.pipeline() else { return };
-        cx.adopt(pipeline, 0);
+        let Some(lease) = Lease::take(&session, cx, 0) else { return };
         if self.congested {
-            cx.send(pipeline, Event::Pause);
+            lease.send(cx, Event::Pause);
         }
-        cx.send(pipeline, Event::Start(Head::Request(head), length));
+        lease.send(cx, Event::Start(Head::Request(head), length));
         self.current = Some(Current {
-            session,
-            pipeline,
+            lease,
             endpoint: Rc::clone(endpoint),
             counters,
             fresh,
@@ -140,10 +130,11 @@ impl LoadBalancing {
     fn broken(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
         let Some(current) = self.current.take() else { return };
         count_bytes(&current);
+        let again = current.lease.take_request().filter(|head| head.method.is_idempotent());
         match reason {
             // The alert that tells the peer what is wrong with it must still reach it.
-            CloseReason::WrongPeer | CloseReason::TlsFailed => cx.close(current.pipeline),
-            _ => cx.destroy(current.pipeline),
+            CloseReason::WrongPeer | CloseReason::TlsFailed => current.lease.close(cx),
+            _ => current.lease.abort(cx),
         }
         if current.response_done {
             return;
@@ -157,7 +148,6 @@ impl LoadBalancing {
             return cx.back(Event::Close(if reason.is_clean() { reason } else { CloseReason::Reset }));
         }
         if !current.fresh && current.bodiless && reason == CloseReason::Reset {
-            let again = current.session.take_request().filter(|head| head.method.is_idempotent());
             let cluster = self.exchange.facts.borrow().cluster;
             if let (Some(head), Some(cluster)) = (again, cluster) {
                 self.send(cx, &current.endpoint, cluster, false, head, BodyLength::None);
@@ -165,7 +155,7 @@ impl LoadBalancing {
                     && current.request_done
                 {
                     next.request_done = true;
-                    cx.send(next.pipeline, Event::End(None));
+                    next.lease.send(cx, Event::End(None));
                 }
                 return;
             }
@@ -195,19 +185,20 @@ impl LoadBalancing {
         let Some(current) = self.current.take_if(|c| c.request_done && c.response_done) else { return };
         count_bytes(&current);
         if self.congested {
-            cx.send(current.pipeline, Event::Resume);
+            current.lease.send(cx, Event::Resume);
         }
-        let reusable = current.session.reusable() && !current.paused && !cx.draining();
-        if reusable && current.endpoint.keep_idle(&current.session, cx.now()) {
-            cx.disown(current.pipeline);
-        } else {
-            cx.close(current.pipeline);
+        let keep = !current.paused && !cx.draining();
+        if let Some(session) = current.lease.release(cx, keep)
+            && !current.endpoint.keep(&session)
+            && let Some(pipeline) = session.pipeline()
+        {
+            cx.close(pipeline);
         }
     }
 }
 
 fn count_bytes(current: &Current) {
-    let (sent, received) = current.session.take_bytes();
+    let (sent, received) = current.lease.session().take_bytes();
     current.counters.cx_tx_bytes.add(sent);
     current.counters.cx_rx_bytes.add(received);
 }
@@ -223,7 +214,7 @@ impl Filter for LoadBalancing {
             Event::Pause | Event::Resume => {
                 self.congested = matches!(event, Event::Pause);
                 if let Some(current) = &self.current {
-                    cx.send(current.pipeline, event);
+                    current.lease.send(cx, event);
                 }
             }
             other => {
@@ -232,7 +223,7 @@ impl Filter for LoadBalancing {
                 current.client_finished |= matches!(other, Event::Close(reason) if reason.is_clean());
                 current.request_done |= end;
                 current.bodiless &= end;
-                cx.send(current.pipeline, other);
+                current.lease.send(cx, other);
                 self.release(cx);
             }
         }
@@ -268,92 +259,12 @@ impl Filter for LoadBalancing {
         if let Some(current) = self.current.take() {
             count_bytes(&current);
             if current.client_finished && current.server_finished {
-                return cx.close(current.pipeline);
+                return current.lease.close(cx);
             }
             if !current.response_done {
                 current.counters.cx_destroy_local_with_active_rq.inc();
             }
-            cx.destroy(current.pipeline);
+            current.lease.abort(cx);
         }
     }
-}
-
-/// How an endpoint is reached.
-pub(crate) struct Upstream {
-    pub(crate) address: SocketAddr,
-    pub(crate) source: Option<IpAddr>,
-    /// For the connection attempt.
-    pub(crate) timeout: Duration,
-    /// For the TLS handshake after it.
-    pub(crate) handshake: Duration,
-}
-
-/// From where a sidecar connects: to its own application in a way that tells it from others.
-pub(crate) fn source(direction: Direction, to: SocketAddr) -> Option<IpAddr> {
-    // Only loopback can be reached from loopback.
-    let local = to.is_ipv4() && to.ip().is_loopback();
-    (direction == Direction::Inbound && local).then_some(LOCAL_SOURCE)
-}
-
-/// Counts a connection as long as it lives.
-pub(crate) struct Active(Arc<ClusterCounters>);
-
-impl Active {
-    pub(crate) fn new(counters: &Arc<ClusterCounters>) -> Self {
-        counters.cx_total.inc();
-        counters.cx_active.inc();
-        Active(Arc::clone(counters))
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.cx_active.dec();
-    }
-}
-
-fn open_http(
-    cx: &mut Cx<'_>,
-    shared: &Shared,
-    endpoint: &Endpoint,
-    upstream: &Upstream,
-    counters: &Arc<ClusterCounters>,
-) -> Option<Rc<Session>> {
-    let session = Rc::new(Session::default());
-    let guard = Box::new(Active::new(counters));
-    let client = HttpClient::new(Rc::clone(&session), IDLE_TIMEOUT, guard);
-    open_upstream(cx, shared, endpoint, upstream, Some(Box::new(client)))?;
-    Some(session)
-}
-
-/// Opens a connection to an endpoint, over TLS where it has an identity; `codec` comes before that. `None` without the
-/// credentials for it.
-pub(crate) fn open_upstream(
-    cx: &mut Cx<'_>,
-    shared: &Shared,
-    endpoint: &Endpoint,
-    upstream: &Upstream,
-    codec: Option<Box<dyn Filter>>,
-) -> Option<PipelineId> {
-    let mut filters: Vec<Box<dyn Filter>> = Vec::with_capacity(2);
-    filters.extend(codec);
-    if let Some(identity) = &endpoint.identity {
-        let credentials = shared.credentials.borrow();
-        let (generation, credentials) = credentials.as_ref()?;
-        let config = endpoint.client_config(identity, *generation, credentials).ok()?;
-        let name = ServerName::IpAddress(upstream.address.ip().into());
-        // Without a limit on one of the two there is none on their sum.
-        let limited = !upstream.timeout.is_zero() && !upstream.handshake.is_zero();
-        let timeout = if limited { upstream.timeout + upstream.handshake } else { Duration::ZERO };
-        filters.push(Box::new(TlsClient::new(config, name, timeout).ok()?));
-    }
-    let pipeline = cx.open_free(filters);
-    let to = ConnectTo {
-        address: upstream.address,
-        source: upstream.source,
-        timeout: upstream.timeout,
-        tell: false,
-    };
-    cx.connect(pipeline, to);
-    Some(pipeline)
 }

@@ -1,0 +1,114 @@
+//! An endpoint at work in one worker: its connections, its load, its settings for TLS.
+//!
+//! It outlives the plan that named it first, as long as plans name it again; one that no plan names is *retired*: requests
+//! in flight finish, and no connection to it is kept.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use pipy_filters::Session;
+use pipy_pipeline::PipelineId;
+use pipy_tls::{Credentials, TlsError};
+use rustls::ClientConfig;
+
+/// LIMIT: idle connections kept per endpoint and worker. What fits a thousand concurrent clients; more would only hold
+/// memory at both ends.
+const IDLE_MAX: usize = 1024;
+
+/// Which connections can stand in for each other: same address, same identity.
+pub(crate) type EndpointKey = (SocketAddr, Option<String>);
+
+/// See the module.
+pub(crate) struct Endpoint {
+    pub(crate) address: SocketAddr,
+    pub(crate) identity: Option<String>,
+    /// Sessions that can carry another request: exclusive ones that are idle, multiplexed ones all the time.
+    sessions: RefCell<Vec<Rc<Session>>>,
+    /// Settings towards this endpoint, and the generation of credentials that they were made of.
+    tls: RefCell<Option<(u64, Arc<ClientConfig>)>>,
+    retired: Cell<bool>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(key: &EndpointKey) -> Rc<Self> {
+        Rc::new(Endpoint {
+            address: key.0,
+            identity: key.1.clone(),
+            sessions: RefCell::default(),
+            tls: RefCell::default(),
+            retired: Cell::new(false),
+        })
+    }
+
+    pub(crate) fn key(&self) -> EndpointKey {
+        (self.address, self.identity.clone())
+    }
+
+    /// A session with room, the one used last: it is the likeliest to be still there.
+    pub(crate) fn take(&self) -> Option<Rc<Session>> {
+        let mut sessions = self.sessions.borrow_mut();
+        let mut place = sessions.len();
+        while let Some(before) = place.checked_sub(1) {
+            place = before;
+            let session = sessions.get(place)?;
+            if session.has_room() {
+                let session = Rc::clone(session);
+                if !session.is_multiplexed() {
+                    sessions.remove(place);
+                }
+                return Some(session);
+            }
+            // A multiplexed session that is merely full has room again later.
+            if !session.reusable() {
+                sessions.remove(place);
+            }
+        }
+        None
+    }
+
+    /// Keeps a session for further requests: an exclusive one when it was let go, a multiplexed one from the start. False
+    /// when there are enough, or the endpoint is no longer wanted.
+    pub(crate) fn keep(&self, session: &Rc<Session>) -> bool {
+        if self.retired.get() {
+            session.retire();
+            return false;
+        }
+        let mut sessions = self.sessions.borrow_mut();
+        if sessions.len() >= IDLE_MAX {
+            sessions.retain(|session| session.reusable());
+        }
+        let room = sessions.len() < IDLE_MAX;
+        if room {
+            sessions.push(Rc::clone(session));
+        }
+        room
+    }
+
+    /// No plan names it any more. Returns the connections that carry nothing and can be closed.
+    pub(crate) fn retire(&self) -> Vec<PipelineId> {
+        self.retired.set(true);
+        let sessions = self.sessions.take();
+        sessions.iter().for_each(|session| session.retire());
+        sessions.iter().filter(|session| session.active() == 0).filter_map(|s| s.pipeline()).collect()
+    }
+
+    /// TLS settings that accept only this endpoint's identity.
+    pub(crate) fn client_config(
+        &self,
+        identity: &str,
+        generation: u64,
+        credentials: &Credentials,
+    ) -> Result<Arc<ClientConfig>, TlsError> {
+        let mut cached = self.tls.borrow_mut();
+        if let Some((made_of, config)) = &*cached
+            && *made_of == generation
+        {
+            return Ok(Arc::clone(config));
+        }
+        let config = credentials.client(identity)?;
+        *cached = Some((generation, Arc::clone(&config)));
+        Ok(config)
+    }
+}
