@@ -30,9 +30,14 @@ Answer = dict[str, Any]
 
 def explain(
     ctx: typer.Context,
-    pod: Annotated[str, typer.Argument(help="The Pod that would ask, NAME or NAMESPACE/NAME.")],
+    pod: Annotated[
+        str, typer.Argument(help="The Pod that would ask: NAME, NAMESPACE/NAME or deploy/NAME.")
+    ],
     url: Annotated[
-        str, typer.Argument(help="What it would ask for: http://service.namespace:port/path.")
+        str,
+        typer.Argument(
+            help="What it would ask for: http://service.namespace:port/path, or tcp://host:port."
+        ),
     ],
     method: Annotated[str, typer.Option("--request", "-X", help="The method.")] = "GET",
     header: Annotated[
@@ -48,9 +53,8 @@ def explain(
     from fsm.cli import runner
 
     target = options.target(ctx, kubeconfig, context, namespace)
-    home, _, name = pod.rpartition("/")
     asked = Question(split_url(url), method.upper(), tuple(header or ()))
-    answers = runner.run(_ask_all(target, home or target.pod_namespace(), name, asked))
+    answers = runner.run(_ask_from(target, pod, asked))
     output.emit(output_format, answers, COLUMNS, rows(answers))
 
 
@@ -82,15 +86,16 @@ def split_url(url: str) -> SplitResult:
     """Take a URL apart.
 
     Raises:
-        Failure: it is not of the form ``http://host[:port][/path]``.
+        Failure: it is not of the form ``http://host[:port][/path]`` or ``tcp://host:port``.
     """
     wrong = Failure(
         f"{url!r} is not a URL that a sidecar can judge",
-        hint="give one like http://bookstore.bookstore:14001/buy-a-book/new",
+        hint="give one like http://bookstore.bookstore:14001/buy-a-book/new or tcp://db.shop:3306",
     )
     try:
         parts = urlsplit(url)
-        valid = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+        valid = parts.scheme in ("http", "tcp") and bool(parts.hostname) and parts.port != 0
+        valid = valid and (parts.scheme == "http" or parts.port is not None)
     except ValueError:
         raise wrong from None
     if not valid:
@@ -123,22 +128,35 @@ def _why(answer: Answer) -> str:
     return ", ".join(parts) + (f" by {split}" if split else "")
 
 
-async def _ask_all(target: options.Target, home: str, name: str, asked: Question) -> list[Answer]:
+async def _ask_from(target: options.Target, pod: str, asked: Question) -> list[Answer]:
+    from fsm.cli import pods
+
     async with target.client() as client:
-        destination = await _destination(client, home, asked)
-        first = await _ask(client, home, name, asked.query("outbound", destination, None))
-        answers = [{"at": f"{home}/{name}", "direction": "outbound", **first}]
-        if first["decision"] != "allowed":
-            return answers
-        pods = await _pods_by_address(client)
-        for address in _reached(first):
-            ip = address.rpartition(":")[0].strip("[]")
-            if (found := pods.get(ip)) is None:
-                continue
-            there = asked.query("inbound", address, first.get("identity"))
-            answer = await _ask(client, *found, there)
-            answers.append({"at": "/".join(found), "direction": "inbound", **answer})
+        found = await pods.find(client, pod, target.pod_namespace())
+        return await ask_all(client, found, asked)
+
+
+async def ask_all(client: KubeClient, source: dict[str, Any], asked: Question) -> list[Answer]:
+    """Ask the sidecar of a Pod, and those of the Pods that the request may reach.
+
+    Raises:
+        Failure: a name means nothing, or a sidecar does not answer.
+    """
+    home, name = source["metadata"]["namespace"], source["metadata"]["name"]
+    destination = await _destination(client, home, asked)
+    first = await _ask(client, source, asked.query("outbound", destination, None))
+    answers = [{"at": f"{home}/{name}", "direction": "outbound", **first}]
+    if first["decision"] != "allowed":
         return answers
+    by_address = await _pods_by_address(client)
+    for address in _reached(first):
+        ip = address.rpartition(":")[0].strip("[]")
+        if (pod := by_address.get(ip)) is None:
+            continue
+        there = asked.query("inbound", address, first.get("identity"))
+        at = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        answers.append({"at": at, "direction": "inbound", **await _ask(client, pod, there)})
+    return answers
 
 
 def _reached(answer: Answer) -> list[str]:
@@ -153,6 +171,7 @@ async def _destination(client: KubeClient, home: str, asked: Question) -> str:
     """Return the address that the Pod would dial, as its resolver would find it."""
     import ipaddress
 
+    from fsm.cli.pods import there_are
     from fsm.kube import NotFound
     from fsm.kube.resources import ENDPOINTS, SERVICES
 
@@ -165,8 +184,11 @@ async def _destination(client: KubeClient, home: str, asked: Question) -> str:
         try:
             found = await client.get(SERVICES, service, namespace)
         except NotFound as error:
+            names = [s["metadata"]["name"] for s in (await client.list(SERVICES, namespace)).items]
             raise Failure(
-                f"there is no Service {namespace}/{service}, as {host!r} means in {home}"
+                f"there is no Service {namespace}/{service}, as {host!r} means in {home}",
+                hint=there_are(f"Services in {namespace}", names, service)
+                + "; for a host outside of the cluster give its address",
             ) from error
         ip = found["spec"].get("clusterIP") or "None"
         if ip == "None":
@@ -180,22 +202,21 @@ async def _destination(client: KubeClient, home: str, asked: Question) -> str:
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
-async def _pods_by_address(client: KubeClient) -> dict[str, tuple[str, str]]:
+async def _pods_by_address(client: KubeClient) -> dict[str, dict[str, Any]]:
     from fsm.kube.resources import PODS
 
     listed = await client.list(PODS)
     return {
-        pod["status"]["podIP"]: (pod["metadata"]["namespace"], pod["metadata"]["name"])
-        for pod in listed.items
-        if pod.get("status", {}).get("podIP")
+        pod["status"]["podIP"]: pod for pod in listed.items if pod.get("status", {}).get("podIP")
     }
 
 
-async def _ask(client: KubeClient, namespace: str, name: str, query: str) -> Answer:
+async def _ask(client: KubeClient, pod: dict[str, Any], query: str) -> Answer:
+    from fsm.cli import pods
     from fsm.cli.podhttp import PodHttp
-    from fsm.cli.proxy import check_sidecar
 
-    await check_sidecar(client, namespace, name)
+    pods.check_sidecar(pod)
+    namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
     http = PodHttp(client, namespace, name, ADMIN_PORT)
     try:
         answer = await http.get(f"/explain?{query}")

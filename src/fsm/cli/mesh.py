@@ -1,17 +1,20 @@
-"""``fsm mesh list``: the control planes of a cluster, and the SMI versions they serve.
+"""``fsm mesh list|upgrade``: the control planes of a cluster; bringing one up to date.
 
 What comes in: Deployments, namespaces' labels, CustomResourceDefinitions. What goes out: two
-tables, or one document. Invariant: the SMI versions shown are those that the API serves, not those
-we could serve.
+tables, or one document. For an upgrade: the manifests of this version, applied.
+
+Invariants: the SMI versions shown are those that the API serves, not those we could serve; an
+upgrade keeps the values of the installation and MeshConfig but for what is asked for now.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fsm.cli import options, output
+from fsm.cli import options, output, values
+from fsm.cli.install import TimeoutOption
 
 if TYPE_CHECKING:
     from fsm.kube import KubeClient
@@ -30,6 +33,7 @@ def build() -> typer.Typer:
         """Control planes."""
 
     group.command("list")(list_)
+    group.command("upgrade")(upgrade)
     return group
 
 
@@ -58,6 +62,71 @@ def list_(
     print()
     smi = [[str(m["mesh"]), str(m["namespace"]), _joined(m["smi_supported"])] for m in data]
     output.table(("MESH NAME", "MESH NAMESPACE", "SMI SUPPORTED"), smi)
+
+
+def upgrade(
+    ctx: typer.Context,
+    mesh_name: options.MeshNameOption = "fsm",
+    assignments: values.SetOption = None,
+    files: values.FileOption = None,
+    reset_values: Annotated[
+        bool, typer.Option("--reset-values", help="Forget the values of earlier installations.")
+    ] = False,
+    timeout: TimeoutOption = "5m",
+    kubeconfig: options.KubeconfigOption = None,
+    context: options.ContextOption = None,
+    fsm_namespace: options.FsmNamespaceOption = None,
+) -> None:
+    """Bring a control plane to the version of this program; MeshConfig keeps its values."""
+    from fsm.cli import box, install, planes, runner, steps
+    from fsm.cli.durations import seconds
+    from fsm.settings import Settings
+
+    target = options.target(ctx, kubeconfig, context, fsm_namespace=fsm_namespace)
+    given = values.gather(files, assignments)
+    timeout_s = seconds(timeout)
+
+    async def work(shown: steps.Steps) -> tuple[str, list[str]]:
+        async with target.client() as client:
+            plane = await planes.require(client, mesh_name)
+            base = Settings(mesh_name=plane.mesh, fsm_namespace=plane.namespace)
+            standalone = box.behind(client.connection.server) is not None
+            done = await install.put(
+                client,
+                base,
+                given,
+                timeout_s,
+                shown.begin,
+                standalone=standalone,
+                reset=reset_values,
+            )
+            for note in done.notes:
+                shown.note(f"note: {note}")
+            return plane.namespace, await _older_sidecars(client)
+
+    with steps.Steps() as shown:
+        namespace, older = runner.run(work(shown))
+        if older:
+            shown.note(
+                f"note: {len(older)} Pods run an older sidecar, among them {', '.join(older[:3])}; "
+                "`kubectl rollout restart` gives them the new one"
+            )
+    print(f"FSM successfully upgraded mesh [{mesh_name}] in namespace [{namespace}]")
+
+
+async def _older_sidecars(client: KubeClient) -> list[str]:
+    """Return the Pods whose sidecar is of another version than this program."""
+    from fsm import __version__
+    from fsm.cli.pods import SIDECAR
+    from fsm.kube.resources import PODS
+
+    return [
+        f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        for pod in (await client.list(PODS)).items
+        for part in ("initContainers", "containers")
+        for container in pod["spec"].get(part) or []
+        if container["name"] == SIDECAR and not container["image"].endswith(f":{__version__}")
+    ]
 
 
 async def _collect(target: options.Target) -> list[dict[str, object]]:

@@ -1,6 +1,6 @@
 """``fsm proxy get|list``: what a sidecar says of itself, and which sidecars there are.
 
-What comes in: a Pod's name and a query. What goes out: the body of ``http://localhost:15000/QUERY``
+What comes in: a Pod (see ``pods``) and a query. What goes out: the body of ``http://localhost:15000/QUERY``
 of its sidecar on stdout, unchanged, or in the file that ``-f`` names.
 
 Invariant: arguments and options may come in any order; a Pod without a sidecar, or one that is
@@ -12,17 +12,12 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from fsm.cli import options, output
 from fsm.cli.errors import Failure
-
-if TYPE_CHECKING:
-    from fsm.kube import KubeClient
-
-SIDECAR = "sidecar"
 
 QUERIES = ("config_dump", "stats", "clusters", "listeners", "ready", "certs")
 
@@ -38,7 +33,7 @@ def build() -> typer.Typer:
 def get(
     ctx: typer.Context,
     query: Annotated[str, typer.Argument(help=f"One of: {', '.join(QUERIES)}.")],
-    pod: Annotated[str, typer.Argument(help="Name of the Pod.")],
+    pod: Annotated[str, typer.Argument(help="NAME, NAMESPACE/NAME, or deploy/NAME.")],
     namespace: options.NamespaceOption = None,
     file: Annotated[
         Path | None,
@@ -115,11 +110,13 @@ def state(proxy: dict[str, Any]) -> str:
 
 
 async def _ask(target: options.Target, query: str, pod: str, port: int) -> bytes:
+    from fsm.cli import pods
     from fsm.cli.podhttp import PodHttp
 
-    namespace = target.pod_namespace()
     async with target.client() as client:
-        await check_sidecar(client, namespace, pod)
+        found = await pods.find(client, pod, target.pod_namespace())
+        pods.check_sidecar(found)
+        namespace, pod = found["metadata"]["namespace"], found["metadata"]["name"]
         http = PodHttp(client, namespace, pod, port)
         try:
             answer = await http.get("/" + query.removeprefix("/"))
@@ -134,38 +131,6 @@ async def _ask(target: options.Target, query: str, pod: str, port: int) -> bytes
         words = answer.body[:200].decode(errors="replace").strip()
         raise Failure(f"the sidecar of Pod {namespace}/{pod} answers {answer.status} {words}")
     return answer.body
-
-
-async def check_sidecar(client: KubeClient, namespace: str, name: str) -> None:
-    """Make sure that a Pod has a sidecar and that it runs.
-
-    Raises:
-        Failure: it has none, or it does not run, or there is no such Pod.
-    """
-    from fsm.kube import NotFound
-    from fsm.kube.resources import PODS
-
-    try:
-        pod = await client.get(PODS, name, namespace)
-    except NotFound as error:
-        raise Failure(
-            f"there is no Pod {name} in namespace {namespace}",
-            hint="name its namespace with -n" if namespace == "default" else None,
-        ) from error
-    spec, status = pod.get("spec", {}), pod.get("status", {})
-    containers = [*spec.get("initContainers", []), *spec.get("containers", [])]
-    if all(container.get("name") != SIDECAR for container in containers):
-        raise Failure(
-            f"Pod {namespace}/{name} has no sidecar",
-            hint="add its namespace with `fsm namespace add`, then start the Pod anew",
-        )
-    states = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
-    running = [s for s in states if s.get("name") == SIDECAR and "running" in s.get("state", {})]
-    if not running:
-        raise Failure(
-            f"the sidecar of Pod {namespace}/{name} does not run",
-            hint=f"see `kubectl describe pod {name} -n {namespace}`",
-        )
 
 
 async def _proxies(target: options.Target) -> list[dict[str, Any]]:

@@ -1,16 +1,19 @@
 """``fsm up``: opens the box, puts the mesh into it, and says what to do next.
 
-What comes in: the port of the API, and whether a mesh is wanted. What goes out: a running box (an
-open one is left as it is), the control plane in it, one line per step with its time on stderr.
+What comes in: the port of the API, whether a mesh is wanted, values for it. What goes out: a
+running box (an open one is left as it is), the control plane in it, one line per step with its time
+on stderr.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fsm.cli import values
 from fsm.cli.errors import ExitCode, Failure
 
 if TYPE_CHECKING:
@@ -33,18 +36,39 @@ def up(
             show_default=False,
         ),
     ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images",
+            help="File that maps more images to programs of this machine (docs/reference/"
+            "standalone.md).",
+            show_default=False,
+        ),
+    ] = None,
     no_mesh: Annotated[
         bool, typer.Option("--no-mesh", help="Only the API and the node, no control plane.")
     ] = False,
+    assignments: values.SetOption = None,
+    files: values.FileOption = None,
 ) -> None:
     """Start the mesh on this machine."""
-    from fsm.cli import runner, steps
+    from fsm.cli import chart, runner, steps
+    from fsm.settings import Settings
     from fsm.standalone.box.settings import StandaloneSettings
 
-    changes = {} if port is None else {"api_port": port}
+    changes: dict[str, object] = {} if port is None else {"api_port": port}
+    if images is not None:
+        changes["image_map"] = _image_map(images)
     settings = StandaloneSettings.default(**changes)
+    given = values.gather(files, assignments)
+    # Wrong values are told before anything is started.
+    notes = chart.plan(Settings(), given).notes
+    if given and no_mesh:
+        raise Failure("values are for the mesh, which --no-mesh leaves out", code=ExitCode.USAGE)
     with steps.Steps() as shown:
-        info = runner.run(start(settings, shown.begin, mesh=not no_mesh))
+        info = runner.run(start(settings, shown.begin, mesh=not no_mesh, given=given))
+        for note in notes:
+            shown.note(f"note: {note}")
     if port not in (None, 0, info.api_port):
         raise Failure(
             f"the box already runs, with its API on port {info.api_port}",
@@ -66,8 +90,14 @@ def up(
         print(info.kubeconfig)
 
 
-async def start(settings: StandaloneSettings, progress: Progress, *, mesh: bool = True) -> BoxInfo:
-    """Open the box and, when asked, put the mesh into it.
+async def start(
+    settings: StandaloneSettings,
+    progress: Progress,
+    *,
+    mesh: bool = True,
+    given: values.Tree | None = None,
+) -> BoxInfo:
+    """Open the box and, when asked, put the mesh into it, with some values.
 
     Raises:
         BoxError: the box cannot be opened.
@@ -82,5 +112,20 @@ async def start(settings: StandaloneSettings, progress: Progress, *, mesh: bool 
     if mesh:
         async with KubeClient.from_kubeconfig(info.kubeconfig) as client:
             mesh_settings = Settings(mesh_name=settings.mesh_name)
-            await install.put(client, mesh_settings, MESH_TIMEOUT_S, progress, standalone=True)
+            await install.put(
+                client, mesh_settings, given or {}, MESH_TIMEOUT_S, progress, standalone=True
+            )
     return info
+
+
+def _image_map(path: Path) -> Path:
+    """Refuse a map that cannot be read before anything is started."""
+    from fsm.standalone.node.images import read_map
+
+    try:
+        read_map(path)
+    except FileNotFoundError:
+        raise Failure(f"there is no image map {path}", code=ExitCode.USAGE) from None
+    except ValueError as error:
+        raise Failure(str(error), code=ExitCode.USAGE) from error
+    return path.resolve()

@@ -1,0 +1,192 @@
+"""``fsm rollout status``: waits until every proxy that a change concerns has applied it.
+
+What comes in: an object of the mesh. What goes out: a sentence, and a line per proxy with its time
+from the API's event to *applied*. Exit code 1 when the object or a proxy refuses, 4 when time
+is up.
+
+Invariant: it waits for the version of the object that the API has when the command starts, or a
+later one.
+Not done here: measuring (the controller does; ``/rollout`` on its port 9091 tells).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from fsm.cli import durations, options, output
+from fsm.cli.errors import ExitCode, Failure
+
+if TYPE_CHECKING:
+    from fsm.cli.podhttp import PodHttp
+    from fsm.cli.steps import Steps
+    from fsm.kube import Resource
+
+POLL_S = 0.05
+COLUMNS = ("NAMESPACE", "POD", "STATE", "AFTER", "WHY")
+
+Report = dict[str, Any]
+
+
+def build() -> typer.Typer:
+    """Return the ``rollout`` group."""
+    group = typer.Typer(help="How far changes have come.", no_args_is_help=True)
+
+    @group.callback()
+    def _group() -> None:
+        """How far changes have come."""
+
+    group.command("status")(status)
+    return group
+
+
+def status(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="KIND/NAME", help="An object, such as trafficsplit/bookstore."),
+    ],
+    timeout: Annotated[str, typer.Option("--timeout", help="Longest wait.")] = "60s",
+    watch: Annotated[
+        bool, typer.Option("--watch/--no-watch", help="Wait; or only say how it is now.")
+    ] = True,
+    namespace: options.NamespaceOption = None,
+    kubeconfig: options.KubeconfigOption = None,
+    context: options.ContextOption = None,
+    fsm_namespace: options.FsmNamespaceOption = None,
+    output_format: output.OutputOption = output.Format.TABLE,
+) -> None:
+    """Wait until every affected proxy has applied an object; show the time that each took."""
+    from fsm.cli import kinds, runner, steps
+
+    target = options.target(ctx, kubeconfig, context, namespace, fsm_namespace)
+    kind, name = kinds.split(words)
+    resource = kinds.resource_of(kind)
+    limit_s = durations.seconds(timeout) if watch else 0.0
+    with steps.Steps() as shown:
+        report = runner.run(_wait(target, resource, name, limit_s, shown))
+    change = report.get("change") or {}
+    rows = list(change.get("rows") or [])
+    verdict, code = judge(report)
+    if output_format is output.Format.TABLE:
+        print(f"{report['object']}: {verdict}")
+        if rows:
+            output.table(COLUMNS, [_cells(row) for row in rows])
+    else:
+        output.emit(output_format, {**report, "verdict": verdict}, (), ())
+    if code:
+        raise typer.Exit(code)
+
+
+def judge(report: Report) -> tuple[str, ExitCode]:
+    """Say in words how far it is, and with which exit code."""
+    refused = _not_accepted(report)
+    if refused:
+        return f"refused: {refused}", ExitCode.FAILED
+    if not report["seen"]:
+        return "the control plane has not seen this version yet", ExitCode.TIMEOUT
+    change = report.get("change")
+    if change is None:
+        return "in effect", ExitCode.OK
+    if change["refused"]:
+        count = f"{change['refused']} of {_proxies(change['proxies'])}"
+        return f"refused by {count}", ExitCode.FAILED
+    if not change["done"]:
+        return f"applied by {change['applied']} of {_proxies(change['proxies'])}", ExitCode.TIMEOUT
+    if not change["proxies"]:
+        return "in effect; it changes no connected proxy", ExitCode.OK
+    slowest = durations.short(change["slowest_s"])
+    return f"applied by {_proxies(change['proxies'])}, the last after {slowest}", ExitCode.OK
+
+
+async def _wait(
+    target: options.Target, resource: Resource, name: str, limit_s: float, shown: Steps
+) -> Report:
+    from fsm.cli import kinds, planes, pods
+    from fsm.kube import NotFound
+
+    # MeshConfig lives with the control plane; people name its namespace seldom.
+    usual = target.fsm_namespace if resource.kind == "MeshConfig" else target.pod_namespace()
+    namespace = target.namespace or usual
+    async with target.client() as client:
+        await kinds.check_served(client, resource)
+        try:
+            wanted = await client.get(resource, name, namespace)
+        except NotFound as error:
+            names = [o["metadata"]["name"] for o in (await client.list(resource, namespace)).items]
+            raise Failure(
+                f"there is no {resource.kind} {name} in namespace {namespace}",
+                hint=pods.there_are(f"{resource.kind}s in {namespace}", names, name),
+            ) from error
+        generation = int(wanted["metadata"].get("generation", 1))
+        http = await planes.controller_http(client, target.fsm_namespace)
+        try:
+            return await _follow(
+                http, f"{resource.kind}/{namespace}/{name}", generation, limit_s, shown
+            )
+        finally:
+            await http.close()
+
+
+async def _follow(http: PodHttp, key: str, generation: int, limit_s: float, shown: Steps) -> Report:
+    deadline = time.monotonic() + limit_s
+    told = ""
+    while True:
+        report = await _ask(http, key)
+        report["seen"] = (report.get("generation") or 0) >= generation
+        report["wanted_generation"] = generation
+        change = report.get("change")
+        settled = report["seen"] and (change is None or change["done"] or change["refused"])
+        if settled or _not_accepted(report) or time.monotonic() >= deadline:
+            return report
+        text = f"waiting: {judge(report)[0]}"
+        if text != told:
+            shown.begin(text)
+            told = text
+        await asyncio.sleep(POLL_S)
+
+
+async def _ask(http: PodHttp, key: str) -> Report:
+    import json
+
+    answer = await http.get(f"/rollout?object={quote(key, safe='/')}")
+    if answer.status == 404 and b"error" in answer.body:
+        return {"object": key, "generation": None, "status": {}, "change": None}
+    if answer.status != 200:
+        raise Failure(
+            f"the control plane cannot tell: {answer.status} "
+            + answer.body[:200].decode(errors="replace").strip(),
+            hint="is it of this version? `fsm version` says; `fsm mesh upgrade` brings it up",
+        )
+    found = json.loads(answer.body)
+    assert isinstance(found, dict)
+    return found
+
+
+def _not_accepted(report: Report) -> str:
+    """Return why the control plane refuses the object; empty when it does not."""
+    status = report.get("status") or {}
+    if (status.get("observedGeneration") or 0) < report.get("wanted_generation", 0):
+        return ""
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "Accepted" and condition.get("status") == "False":
+            return str(condition.get("message") or condition.get("reason") or "not accepted")
+    return ""
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    return [
+        str(row.get("namespace", "-")),
+        str(row.get("pod", "-")),
+        str(row.get("state", "-")),
+        durations.short(row.get("applied_s")),
+        str(row.get("reason") or "-"),
+    ]
+
+
+def _proxies(count: int) -> str:
+    return f"{count} prox{'y' if count == 1 else 'ies'}"
