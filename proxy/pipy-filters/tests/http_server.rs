@@ -63,7 +63,7 @@ impl Stage {
 }
 
 const LIMITS: HttpServerLimits =
-    HttpServerLimits { head: Duration::from_secs(10), idle: Duration::from_secs(60) };
+    HttpServerLimits { head: Duration::from_secs(10), idle: Duration::from_secs(60), age: Duration::ZERO };
 
 fn stages(answers: Vec<Answer>) -> [Stage; 2] {
     [true, false].map(|whole| {

@@ -182,6 +182,14 @@ impl Connection {
         self.close_stream(key, Some(code));
     }
 
+    /// Says that nobody wants the rest of the peer's message: as soon as our own has gone out whole, the stream is reset
+    /// with `NO_ERROR`. Events of the stream that were not fetched yet, and later ones, still come until then.
+    pub fn abandon(&mut self, stream: StreamId) {
+        let Some((key, stream)) = self.streams.by_id(stream.0) else { return };
+        stream.is_abandoned = true;
+        self.close_if_ended(key);
+    }
+
     /// Takes a stream out, telling the peer if there is a code to tell.
     pub(crate) fn close_stream(&mut self, key: Key, tell: Option<ErrorCode>) {
         let Some(stream) = self.streams.get(key) else { return };
@@ -231,6 +239,12 @@ impl Connection {
     /// Whether there are no streams and no header block is under way: nothing is lost by closing.
     pub fn is_idle(&self) -> bool {
         self.streams.is_empty() && self.block.is_none() && self.input.unfinished().is_none()
+    }
+
+    /// Whether a head, a control frame or the preface has begun and not ended: what takes an honest peer no time. Bodies
+    /// do not count.
+    pub fn is_reading_head(&self) -> bool {
+        self.block.is_some() || !self.peer_settings_seen || self.input.in_small_frame()
     }
 
     /// Live streams.

@@ -189,6 +189,15 @@ impl Input {
         }
     }
 
+    /// Whether a frame other than DATA, or any frame's header, has begun and not ended.
+    pub(crate) fn in_small_frame(&self) -> bool {
+        match self.place {
+            Place::Preface(_) | Place::Payload { .. } => true,
+            Place::Header { have, .. } => have > 0,
+            Place::PadLength(_) | Place::Data { .. } | Place::Padding(_) => false,
+        }
+    }
+
     /// Bytes of heap memory.
     pub(crate) fn heap_bytes(&self) -> usize {
         match &self.place {

@@ -18,7 +18,7 @@ use crate::frame::{FrameHeader, Kind, flag};
 use crate::state::{Change, State};
 use crate::stream::Phase;
 use crate::streams::Key;
-use crate::{ConnectionError, StreamError};
+use crate::{ConnectionError, ErrorCode, StreamError};
 
 /// The DATA frame that is being received.
 #[derive(Clone, Copy, Debug, Default)]
@@ -110,11 +110,16 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes a stream out that both sides have ended.
+    /// Takes a stream out that both sides have ended, or that only the peer would go on with.
     pub(crate) fn close_if_ended(&mut self, key: Key) {
-        if self.streams.get(key).is_some_and(|stream| stream.state == State::Closed) {
-            self.floods.stream_served();
-            self.close_stream(key, None);
-        }
+        let Some(stream) = self.streams.get(key) else { return };
+        let tell = match stream.state {
+            State::Closed => None,
+            // §8.1: it may stop without an error after a complete response.
+            State::HalfClosedLocal if stream.is_abandoned => Some(ErrorCode::NO_ERROR),
+            _ => return,
+        };
+        self.floods.stream_served();
+        self.close_stream(key, tell);
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Stream {
     pub(crate) request: RequestKind,
     pub(crate) recv: RecvSide,
     pub(crate) send: SendSide,
+    /// Nobody here wants what the peer still sends: once our side has ended, it is told to stop.
+    pub(crate) is_abandoned: bool,
 }
 
 /// What has to be known of a request to understand the response.
@@ -96,6 +98,7 @@ impl Stream {
                 is_ready: false,
                 is_waiting: false,
             },
+            is_abandoned: false,
         }
     }
 }
