@@ -19,12 +19,14 @@ from typing import Literal
 
 from fsm.compile.clusters import backend_port
 from fsm.compile.contract import BUILT_IN_CHAINS
+from fsm.model.exclusions import read_note, wanted
 from fsm.model.mesh_config import MeshConfig
-from fsm.model.names import Key
+from fsm.model.names import INJECTED_WITH_ANNOTATION, Key
 from fsm.model.policy import HTTPRouteGroup, RuleRef, TCPRoute, TrafficSplit, TrafficTarget
 from fsm.model.snapshot import ObjectProblem, Snapshot, target_counts
 from fsm.policies import BY_KIND
 from fsm.policies.mesh_config.compile import left_out
+from fsm.policies.mesh_config.effects import not_heeded, outdated
 from fsm.settings import Settings
 
 ConditionType = Literal["Accepted", "Programmed", "Conflicted"]
@@ -164,12 +166,19 @@ class _Assessor:
         ]
 
     def _mesh(self) -> _Findings:
-        missing = left_out(self.snapshot.mesh, BUILT_IN_CHAINS)
-        if not missing:
-            return _Findings()
-        return _Findings(
-            messages=(f"in effect; stages that this version does not have: {', '.join(missing)}",)
-        )
+        mesh = self.snapshot.mesh
+        told = [
+            f"{len(pods)} Pods were made with another {path} and keep it until they are made"
+            f" again: {_some(pods)}"
+            for path, pods in sorted(made_otherwise(self.snapshot).items())
+        ]
+        if missing := left_out(mesh, BUILT_IN_CHAINS):
+            told.append(f"stages that this version does not have: {', '.join(missing)}")
+        if idle := not_heeded(mesh):
+            told.append(
+                "not heeded: " + ", ".join(f"{effect.path} ({effect.text})" for effect in idle)
+            )
+        return _Findings(messages=("in effect", *told)) if told else _Findings()
 
     def _target(self, target: TrafficTarget) -> _Findings:
         why_not = target_counts(target, self.snapshot.monitored, self.settings)
@@ -279,6 +288,44 @@ class _Assessor:
                 used = groups if rule.kind == "HTTPRouteGroup" else routes
                 used.add(Key(target.namespace, rule.name))
         return groups, routes
+
+
+def made_otherwise(snapshot: Snapshot) -> dict[str, list[Key]]:
+    """Return the Pods that do not follow MeshConfig where it only counts at their making, by field.
+
+    What has been excluded since is carried past by the sidecar; what has been taken off a list of
+    exclusions is what a running Pod cannot be told, because its own rules let it pass.
+    """
+    found: dict[str, list[Key]] = defaultdict(list)
+    for pod in snapshot.pods.values():
+        text = pod.annotations.get(INJECTED_WITH_ANNOTATION)
+        if not text or pod.terminal or not snapshot.pod_in_mesh(pod):
+            continue
+        made_with = read_note(text)
+        for path in outdated(snapshot.mesh, made_with.mesh):
+            found[path].append(pod.key)
+        home = snapshot.namespaces.get(pod.namespace)
+        now = wanted(snapshot.mesh, pod.annotations, home.annotations if home else {})
+        gone = made_with.exclusions.without(now)
+        for name, path in _EXCLUSION_FIELDS.items():
+            # Where nothing was included everything came to the sidecar, which knows what to do.
+            if getattr(gone, name):
+                found[path].append(pod.key)
+    return found
+
+
+_EXCLUSION_FIELDS = {
+    "outbound_ports": "traffic.outboundPortExclusionList",
+    "inbound_ports": "traffic.inboundPortExclusionList",
+    "outbound_ranges": "traffic.outboundIPRangeExclusionList",
+    "outbound_included": "traffic.outboundIPRangeInclusionList",
+}
+_NAMED_MAX = 5  # LIMIT: Pods named in a status.
+
+
+def _some(pods: list[Key]) -> str:
+    names = ", ".join(map(str, pods[:_NAMED_MAX]))
+    return f"{names} and {len(pods) - _NAMED_MAX} more" if len(pods) > _NAMED_MAX else names
 
 
 def _used(used: bool) -> _Findings:

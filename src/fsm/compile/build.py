@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, get_args
 
-from fsm.model import kube
+from fsm.model import exclusions, kube
 from fsm.model.drafts import Cell
 from fsm.model.fields import JsonObject, Malformed
 from fsm.model.index import Index, Parsing
@@ -239,16 +239,22 @@ class _Reader:
             return None, (problem(malformed.path, malformed.message, malformed.hint),)
         except Invalid as invalid:
             return None, tuple(problem(v.path, v.message, v.hint) for v in invalid.violations)
-        access_log = getattr(parsed, "annotations", {}).get(ACCESS_LOG_ANNOTATION)
-        if kind in ("Pod", "Namespace") and access_log not in (None, *get_args(AccessLog)):
-            return parsed, (
+        if kind not in ("Pod", "Namespace"):
+            return parsed, ()
+        problems = [
+            problem(f"metadata.annotations[{where}]", message, hint)
+            for where, message, hint in exclusions.faults(parsed.annotations)
+        ]
+        access_log = parsed.annotations.get(ACCESS_LOG_ANNOTATION)
+        if access_log not in (None, *get_args(AccessLog)):
+            problems.append(
                 problem(
                     f"metadata.annotations[{ACCESS_LOG_ANNOTATION}]",
                     f"{access_log!r} is not an access log; the annotation is not heeded",
                     f"one of {', '.join(get_args(AccessLog))}",
-                ),
+                )
             )
-        return parsed, ()
+        return parsed, tuple(problems)
 
 
 def _default_mesh(settings: Settings) -> MeshConfig:

@@ -36,7 +36,7 @@ from fsm.compile.hosts import address_names, service_names
 from fsm.compile.routes import allowed_by, everything, route_of
 from fsm.model.names import origin
 from fsm.model.policy import TrafficTarget
-from fsm.model.service import Service, ServicePort
+from fsm.model.service import Protocol, Service, ServicePort
 from fsm.model.snapshot import Snapshot
 from fsm.model.workload import Pod
 from fsm.policies.traffic_split.compile import FULL_WEIGHT
@@ -65,13 +65,25 @@ class _Door:
         return origin("Service", self.service.namespace, self.service.name)
 
 
-def inbound_half(snapshot: Snapshot, pod: Pod, settings: Settings) -> InboundHalf:
-    """Compile the inbound half for one proxy."""
-    return _Builder(snapshot, pod, settings).build()
+def inbound_half(
+    snapshot: Snapshot, pod: Pod, settings: Settings, excluded: Iterable[int] = ()
+) -> InboundHalf:
+    """Compile the inbound half for one proxy.
+
+    Args:
+        snapshot: the world.
+        pod: the Pod.
+        settings: those of the mesh.
+        excluded: ports that anyone may connect to, as if there were no sidecar.
+
+    """
+    return _Builder(snapshot, pod, settings, frozenset(excluded)).build()
 
 
 class _Builder:
-    def __init__(self, snapshot: Snapshot, pod: Pod, settings: Settings) -> None:
+    def __init__(
+        self, snapshot: Snapshot, pod: Pod, settings: Settings, excluded: frozenset[int]
+    ) -> None:
         self.snapshot = snapshot
         self.pod = pod
         self.settings = settings
@@ -79,6 +91,7 @@ class _Builder:
         self.targets: tuple[TrafficTarget, ...] = snapshot.targets_by_destination.get(
             pod.service_account, ()
         )
+        self.excluded = excluded
         self.clusters: dict[str, Cluster] = {}
 
     def build(self) -> InboundHalf:
@@ -89,7 +102,10 @@ class _Builder:
                 number = self._number(service, port)
                 if number is not None:
                     doors[number].append(_Door(service, port, number))
-        matches = tuple(self._match(number, doors[number]) for number in sorted(doors))
+        matches = tuple(
+            self._past(number) if number in self.excluded else self._match(number, doors[number])
+            for number in sorted({*doors, *self.excluded})
+        )
         # Without a port there is nothing to accept: the listener is closed.
         return InboundHalf(Inbound(matches=matches) if matches else None, self.clusters)
 
@@ -102,6 +118,23 @@ class _Builder:
             if endpoint.pod is not None and endpoint.pod.key == self.pod.key:
                 return endpoint.ports.get(port.name)
         return None
+
+    def _past(self, number: int) -> InboundMatch:
+        """Return the match of an excluded port: bytes, of anyone, in plain text."""
+        name = f"{self.pod.key}|{number}|local"
+        self._add_local(name, number, self.mesh.origin)
+        rule = TcpRule(
+            origin=self.mesh.origin,
+            service=str(self.pod.key),
+            clusters=(WeightedCluster(cluster=name, weight=FULL_WEIGHT),),
+        )
+        return InboundMatch(
+            port=number,
+            protocol=Protocol.TCP,
+            origin=self.mesh.origin,
+            mtls=Mtls.DISABLED,
+            tcp=rule,
+        )
 
     def _match(self, number: int, doors: list[_Door]) -> InboundMatch:
         in_order = sorted(
@@ -213,11 +246,14 @@ class _Builder:
 
     def _local(self, door: _Door) -> tuple[WeightedCluster, ...]:
         name = f"{door.service.key}|{door.number}|local"
+        self._add_local(name, door.number, door.origin)
+        return (WeightedCluster(cluster=name, weight=FULL_WEIGHT),)
+
+    def _add_local(self, name: str, number: int, origin: str) -> None:
         by_pod_ip = self.mesh.sidecar.local_proxy_mode == "PodIP" and self.pod.ips
         address = self.pod.ips[0] if by_pod_ip else "127.0.0.1"
         self.clusters[name] = Cluster(
-            origin=door.origin,
-            endpoints=(Endpoint(address=socket_address(address, door.number)),),
+            origin=origin,
+            endpoints=(Endpoint(address=socket_address(address, number)),),
             connect_timeout_ms=self.settings.proxy.connect_timeout_ms,
         )
-        return (WeightedCluster(cluster=name, weight=FULL_WEIGHT),)

@@ -14,6 +14,7 @@ from fsm.compile.contract import (
     BUILT_IN_CHAINS,
     AccessLog,
     Chains,
+    Exclusions,
     ProxyConfig,
     Telemetry,
     Timeouts,
@@ -23,13 +24,27 @@ from fsm.compile.contract import (
 from fsm.compile.inbound import inbound_half
 from fsm.compile.outbound import outbound_half
 from fsm.compile.probes import pod_probes
+from fsm.model.exclusions import Exclusions as PodExclusions
+from fsm.model.exclusions import read_note, wanted
 from fsm.model.mesh_config import MeshConfig
-from fsm.model.names import ACCESS_LOG_ANNOTATION
+from fsm.model.names import (
+    ACCESS_LOG_ANNOTATION,
+    GRACEFUL_EXIT_ANNOTATION,
+    INJECTED_WITH_ANNOTATION,
+)
 from fsm.model.snapshot import Snapshot
 from fsm.model.workload import Pod
 from fsm.policies.mesh_config.compile import chain
 from fsm.settings import AccessLog as AccessLogText
 from fsm.settings import Settings
+
+_SWITCH = {"enabled": True, "yes": True, "true": True} | {
+    "disabled": False,
+    "no": False,
+    "false": False,
+}
+_CUT_MS = 1
+"""WHY: 0 means "as long as they like"."""
 
 
 def compile_proxy(snapshot: Snapshot, pod: Pod, settings: Settings) -> ProxyConfig:
@@ -53,7 +68,8 @@ def compile_proxy(snapshot: Snapshot, pod: Pod, settings: Settings) -> ProxyConf
 
 def compile_own(snapshot: Snapshot, pod: Pod, settings: Settings) -> ProxyConfig:
     """Compile what no other proxy has: everything but the outbound half and its clusters."""
-    inbound = inbound_half(snapshot, pod, settings)
+    past = carried_past(snapshot, pod)
+    inbound = inbound_half(snapshot, pod, settings, past.inbound_ports)
     return ProxyConfig(
         identity=pod.service_account.spiffe(settings.trust_domain),
         workload=Workload(
@@ -65,12 +81,25 @@ def compile_own(snapshot: Snapshot, pod: Pod, settings: Settings) -> ProxyConfig
         ),
         trust=Trust(domain=settings.trust_domain, roots=snapshot.trust_roots),
         inbound=inbound.inbound,
+        exclusions=Exclusions(
+            ports=past.outbound_ports,
+            destinations=past.outbound_ranges,
+            all_but=past.outbound_included,
+        ),
         clusters=inbound.clusters,
         chains=_chains(snapshot.mesh),
         probes=pod_probes(pod, settings.ports),
         telemetry=Telemetry(access_log=_access_log(snapshot, pod, settings)),
-        timeouts=_timeouts(snapshot.mesh, settings),
+        timeouts=_timeouts(snapshot, pod, settings),
     )
+
+
+def carried_past(snapshot: Snapshot, pod: Pod) -> PodExclusions:
+    """Return what the sidecar must let pass because the Pod's own rules do not do it yet."""
+    namespace = snapshot.namespaces.get(pod.namespace)
+    now = wanted(snapshot.mesh, pod.annotations, namespace.annotations if namespace else {})
+    made_with = read_note(pod.annotations.get(INJECTED_WITH_ANNOTATION, ""))
+    return now.without(made_with.exclusions)
 
 
 def _chains(mesh: MeshConfig) -> Chains:
@@ -88,14 +117,22 @@ def _access_log(snapshot: Snapshot, pod: Pod, settings: Settings) -> AccessLog:
         value = found.get(ACCESS_LOG_ANNOTATION, "")
         if value in get_args(AccessLogText):
             return AccessLog(value)
-    return AccessLog(settings.proxy.access_log)
+    # What people switch on to see what happens, and off to have peace.
+    level = snapshot.mesh.sidecar.log_level
+    if level in ("trace", "debug"):
+        return AccessLog.ALL
+    return AccessLog.OFF if level == "disabled" else AccessLog(settings.proxy.access_log)
 
 
-def _timeouts(mesh: MeshConfig, settings: Settings) -> Timeouts:
-    stated = mesh.sidecar.timeout_s
+def _timeouts(snapshot: Snapshot, pod: Pod, settings: Settings) -> Timeouts:
+    stated = snapshot.mesh.sidecar.timeout_s
+    graceful = snapshot.mesh.sidecar.graceful_exit_until_downstream_ends
+    namespace = snapshot.namespaces.get(pod.namespace)
+    for found in (namespace.annotations if namespace else {}, pod.annotations):
+        graceful = _SWITCH.get(found.get(GRACEFUL_EXIT_ANNOTATION, "").strip().lower(), graceful)
     return Timeouts(
         handshake_ms=settings.proxy.handshake_timeout_ms,
         request_head_ms=settings.proxy.request_head_timeout_ms,
         idle_ms=settings.proxy.idle_timeout_ms if stated is None else stated * 1_000,
-        drain_ms=settings.proxy.drain_timeout_ms,
+        drain_ms=settings.proxy.drain_timeout_ms if graceful else _CUT_MS,
     )

@@ -32,14 +32,17 @@ from fsm.injector.containers import (
 )
 from fsm.injector.options import InjectionSettings, Options, Refusal, read_options, wants_sidecar
 from fsm.injector.probes import rewrite_probes
+from fsm.model.exclusions import note
 from fsm.model.mesh_config import MeshConfig
 from fsm.model.names import (
+    INJECTED_WITH_ANNOTATION,
     ORIGINAL_PROBES_ANNOTATION,
     POD_TEMPLATE_HASH_LABEL,
     PROXY_UUID_LABEL,
 )
 from fsm.model.probes import sidecar_ports
 from fsm.model.workload import Namespace
+from fsm.policies.mesh_config.effects import counted_at_injection
 
 JsonObject = dict[str, Any]
 Patch = list[JsonObject]
@@ -83,7 +86,7 @@ def inject(
     if taken := _taken(spec):
         return Refusal(f"{taken} has a name that the injected sidecar needs; rename it")
     try:
-        return _patch(meta, spec, options, settings, proxy_uuid)
+        return _patch(meta, spec, options, mesh, settings, proxy_uuid)
     except ValueError as error:
         return Refusal(f"MeshConfig {mesh.key}: {error}")
 
@@ -123,6 +126,7 @@ def _patch(
     meta: Mapping[str, Any],
     spec: Mapping[str, Any],
     options: Options,
+    mesh: MeshConfig,
     settings: InjectionSettings,
     proxy_uuid: str,
 ) -> Patch:
@@ -140,7 +144,7 @@ def _patch(
     else:
         patch.append({"op": "add", "path": "/spec/volumes", "value": [volume]})
     patch += _add_keys("/metadata/labels", meta.get("labels"), {PROXY_UUID_LABEL: proxy_uuid})
-    notes: dict[str, str] = {}
+    notes = {INJECTED_WITH_ANNOTATION: note(options.exclusions, counted_at_injection(mesh))}
     if options.scrape_metrics:
         notes |= {
             "prometheus.io/scrape": "true",
@@ -149,8 +153,7 @@ def _patch(
         }
     if probes.originals:
         notes[ORIGINAL_PROBES_ANNOTATION] = json.dumps(probes.originals, sort_keys=True)
-    if notes:
-        patch += _add_keys("/metadata/annotations", meta.get("annotations"), notes)
+    patch += _add_keys("/metadata/annotations", meta.get("annotations"), notes)
     return patch
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fsm.injector.ruleset import Redirection, parse_networks
+from fsm.model.exclusions import Exclusions, wanted
 from fsm.model.mesh_config import MeshConfig
 from fsm.model.names import INJECTION_ANNOTATIONS
 from fsm.settings import Ports
@@ -68,6 +69,7 @@ class Options:
     """How this Pod is to be injected."""
 
     redirection: Redirection
+    exclusions: Exclusions
     sidecar_image: str
     log_level: str
     hold_application: bool
@@ -105,33 +107,20 @@ class Layers:
             return default
         return word in _YES
 
-    def ports(self, name: str) -> tuple[int, ...]:
-        """Read a comma list of ports."""
-        found = self.text(name)
-        if found is None:
-            return ()
-        where, value = found
-        ports = []
+    def ports(self, name: str) -> None:
+        """Look at a comma list of ports."""
+        where, value = self.text(name) or ("", "")
         for part in _parts(value):
             if not part.isascii() or not part.isdigit() or not 0 < int(part) < 65536:
                 self.problems.append(f"{where} lists {part!r}, which is no port from 1 to 65535")
-            else:
-                ports.append(int(part))
-        return tuple(ports)
 
-    def networks(self, name: str) -> tuple[str, ...]:
-        """Read a comma list of networks."""
-        found = self.text(name)
-        if found is None:
-            return ()
-        where, value = found
-        parts = _parts(value)
+    def networks(self, name: str) -> None:
+        """Look at a comma list of networks."""
+        where, value = self.text(name) or ("", "")
         try:
-            parse_networks(parts)
+            parse_networks(_parts(value))
         except ValueError as error:
             self.problems.append(f"{where}: {error}")
-            return ()
-        return tuple(parts)
 
     def resources(self, base: Mapping[str, Any]) -> dict[str, Any]:
         """Read the sidecar's resources: annotations over what MeshConfig says."""
@@ -169,32 +158,26 @@ def read_options(
 ) -> Options | Refusal:
     """Read everything else; a Refusal lists all that is wrong at once."""
     layers = Layers(pod_annotations, namespace_annotations)
-    traffic, sidecar = mesh.traffic, mesh.sidecar
+    sidecar = mesh.sidecar
+    for name in ("outbound-port-exclusion-list", "inbound-port-exclusion-list"):
+        layers.ports(name)
+    for name in ("outbound-ip-range-exclusion-list", "outbound-ip-range-inclusion-list"):
+        layers.networks(name)
+    exclusions = wanted(mesh, pod_annotations, namespace_annotations)
     image = layers.text("sidecar-image")
     redirection = Redirection(
         ports=settings.ports,
         mark=settings.mark,
         uid=settings.uid,
-        outbound_ports_excluded=(
-            *traffic.outbound_port_exclusion_list,
-            *layers.ports("outbound-port-exclusion-list"),
-        ),
-        inbound_ports_excluded=(
-            *traffic.inbound_port_exclusion_list,
-            *layers.ports("inbound-port-exclusion-list"),
-        ),
-        outbound_ranges_excluded=(
-            *traffic.outbound_ip_range_exclusion_list,
-            *layers.networks("outbound-ip-range-exclusion-list"),
-        ),
-        outbound_ranges_included=(
-            *traffic.outbound_ip_range_inclusion_list,
-            *layers.networks("outbound-ip-range-inclusion-list"),
-        ),
-        interfaces_excluded=traffic.network_interface_exclusion_list,
+        outbound_ports_excluded=exclusions.outbound_ports,
+        inbound_ports_excluded=exclusions.inbound_ports,
+        outbound_ranges_excluded=exclusions.outbound_ranges,
+        outbound_ranges_included=exclusions.outbound_included,
+        interfaces_excluded=exclusions.interfaces,
     )
     options = Options(
         redirection=redirection,
+        exclusions=exclusions,
         sidecar_image=image[1] if image else sidecar.image or settings.sidecar_image,
         log_level=sidecar.log_level,
         hold_application=layers.flag(

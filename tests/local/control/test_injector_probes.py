@@ -108,7 +108,7 @@ def test_each_kind_has_its_listener_and_tcp_has_one_for_all(kind, port):
 def test_what_is_not_ours_to_rewrite_stays_as_it_is(probe):
     result = injected({"containers": [app(livenessProbe=probe)]})
     assert result["spec"]["containers"] == [app(livenessProbe=probe)]
-    assert "annotations" not in result["metadata"]
+    assert "flomesh.io/original-probes" not in result["metadata"]["annotations"]
 
 
 def test_headers_of_the_user_stay_and_cannot_take_the_place_of_ours():
@@ -153,7 +153,7 @@ def test_every_container_counts_native_sidecars_too_and_ours_are_left_alone():
 
 def test_without_probes_nothing_is_noted_and_no_port_is_declared():
     result = injected({"containers": [app()]})
-    assert "annotations" not in result["metadata"]
+    assert "flomesh.io/original-probes" not in result["metadata"]["annotations"]
     (sidecar,) = [c for c in result["spec"]["initContainers"] if c["name"] == "sidecar"]
     assert not [p for p in sidecar["ports"] if p["name"].endswith("-probe")]
 

@@ -56,13 +56,16 @@ def _cidr(value: str) -> str:
 Duration = Annotated[str, AfterValidator(_duration)]
 Cidr = Annotated[str, AfterValidator(_cidr)]
 Anything = Any
+LogLevel = Literal[
+    "trace", "debug", "info", "warn", "warning", "error", "fatal", "panic", "disabled"
+]
 
 
 class SidecarBody(Strict):
     """Section ``sidecar``."""
 
     enablePrivilegedInitContainer: bool = False
-    logLevel: str = "error"
+    logLevel: LogLevel = "error"
     maxDataPlaneConnections: Annotated[int, Field(ge=0)] = 0
     configResyncInterval: Duration = "0"
     sidecarImage: str = ""
@@ -124,7 +127,7 @@ class CertificateBody(Strict):
 class ObservabilityBody(Strict):
     """Section ``observability``."""
 
-    fsmLogLevel: str = "info"
+    fsmLogLevel: LogLevel = "info"
     osmLogLevel: str = ""
     enableDebugServer: bool = False
     tracing: dict[str, Anything] | None = None
