@@ -4,24 +4,36 @@
 
 #![forbid(unsafe_code)]
 
-mod http_client;
 mod http1_server;
 mod http2_server;
+mod detect_protocol;
+mod http_client;
 mod http_server;
 mod ids;
 mod out;
+pub mod proxy_protocol;
 mod session;
 mod spec;
 mod tls;
 mod tls_client;
+mod tls_client_hello;
 mod tls_server;
 
+pub use detect_protocol::{DETECT_BYTES_MAX, Spoken, detect};
 pub use http_client::HttpClient;
 pub use http_server::{HttpServer, HttpService, HttpVersion, Limits as HttpServerLimits};
 pub use session::{Lease, Session};
 pub use spec::{Layer, Spec};
 pub use tls_client::TlsClient;
+pub use tls_client_hello::{CLIENT_HELLO_BYTES_MAX, ClientHello, HelloError, client_hello};
 pub use tls_server::{Handshake, Peer, TlsServer};
 
 /// Every filter there is, in the order of the path from the client to the server.
-pub const FILTERS: &[Spec] = &[tls_server::SPEC, http_server::SPEC, http_client::SPEC, tls_client::SPEC];
+pub const FILTERS: &[Spec] = &[
+    proxy_protocol::ACCEPT_SPEC,
+    tls_server::SPEC,
+    http_server::SPEC,
+    http_client::SPEC,
+    tls_client::SPEC,
+    proxy_protocol::SEND_SPEC,
+];
