@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -36,7 +37,7 @@ def box() -> Iterator[Box]:
 @pytest.fixture
 def namespace(box: Box, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of the test's own; it is deleted, but nobody waits for that."""
-    name = request.node.name.replace("_", "-").lower()[:55].strip("-")
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:55].strip("-")
     document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     box.kubectl("create", "-f", "-", feed=json.dumps(document))
     yield name

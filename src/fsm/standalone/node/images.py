@@ -3,13 +3,14 @@
 What comes in: the ``image`` of a container. What goes out: an ``Image`` (entrypoint, cmd, env), or
 an ``UnknownImage`` that says how to add one.
 
-The table below is what we ship; ``STATE/images.yaml`` and the file in ``$FSM_IMAGES`` extend it and
-win over it. Such a file maps patterns to commands::
+``image_table`` is what we ship; ``STATE/images.yaml`` and the file of ``fsm up --images`` (or in
+``$FSM_IMAGES``) extend it and win over it. Such a file maps patterns to commands::
 
     "registry.example/shop/web*":          # a shell pattern, matched as below
       entrypoint: ["{python}", "-m", "shop.web"]
       cmd: ["--port", "8080"]              # optional; `args` of the container replace it
       env: {LANG: C.UTF-8}                 # optional
+      programs: {/shop: ["{python}", "-m", "shop"]}   # optional: files that only the image has
 
 ``{python}`` is the interpreter that runs fsm, ``{bin}`` the directory it is in.
 Matching: a pattern without a tag matches any tag and digest; one without a registry host matches
@@ -19,75 +20,27 @@ nothing for images of the built-in table.
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 import sys
-from dataclasses import dataclass, field
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-_FSM = ("{python}", "-c", "from fsm.cli.main import main; main()")
+from fsm.standalone.node.image_table import BUILT_IN, Image
 
+__all__ = ["BUILT_IN", "Image", "Images", "UnknownImage", "command_of", "read_map", "repository"]
 
-@dataclass(frozen=True, slots=True)
-class Image:
-    """What an image would run by itself.
-
-    Attributes:
-        entrypoint: replaced by ``command`` of a container.
-        cmd: replaced by ``args``; dropped when there is a ``command``.
-        env: defaults below the container's own ``env``.
-
-    """
-
-    entrypoint: tuple[str, ...] = ()
-    cmd: tuple[str, ...] = ()
-    env: dict[str, str] = field(default_factory=dict)
+#: Where programs are looked for, besides the directory of fsm's own interpreter.
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class UnknownImage(Exception):
-    """No entry matches; the text names the files where one can be added."""
-
-
-def _app(module: str) -> Image:
-    return Image(("{python}", "-m", f"fsm_bookstore.{module}"))
-
-
-_SHELL = Image((), ("sh",))
-
-#: Repository pattern (without host and tag) to what it runs.
-BUILT_IN: dict[str, Image] = {
-    "flomesh/pipy-repo*": Image(("pipy",), ()),
-    "flomesh/pipy*": Image(("pipy",), ()),
-    "flomesh/fsm-controller*": Image(_FSM, ("controller",)),
-    "flomesh/fsm-injector*": Image(_FSM, ("controller",)),
-    "flomesh/fsm-bootstrap*": Image(_FSM, ("bootstrap",)),
-    "flomesh/fsm-sidecar-init*": Image((), ("sh",)),
-    "flomesh/fsm*": Image(_FSM, ()),
-    "flomesh/bookbuyer": _app("bookbuyer"),
-    "flomesh/bookthief": _app("bookthief"),
-    "flomesh/bookstore*": _app("bookstore"),
-    "flomesh/bookwarehouse": _app("bookwarehouse"),
-    "openservicemesh/bookbuyer": _app("bookbuyer"),
-    "openservicemesh/bookthief": _app("bookthief"),
-    "openservicemesh/bookstore*": _app("bookstore"),
-    "openservicemesh/bookwarehouse": _app("bookwarehouse"),
-    "curlimages/curl": Image(("curl",), ("--help",)),
-    "flomesh/alpine-debug": _SHELL,
-    "kennethreitz/httpbin": Image(("gunicorn",), ("-b", "0.0.0.0:80", "httpbin:app")),
-    "flomesh/httpbin": Image(("gunicorn",), ("-b", "0.0.0.0:80", "httpbin:app")),
-    "python": Image((), ("{python}",)),
-    "alpine": _SHELL,
-    "busybox": _SHELL,
-    "debian": _SHELL,
-    "ubuntu": _SHELL,
-    "*/alpine": _SHELL,
-    "*/busybox": _SHELL,
-    "*/debian": _SHELL,
-    "*/ubuntu": _SHELL,
-}
+    """No entry matches, or what it runs is not installed; the text says how to change that."""
 
 
 class Images:
@@ -100,7 +53,8 @@ class Images:
         """Look an image up.
 
         Raises:
-            UnknownImage: no entry matches, or the map file that might hold one is broken.
+            UnknownImage: no entry matches, the map file that might hold one is broken, or a
+                program that the image needs is not installed.
 
         """
         problems = []
@@ -115,13 +69,19 @@ class Images:
             if (image := _match(name, entries)) is not None:
                 return image
         if (image := _match(name, BUILT_IN)) is not None:
+            if missing := [need for need in image.needs if not _installed(need)]:
+                raise UnknownImage(
+                    f'image "{name}" stands for programs of this machine, and'
+                    f" {', '.join(missing)} is not installed\nhint: {image.get}"
+                )
             return image
         where = self._files[0] if self._files else "images.yaml"
         trouble = "".join(f"\n{problem}" for problem in problems)
         example = f'"{repository(name)}": {{entrypoint: ["PROGRAM"], cmd: ["ARG"]}}'
         raise UnknownImage(
             f'no command is known for image "{name}": nothing is pulled here, images are mapped to'
-            f" programs of this machine{trouble}\nhint: add a line like {example} to {where}"
+            f" programs of this machine{trouble}\nhint: add a line like {example} to {where}; it is"
+            " read again at the next attempt (docs/reference/standalone.md lists what is known)"
         )
 
 
@@ -132,8 +92,17 @@ def command_of(image: Image, container: dict[str, Any]) -> tuple[str, ...]:
     """
     command, args = container.get("command"), container.get("args")
     if command:
-        return (*command, *(args or ()))
-    return (*image.entrypoint, *(args if args else image.cmd))
+        words = (*command, *(args or ()))
+    elif args and image.passes and not str(args[0]).startswith("-"):
+        words = tuple(args)
+    else:
+        words = (*image.entrypoint, *(args if args else image.cmd))
+    if words and words[0] in image.programs:
+        words = (*image.programs[words[0]], *words[1:])
+        # An entrypoint script stands for nothing by itself: what follows it is the command.
+        if words and words[0] in image.programs:
+            words = (*image.programs[words[0]], *words[1:])
+    return words
 
 
 def repository(name: str) -> str:
@@ -172,19 +141,37 @@ def read_map(path: Path) -> dict[str, Image]:
 def _entry(path: Path, pattern: str, value: Any) -> Image:
     where = f"the image map {path}, entry {pattern!r}"
     if not isinstance(value, dict):
-        raise ValueError(f"{where}: expected a mapping with entrypoint, cmd, env")
-    if unknown := set(value) - {"entrypoint", "cmd", "env"}:
+        raise ValueError(f"{where}: expected a mapping with entrypoint, cmd, env, programs")
+    if unknown := set(value) - {"entrypoint", "cmd", "env", "programs"}:
         raise ValueError(f"{where}: unknown fields: {', '.join(sorted(map(str, unknown)))}")
     words = {}
     for key in ("entrypoint", "cmd"):
-        listed = value.get(key) or []
-        if not isinstance(listed, list) or not all(isinstance(word, str) for word in listed):
-            raise ValueError(f"{where}: {key} must be a list of strings")
-        words[key] = tuple(listed)
+        words[key] = _words(value.get(key) or [], f"{where}: {key}")
     env = value.get("env") or {}
     if not isinstance(env, dict):
         raise ValueError(f"{where}: env must be a mapping")
-    return Image(words["entrypoint"], words["cmd"], {str(k): str(v) for k, v in env.items()})
+    programs = value.get("programs") or {}
+    if not isinstance(programs, dict):
+        raise ValueError(f"{where}: programs must map files of the image to commands")
+    return Image(
+        words["entrypoint"],
+        words["cmd"],
+        {str(k): str(v) for k, v in env.items()},
+        {str(k): _words(v, f"{where}: programs: {k}") for k, v in programs.items()},
+    )
+
+
+def _words(listed: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(listed, list) or not all(isinstance(word, str) for word in listed):
+        raise ValueError(f"{where} must be a list of strings")
+    return tuple(listed)
+
+
+def _installed(need: str) -> bool:
+    if need.startswith("python:"):
+        return importlib.util.find_spec(need.removeprefix("python:")) is not None
+    path = f"{Path(sys.executable).parent}:{SYSTEM_PATH}"
+    return shutil.which(need, path=path) is not None
 
 
 def _match(name: str, entries: dict[str, Image]) -> Image | None:
@@ -203,9 +190,17 @@ def _filled(image: Image) -> Image:
             word = word.replace(key, value)
         return word
 
+    programs = {k: tuple(map(fill, words)) for k, words in image.programs.items()}
+    entrypoint, cmd = tuple(map(fill, image.entrypoint)), tuple(map(fill, image.cmd))
     env = {k: fill(v) for k, v in image.env.items()}
     # Our own modules must be found by the interpreter also where they are not installed.
-    if any("{python}" in word for word in (*image.entrypoint, *image.cmd)):
+    if sys.executable in (
+        *entrypoint,
+        *cmd,
+        *(word for words in programs.values() for word in words),
+    ):
         env.setdefault("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
         env.setdefault("PYTHONUNBUFFERED", "1")
-    return Image(tuple(map(fill, image.entrypoint)), tuple(map(fill, image.cmd)), env)
+    return replace(
+        image, entrypoint=entrypoint, cmd=cmd, env=env, programs=programs, get=fill(image.get)
+    )

@@ -24,15 +24,13 @@ from typing import Any
 from fsm.standalone.box.settings import StandaloneSettings
 from fsm.standalone.box.syscalls import CAPABILITIES
 from fsm.standalone.node import environment
-from fsm.standalone.node.images import Images, command_of
+from fsm.standalone.node.images import SYSTEM_PATH, Images, command_of
 from fsm.standalone.node.network import PodNetwork
 from fsm.standalone.node.runtime import StartError
 from fsm.standalone.node.shim import DEFAULT_CAPABILITIES, ContainerSpec
 from fsm.standalone.node.volumes import PodVolumes, VolumeProblem, mounts_of
 
 KubeObject = dict[str, Any]
-
-_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Recipes:
@@ -60,7 +58,7 @@ class Recipes:
             pod["metadata"]["namespace"], environment.sources_of(pod, container)
         )
         base = {
-            "PATH": f"{Path(sys.executable).parent}:{_SYSTEM_PATH}",
+            "PATH": f"{Path(sys.executable).parent}:{SYSTEM_PATH}",
             "HOME": "/root",
             "HOSTNAME": environment.hostname(pod),
             "LANG": "C.UTF-8",

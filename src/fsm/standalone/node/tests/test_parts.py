@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsm.standalone.node.images import Image, Images, UnknownImage, command_of, repository
+from fsm.standalone.node.images import (
+    BUILT_IN,
+    Image,
+    Images,
+    UnknownImage,
+    command_of,
+    repository,
+)
 from fsm.standalone.node.logs import read_log
 from fsm.standalone.node.network import Addresses, NetworkError, names
 from fsm.standalone.node.probes import Counter
@@ -69,6 +76,34 @@ def test_command_and_args_override_the_image(
     container: dict[str, Any], expected: tuple[str, ...]
 ) -> None:
     assert command_of(Image(("e",), ("c",)), container) == expected
+
+
+@pytest.mark.parametrize(
+    ("container", "expected"),
+    [
+        ({"command": ["/server"], "args": ["-p", "1"]}, ("run", "server", "-p", "1")),
+        ({"command": ["/entry.sh", "/server"]}, ("run", "server")),
+        ({"args": ["other", "--flag"]}, ("other", "--flag")),
+        ({"args": ["--flag"]}, ("main", "--flag")),
+        ({}, ("main", "c")),
+    ],
+)
+def test_files_of_the_image_have_stand_ins(
+    container: dict[str, Any], expected: tuple[str, ...]
+) -> None:
+    programs = {"/server": ("run", "server"), "/entry.sh": ()}
+    image = Image(("main",), ("c",), programs=programs, passes=True)
+    assert command_of(image, container) == expected
+
+
+def test_a_program_that_is_missing_is_named_with_the_way_to_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(BUILT_IN, "shop", Image(("x",), needs=("no-such-program",), get="buy it"))
+    with pytest.raises(UnknownImage, match="no-such-program is not installed\nhint: buy it"):
+        Images([]).find("shop:1")
+    with pytest.raises(UnknownImage, match="no command is known for image"):
+        Images([]).find("nobody/knows")
 
 
 def test_backoff_begins_at_once_and_grows_to_five_minutes() -> None:
