@@ -15,16 +15,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from fsm.compile.clusters import backend_port
 from fsm.compile.contract import BUILT_IN_CHAINS
 from fsm.model.exclusions import read_note, wanted
-from fsm.model.mesh_config import MeshConfig
 from fsm.model.names import INJECTED_WITH_ANNOTATION, Key
-from fsm.model.policy import HTTPRouteGroup, RuleRef, TCPRoute, TrafficSplit, TrafficTarget
+from fsm.model.policy import RuleRef, TrafficSplit, TrafficTarget
 from fsm.model.snapshot import ObjectProblem, Snapshot, target_counts
 from fsm.policies import BY_KIND
+from fsm.policies.base import Judgement
 from fsm.policies.mesh_config.compile import left_out
 from fsm.policies.mesh_config.effects import not_heeded, outdated
 from fsm.settings import Settings
@@ -103,6 +103,11 @@ class _Assessor:
             statuses.append(
                 self._status("TrafficSplit", split, self._split(split, conflict), conflict)
             )
+        for (kind, _), obj in self.snapshot.policies.items():
+            found = self._judged(kind, obj)
+            statuses.append(
+                self._status(kind, obj, _Findings(found.reason, found.messages), found.conflict)
+            )
         groups, routes = self._referenced()
         for group in self.snapshot.route_groups.values():
             statuses.append(self._status("HTTPRouteGroup", group, _used(group.key in groups)))
@@ -116,7 +121,7 @@ class _Assessor:
     def _status(
         self,
         kind: str,
-        obj: TrafficTarget | TrafficSplit | HTTPRouteGroup | TCPRoute | MeshConfig,
+        obj: Any,
         findings: _Findings,
         conflict: str = "",
     ) -> ObjectStatus:
@@ -144,6 +149,15 @@ class _Assessor:
                 ),
             ),
         )
+
+    def _judged(self, kind: str, obj: Any) -> Judgement:
+        judge = BY_KIND[kind].judge
+        if obj.key.namespace and obj.key.namespace not in self.snapshot.monitored:
+            inside = obj.key.namespace == self.settings.fsm_namespace
+            if not inside:
+                text = f"namespace {obj.key.namespace} is not monitored by the mesh"
+                return Judgement("NoEffect", (text,))
+        return judge(self.snapshot, obj, self.settings) if judge else Judgement()
 
     def _invalid(self) -> list[ObjectStatus]:
         by_object: dict[tuple[str, str, str], list[ObjectProblem]] = defaultdict(list)
@@ -205,7 +219,10 @@ class _Assessor:
     def _rule(self, target: TrafficTarget, rule: RuleRef) -> Iterable[str]:
         key = Key(target.namespace, rule.name)
         if rule.kind == "UDPRoute":
-            yield f"UDPRoute {rule.name}: the mesh does not carry UDP"
+            if ("UDPRoute", key) not in self.snapshot.policies:
+                yield f"UDPRoute {rule.name} does not exist in namespace {target.namespace}"
+            else:
+                yield f"UDPRoute {rule.name}: the mesh does not carry UDP"
         elif rule.kind == "TCPRoute":
             if key not in self.snapshot.tcp_routes:
                 yield f"TCPRoute {rule.name} does not exist in namespace {target.namespace}"

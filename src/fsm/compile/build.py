@@ -32,6 +32,7 @@ _READERS: Mapping[str, Callable[[JsonObject], Any]] = {
     "Service": kube.service_from,
     "EndpointSlice": kube.endpoint_slice_from,
 }
+_OWN_MAPS = ("MeshConfig", "TrafficTarget", "HTTPRouteGroup", "TCPRoute", "TrafficSplit")
 KINDS = (*_READERS, *BY_KIND)
 """Kinds that a snapshot is made of; others are not looked at."""
 
@@ -183,6 +184,7 @@ def build_snapshot(
             route_groups=found["HTTPRouteGroup"],
             tcp_routes=found["TCPRoute"],
             splits=found["TrafficSplit"],
+            policies={kind: found[kind] for kind in BY_KIND if kind not in _OWN_MAPS},
         ),
         settings,
         trust_roots=tuple(trust_roots),

@@ -26,25 +26,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fsm.compile import Condition, ObjectStatus, assess
-from fsm.controllers.world import World
+from fsm.controllers.world import POLICY_KINDS, World
 from fsm.delivery import Change, ProxyRegistry
 from fsm.kube import ApiError, Conflict, KubeClient, NotFound, Resource, Unavailable
-from fsm.kube.resources import (
-    HTTPROUTEGROUPS,
-    MESHCONFIGS,
-    TCPROUTES,
-    TRAFFICSPLITS,
-    TRAFFICTARGETS,
-)
 from fsm.model import Snapshot
 from fsm.settings import Settings
 
 log = logging.getLogger("fsm.status")
 
-RESOURCES = {
-    found.kind: found
-    for found in (MESHCONFIGS, TRAFFICTARGETS, HTTPROUTEGROUPS, TCPROUTES, TRAFFICSPLITS)
-}
+RESOURCES = {found.kind: found for found in POLICY_KINDS}
 # LIMIT: writes in flight; the API server of a laptop serves other callers too.
 WRITES_MAX = 8
 

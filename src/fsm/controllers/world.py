@@ -1,7 +1,7 @@
 """The live copy of everything that configurations are made of.
 
-What comes in: list and watch of ten kinds. What goes out: the objects; batches of changes; answers
-to delivery's questions about Pods and namespaces.
+What comes in: list and watch of the cluster's kinds and ours. What goes out: the objects; batches
+of changes; answers to delivery's questions about Pods and namespaces.
 
 Invariants: a batch is closed ``coalesce_s`` after its first event, however many follow, so a storm
 of events cannot hold up the change that began it; a change that cannot matter opens no batch.
@@ -23,21 +23,20 @@ from fsm.delivery import PodFacts, ProxyKey
 from fsm.kube import Informer, KubeClient, KubeObject, NotFound, Resource
 from fsm.kube.resources import (
     ENDPOINTSLICES,
-    HTTPROUTEGROUPS,
-    MESHCONFIGS,
     NAMESPACES,
     PODS,
     SERVICES,
-    TCPROUTES,
-    TRAFFICSPLITS,
-    TRAFFICTARGETS,
 )
 from fsm.model import Namespace
-from fsm.policies import BY_KIND
+from fsm.policies import BY_KIND, POLICIES
 from fsm.settings import Settings
 
 CLUSTER_KINDS = (NAMESPACES, PODS, SERVICES, ENDPOINTSLICES)
-POLICY_KINDS = (TRAFFICTARGETS, HTTPROUTEGROUPS, TCPROUTES, TRAFFICSPLITS)
+POLICY_KINDS = tuple(
+    Resource(policy.group, policy.versions[0], policy.plural, policy.kind) for policy in POLICIES
+)
+_OF_THE_MESH = ("MeshConfig",)
+"""Kinds that count in the mesh's own namespace only."""
 # LIMIT: names kept of one batch; more is a storm, of which the count is enough.
 NAMES_MAX = 20
 
@@ -85,9 +84,9 @@ class World:
         self._settings = settings
         self.informers: dict[str, Informer] = {
             resource.kind: Informer(
-                client, resource, settings.fsm_namespace if resource is MESHCONFIGS else None
+                client, resource, settings.fsm_namespace if resource.kind in _OF_THE_MESH else None
             )
-            for resource in (*CLUSTER_KINDS, *POLICY_KINDS, MESHCONFIGS)
+            for resource in (*CLUSTER_KINDS, *POLICY_KINDS)
         }
         self._first: float | None = None
         self._names: dict[str, None] = {}

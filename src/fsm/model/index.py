@@ -40,6 +40,21 @@ from fsm.model.snapshot import (
 from fsm.model.workload import Namespace, Pod
 from fsm.settings import Settings
 
+_OF_THEIR_OWN = frozenset(
+    {
+        "EndpointSlice",
+        "HTTPRouteGroup",
+        "MeshConfig",
+        "Namespace",
+        "Pod",
+        "Service",
+        "TCPRoute",
+        "TrafficSplit",
+        "TrafficTarget",
+    }
+)
+"""Kinds that have maps of their own; all others are in ``policies``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parsing:
@@ -74,6 +89,7 @@ class Index:
         self._by_source = _targets_by("targets_by_source")
         self._route_groups = Draft[Key, HTTPRouteGroup]("route_groups")
         self._tcp_routes = Draft[Key, TCPRoute]("tcp_routes")
+        self._policies = Draft[tuple[str, Key], Any]("policies")
         self._splits = Draft[Key, TrafficSplit]("splits")
         self._by_apex = _splits_by("splits_by_apex")
         self._by_backend = _splits_by("splits_by_backend")
@@ -116,6 +132,9 @@ class Index:
             self._route_groups.put(change.key, change.new)
         for change in by_kind.get("TCPRoute", {}).values():
             self._tcp_routes.put(change.key, change.new)
+        for kind in by_kind.keys() - _OF_THEIR_OWN:
+            for change in by_kind[kind].values():
+                self._policies.put((kind, change.key), change.new)
         self._follow(step)
         return self._close(mesh, trust_roots, problems, step.cells), step.cells
 
@@ -316,6 +335,7 @@ class Index:
             self._route_groups,
             self._tcp_routes,
             self._splits,
+            self._policies,
         )
         looked_up = (
             self._monitored,

@@ -93,6 +93,22 @@ class TCPRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class UDPRoute:
+    """Ports on which UDP datagrams are meant."""
+
+    namespace: str
+    name: str
+    ports: tuple[int, ...] = ()
+    """Ports of the destination's Pods; empty means every port."""
+    generation: int = 0
+
+    @property
+    def key(self) -> Key:
+        """Its name within its kind."""
+        return Key(self.namespace, self.name)
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
     """A Service that gets a share of a split's traffic."""
 

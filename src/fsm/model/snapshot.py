@@ -63,6 +63,8 @@ class Parsed:
     route_groups: Iterable[HTTPRouteGroup] = ()
     tcp_routes: Iterable[TCPRoute] = ()
     splits: Iterable[TrafficSplit] = ()
+    policies: Mapping[str, Iterable[Any]] = field(default_factory=dict)
+    """Those of the other kinds, by kind; each has a ``key`` and a ``generation``."""
 
 
 class Memo:
@@ -111,6 +113,8 @@ class Snapshot:
     splits: Mapping[Key, TrafficSplit]
     splits_by_apex: Mapping[Key, tuple[TrafficSplit, ...]]
     splits_by_backend: Mapping[Key, tuple[TrafficSplit, ...]]
+    policies: Mapping[tuple[str, Key], Any] = field(default_factory=dict)
+    """Policies of the kinds that have no map of their own, by kind and name."""
     problems: tuple[ObjectProblem, ...] = ()
     """Objects that are not here because they could not be read."""
     memo: Memo = field(default_factory=Memo, compare=False, repr=False)
@@ -196,6 +200,11 @@ def snapshot_of(
             for split in counted
             for service in dict.fromkeys(b.service for b in split.backends)
         ),
+        policies={
+            (kind, obj.key): obj
+            for kind in sorted(parsed.policies)
+            for obj in sorted(parsed.policies[kind], key=lambda obj: obj.key)
+        },
         problems=problems,
     )
 

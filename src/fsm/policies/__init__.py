@@ -12,7 +12,14 @@ from __future__ import annotations
 from typing import Any
 
 from fsm.model.fields import JsonObject
-from fsm.policies import http_route_group, mesh_config, tcp_route, traffic_split, traffic_target
+from fsm.policies import (
+    http_route_group,
+    mesh_config,
+    tcp_route,
+    traffic_split,
+    traffic_target,
+    udp_route,
+)
 from fsm.policies.base import Policy
 from fsm.policies.violation import Invalid, Violation
 from fsm.settings import Settings
@@ -21,6 +28,7 @@ POLICIES: tuple[Policy, ...] = (
     mesh_config.POLICY,
     http_route_group.POLICY,
     tcp_route.POLICY,
+    udp_route.POLICY,
     traffic_target.POLICY,
     traffic_split.POLICY,
 )

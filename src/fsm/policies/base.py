@@ -11,8 +11,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from fsm.model.fields import JsonObject
+from fsm.model.snapshot import Snapshot
 from fsm.policies.violation import Invalid, Violation
 from fsm.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Whether an object has the effect that it describes."""
+
+    reason: str = ""
+    """Why not, one word in camel case; empty: it has it."""
+    messages: tuple[str, ...] = ()
+    """For people; empty: "in effect"."""
+    conflict: str = ""
+    """Which other object says otherwise and is followed; empty: none does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +45,9 @@ class Policy:
     """What is allowed and probably not meant."""
     model: Callable[[JsonObject], Any]
     """The dataclass of a valid object."""
+    judge: Callable[[Snapshot, Any, Settings], Judgement] | None = None
+    """What an object comes to in a snapshot, for its status; None: it is judged elsewhere, or is
+    always in effect."""
 
     def validate(self, obj: JsonObject, settings: Settings) -> list[Violation]:
         """Return all faults of an object, in order of path."""

@@ -59,7 +59,7 @@ def test_a_target_names_everything_that_is_missing() -> None:
         "HTTPRouteGroup g has no match nothing",
         "no match of HTTPRouteGroup g is named, so this rule allows nothing",
         "TCPRoute r does not exist in namespace shop",
-        "UDPRoute u: the mesh does not carry UDP",
+        "UDPRoute u does not exist in namespace shop",
     ]
 
 
@@ -170,3 +170,21 @@ def test_an_invalid_mesh_config_has_one_status() -> None:
 def test_the_same_world_is_told_in_the_same_words() -> None:
     world = target(shop(), ("TCPRoute", "r")).split("shop", "s", "till", {"x": 1})
     assert assess(world.snapshot()) == assess(world.snapshot())
+
+
+def test_a_udp_route_says_that_the_mesh_does_not_carry_udp() -> None:
+    world = shop()
+    route = {
+        "apiVersion": "specs.smi-spec.io/v1alpha4",
+        "kind": "UDPRoute",
+        "metadata": {"namespace": "shop", "name": "u", "generation": 4},
+        "spec": {"matches": {"ports": [53]}},
+    }
+    world.found["UDPRoute"].append(route)
+    assert told(world, "UDPRoute", "u")[0] == "NotReferenced"
+    target(world, ("UDPRoute", "u"))
+    assert told(world, "UDPRoute", "u")[0] == "NotCarried"
+    assert told(world, "TrafficTarget", "t") == (
+        "RefNotFound",
+        "UDPRoute u: the mesh does not carry UDP",
+    )

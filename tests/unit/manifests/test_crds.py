@@ -18,6 +18,7 @@ SHORT = {
     "HTTPRouteGroup": "htr",
     "TCPRoute": "tr",
     "TrafficSplit": "ts",
+    "UDPRoute": "ur",
     "MeshConfig": "meshconfig",
 }
 

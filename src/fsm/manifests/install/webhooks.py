@@ -17,6 +17,7 @@ from typing import Any
 
 from fsm.manifests.install.workload import APP, labels
 from fsm.model.names import IGNORE_LABELS, MONITORED_BY_LABELS
+from fsm.policies import POLICIES
 from fsm.settings import Settings
 
 JsonObject = dict[str, Any]
@@ -71,10 +72,9 @@ def webhook_objects(settings: Settings) -> list[JsonObject]:
 def _policy_rules() -> list[JsonObject]:
     writes = ["CREATE", "UPDATE"]
     return [
-        _rule("access.smi-spec.io", "traffictargets", writes),
-        _rule("specs.smi-spec.io", "httproutegroups", writes),
-        _rule("specs.smi-spec.io", "tcproutes", writes),
-        _rule("split.smi-spec.io", "trafficsplits", writes),
+        _rule(policy.group, policy.plural, writes)
+        for policy in POLICIES
+        if not policy.group.startswith("config.")
     ]
 
 
