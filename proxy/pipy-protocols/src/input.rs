@@ -17,6 +17,10 @@ pub(crate) struct Input {
 }
 
 impl Input {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
     pub(crate) fn push(&mut self, data: Bytes) {
         if self.is_empty() {
             self.fresh = data;
@@ -51,7 +55,11 @@ impl Input {
     pub(crate) fn take(&mut self, count: usize) -> Bytes {
         let count = count.min(self.len());
         self.position += count as u64;
-        if self.waiting.is_empty() { self.fresh.split_to(count) } else { self.waiting.split_to(count).freeze() }
+        if self.waiting.is_empty() {
+            self.fresh.split_to(count)
+        } else {
+            self.waiting.split_to(count).freeze()
+        }
     }
 
     /// Reads up to `count` bytes, to be forgotten.
@@ -114,10 +122,9 @@ impl Cursor {
 
     pub(crate) fn take(&mut self, count: usize, what: &'static str) -> Result<Bytes, Error> {
         if count > self.bytes.len() {
-            return Err(self.malformed(format!(
-                "{what} takes {count} bytes, and {} are left",
-                self.bytes.len()
-            )));
+            return Err(
+                self.malformed(format!("{what} takes {count} bytes, and {} are left", self.bytes.len()))
+            );
         }
         Ok(self.bytes.split_to(count))
     }

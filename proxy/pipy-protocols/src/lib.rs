@@ -10,6 +10,10 @@
 mod codec;
 mod error;
 mod input;
+pub mod mqtt;
+pub mod resp;
+#[cfg(test)]
+mod testing;
 mod value;
 
 pub use codec::{Decoder, Encoder, Event};

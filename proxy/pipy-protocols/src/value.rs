@@ -160,7 +160,8 @@ impl Value {
             Self::Int(value) => Some(*value),
             Self::Bool(value) => Some(i64::from(*value)),
             // Above 2⁵³ a double no longer tells neighbours apart; such a number is taken as it is.
-            Self::Number(value) if value.fract() == 0.0 && value.abs() < 9.3e18 => {
+            Self::Number(value) if value.fract() == 0.0 && value.abs() < 9.3e18 =>
+            {
                 #[allow(clippy::cast_possible_truncation)]
                 Some(*value as i64)
             }
@@ -269,7 +270,8 @@ mod tests {
         object.set("a", 3);
         assert_eq!(object.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(object.get("a"), Some(&Value::Int(3)));
-        let many = Object::from_pairs(vec![("x".into(), 1.into()), ("y".into(), 2.into()), ("x".into(), 9.into())]);
+        let many =
+            Object::from_pairs(vec![("x".into(), 1.into()), ("y".into(), 2.into()), ("x".into(), 9.into())]);
         assert_eq!(many, Object::new().with("x", 9).with("y", 2));
     }
 
