@@ -22,6 +22,10 @@ pub struct Cluster {
     /// How long a connection attempt may take, in milliseconds.
     #[serde(default = "connect_timeout_ms")]
     pub connect_timeout_ms: u64,
+    /// Connections to it begin with a PROXY header that names the client. For TCP to plain-text endpoints: requests of many
+    /// clients share connections, and sidecars tell each other the client in their own ways.
+    #[serde(default)]
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// How much it may be loaded.
     #[serde(default)]
     pub limits: ConnectionLimits,
@@ -29,6 +33,16 @@ pub struct Cluster {
 
 fn connect_timeout_ms() -> u64 {
     5_000
+}
+
+/// How a PROXY header is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyProtocol {
+    /// One line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// How the endpoints of a cluster are found.

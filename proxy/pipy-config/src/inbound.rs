@@ -28,6 +28,11 @@ pub struct InboundMatch {
     /// Whether mesh members must prove who they are.
     #[serde(default)]
     pub mtls: Mtls,
+    /// Peers, such as load balancers, that begin every connection with a PROXY header (version 1 or 2). Theirs must, and
+    /// the client that it names is the one that `sources` and logs see. Others' must not: it would be taken for data.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub proxy_protocol_from: Vec<IpNet>,
     /// Clients outside the mesh that are let in, by address. Tried before the mesh's own rule.
     #[serde(default)]
     pub sources: Vec<SourceRule>,

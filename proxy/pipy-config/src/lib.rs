@@ -24,13 +24,13 @@ mod probe;
 mod route;
 mod telemetry;
 
-pub use cluster::{Cluster, ClusterKind, ConnectionLimits, Endpoint};
+pub use cluster::{Cluster, ClusterKind, ConnectionLimits, Endpoint, ProxyProtocol};
 pub use exclusions::Exclusions;
 pub use inbound::{Inbound, InboundMatch, Mtls, SourceRule};
 pub use outbound::{Outbound, OutboundMatch, Unmatched};
 pub use parse::{ConfigError, REGEX_BYTES_MAX, parse, schema};
 pub use probe::{Probe, ProbeKind, ProbeListener};
-pub use route::{Allow, Header, HostRule, Path, Protocol, Route, TcpRule, WeightedCluster};
+pub use route::{Allow, Header, HostRule, Path, Protocol, Route, TcpRule, TlsRule, WeightedCluster};
 pub use telemetry::{AccessLog, Telemetry};
 
 use schemars::JsonSchema;
@@ -170,6 +170,9 @@ pub struct Timeouts {
     pub handshake_ms: u64,
     /// A request head, from its first byte to its last.
     pub request_head_ms: u64,
+    /// How long a client may be silent before a connection of unknown protocol is taken for bytes. Not 0: a server that
+    /// speaks first would never be reached.
+    pub detect_ms: u64,
     /// A connection on which nothing moves, in either direction.
     pub idle_ms: u64,
     /// After SIGTERM or a removed listener: how long connections may finish what they do.
@@ -178,6 +181,6 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Timeouts { handshake_ms: 10_000, request_head_ms: 30_000, idle_ms: 3_600_000, drain_ms: 30_000 }
+        Timeouts { handshake_ms: 10_000, request_head_ms: 30_000, detect_ms: 500, idle_ms: 3_600_000, drain_ms: 30_000 }
     }
 }

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{HostRule, Origin, Protocol, TcpRule};
+use crate::{HostRule, Origin, Protocol, TcpRule, TlsRule};
 
 /// The outbound side of a sidecar.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -34,9 +34,12 @@ pub struct OutboundMatch {
     /// Virtual hosts, for HTTP and gRPC. The first rule that names the request's host is taken; `*` names every host.
     #[serde(default)]
     pub hosts: Vec<HostRule>,
-    /// The rule for TCP.
+    /// The rule for TCP; with the protocol `tls`, for connections whose server name is in no rule of `tls`.
     #[serde(default)]
     pub tcp: Option<TcpRule>,
+    /// Rules by server name, for TLS that is carried unopened.
+    #[serde(default)]
+    pub tls: Vec<TlsRule>,
 }
 
 /// What the outbound listener does with a destination that no match names.

@@ -9,7 +9,7 @@ use regex::bytes::RegexBuilder;
 use thiserror::Error;
 
 use crate::{
-    Allow, HostRule, Path, Probe, ProbeKind, Protocol, ProxyConfig, Route, TcpRule, WeightedCluster,
+    Allow, HostRule, Path, Probe, ProbeKind, Protocol, ProxyConfig, Route, TcpRule, TlsRule, WeightedCluster,
 };
 
 /// LIMIT: compiled size of one regular expression, bytes. Larger than any path or header pattern met in practice,
@@ -68,13 +68,13 @@ fn check(config: &ProxyConfig) -> Vec<String> {
             if !ports.insert(rule.port) {
                 check.fault(&path, &format!("port {} has a match already", rule.port));
             }
-            check.protocol(&path, rule.protocol, &rule.hosts, rule.tcp.as_ref());
+            check.protocol(&path, rule.protocol, &rule.hosts, rule.tcp.as_ref(), &[]);
         }
     }
     if let Some(outbound) = &config.outbound {
         for (i, rule) in outbound.matches.iter().enumerate() {
             let path = format!("outbound.matches[{i}]");
-            check.protocol(&path, rule.protocol, &rule.hosts, rule.tcp.as_ref());
+            check.protocol(&path, rule.protocol, &rule.hosts, rule.tcp.as_ref(), &rule.tls);
         }
     }
     let mut probes = BTreeSet::new();
@@ -84,6 +84,15 @@ fn check(config: &ProxyConfig) -> Vec<String> {
             check.fault(&path, "is there already");
         }
         check.probe(&path, probe);
+    }
+    if config.timeouts.detect_ms == 0 {
+        check.fault("timeouts.detect_ms", "is 0, servers that speak first would never be reached");
+    }
+    for (name, cluster) in &config.clusters {
+        if cluster.proxy_protocol.is_some() && cluster.endpoints.iter().any(|e| e.identity.is_some()) {
+            let path = format!("clusters.{name}.proxy_protocol");
+            check.fault(&path, "is set, but endpoints are reached over mutual TLS");
+        }
     }
     check.faults
 }
@@ -98,11 +107,34 @@ impl Checker<'_> {
         self.faults.push(format!("{path}: {message}"));
     }
 
-    fn protocol(&mut self, path: &str, protocol: Protocol, hosts: &[HostRule], tcp: Option<&TcpRule>) {
+    fn protocol(
+        &mut self,
+        path: &str,
+        protocol: Protocol,
+        hosts: &[HostRule],
+        tcp: Option<&TcpRule>,
+        tls: &[TlsRule],
+    ) {
+        if !tls.is_empty() && protocol != Protocol::Tls {
+            self.fault(&format!("{path}.tls"), "is set, but the protocol is not tls");
+        }
         match protocol {
             Protocol::Http | Protocol::Grpc => {
                 if tcp.is_some() {
                     self.fault(&format!("{path}.tcp"), "is set, but the protocol is not tcp");
+                }
+            }
+            Protocol::Auto => {
+                if tcp.is_none() {
+                    self.fault(&format!("{path}.tcp"), "is missing, but the protocol is auto");
+                }
+            }
+            Protocol::Tls => {
+                if !hosts.is_empty() {
+                    self.fault(&format!("{path}.hosts"), "is set, but the protocol is tls");
+                }
+                if tcp.is_none() && tls.is_empty() {
+                    self.fault(path, "has neither tls nor tcp, but the protocol is tls");
                 }
             }
             Protocol::Tcp | Protocol::TcpServerFirst => {
@@ -116,6 +148,23 @@ impl Checker<'_> {
         }
         for (i, host) in hosts.iter().enumerate() {
             self.host(&format!("{path}.hosts[{i}]"), host);
+        }
+        let mut names = BTreeSet::new();
+        for (i, rule) in tls.iter().enumerate() {
+            let path = format!("{path}.tls[{i}]");
+            if rule.names.is_empty() {
+                self.fault(&format!("{path}.names"), "is empty, the rule can never be met");
+            }
+            for (j, name) in rule.names.iter().enumerate() {
+                let path = format!("{path}.names[{j}]");
+                if !is_server_name(name) {
+                    self.fault(&path, &format!("{name:?} is no lower-case server name"));
+                } else if !names.insert(name) {
+                    self.fault(&path, &format!("{name:?} has a rule already"));
+                }
+            }
+            self.allowed(&format!("{path}.tcp"), rule.tcp.allowed.as_deref());
+            self.targets(&format!("{path}.tcp"), &rule.tcp.clusters);
         }
         if let Some(rule) = tcp {
             self.allowed(&format!("{path}.tcp"), rule.allowed.as_deref());
@@ -226,6 +275,13 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+/// A DNS name in lower case, or `*.` before one.
+fn is_server_name(name: &str) -> bool {
+    let name = name.strip_prefix("*.").unwrap_or(name);
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+    name.len() <= 253 && name.split('.').all(|label| !label.is_empty() && label.bytes().all(plain))
 }
 
 fn is_visible(text: &str) -> bool {

@@ -17,6 +17,12 @@ pub enum Protocol {
     Tcp,
     /// Bytes, and the server speaks first: nothing may wait for the client.
     TcpServerFirst,
+    /// TLS that the application ends itself. It is carried on unopened; the server name that the client asks for says
+    /// where to.
+    Tls,
+    /// Not known: a connection that begins with an HTTP request goes by `hosts`, any other by `tcp`, as does one whose
+    /// client is silent for `timeouts.detect_ms`.
+    Auto,
 }
 
 /// A virtual host: the names it answers to and its routes.
@@ -97,6 +103,17 @@ pub struct WeightedCluster {
     /// Object that set the share, where it is not the route's own, such as `TrafficSplit/bookstore/bookstore-split`.
     #[serde(default)]
     pub origin: Option<Origin>,
+}
+
+/// What happens to TLS connections for some server names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsRule {
+    /// Server names, lower case. `*.` at the begin stands for one label or more. A name that is spelled out is tried
+    /// before those that are not, and of these the longer before the shorter; the order of rules plays no part.
+    pub names: Vec<String>,
+    /// What happens to them.
+    pub tcp: TcpRule,
 }
 
 /// What happens to a TCP connection.

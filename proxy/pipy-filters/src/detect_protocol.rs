@@ -43,7 +43,7 @@ impl Spoken {
 
 /// Tells what is spoken; `None` while more bytes are needed.
 pub fn detect(bytes: &[u8]) -> Option<Spoken> {
-    let Some(first) = bytes.first() else { return None };
+    let first = bytes.first()?;
     if *first == 0x16 {
         return match client_hello(bytes) {
             // A hello that a server would refuse is still TLS's business, and so is one too long to look into.

@@ -8,6 +8,7 @@ policies.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from fsm.compile.contract import (
@@ -19,9 +20,14 @@ from fsm.compile.contract import (
     ProbeKind,
     ProxyConfig,
     Route,
+    TlsRule,
     WeightedCluster,
 )
+from fsm.model.service import Protocol
 from fsm.policies.regexes import regex_fault
+
+# A DNS name in lower case, or "*." before one.
+_SERVER_NAME = re.compile(r"(?=.{1,255}\Z)(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\Z")
 
 
 def check(config: ProxyConfig) -> list[str]:
@@ -45,6 +51,14 @@ def check(config: ProxyConfig) -> list[str]:
             found.fault(f"probes[{index}]", "is there already")
         probes.add(key)
         found.probe(f"probes[{index}]", probe)
+    if config.timeouts.detect_ms == 0:
+        found.fault("timeouts.detect_ms", "is 0, servers that speak first would never be reached")
+    for name, cluster in config.clusters.items():
+        if cluster.proxy_protocol and any(endpoint.identity for endpoint in cluster.endpoints):
+            found.fault(
+                f"clusters.{name}.proxy_protocol",
+                "is set, but endpoints are reached over mutual TLS",
+            )
     return found.faults
 
 
@@ -59,15 +73,38 @@ class _Checker:
     def match(self, path: str, match: InboundMatch | OutboundMatch) -> None:
         if match.protocol.is_http and match.tcp is not None:
             self.fault(f"{path}.tcp", "is set, but the protocol is not tcp")
-        if not match.protocol.is_http and match.hosts:
-            self.fault(f"{path}.hosts", "is set, but the protocol is tcp")
-        if not match.protocol.is_http and match.tcp is None:
-            self.fault(f"{path}.tcp", "is missing, but the protocol is tcp")
+        word = match.protocol if match.protocol in (Protocol.AUTO, Protocol.TLS) else "tcp"
+        if not match.protocol.has_hosts and match.hosts:
+            self.fault(f"{path}.hosts", f"is set, but the protocol is {word}")
+        rules = match.tls if isinstance(match, OutboundMatch) else ()
+        if rules and match.protocol is not Protocol.TLS:
+            self.fault(f"{path}.tls", "is set, but the protocol is not tls")
+        if match.protocol is Protocol.TLS:
+            if match.tcp is None and not rules:
+                self.fault(path, "has neither tls nor tcp, but the protocol is tls")
+        elif not match.protocol.is_http and match.tcp is None:
+            self.fault(f"{path}.tcp", f"is missing, but the protocol is {word}")
+        self.server_names(f"{path}.tls", rules)
         for index, host in enumerate(match.hosts):
             self.host(f"{path}.hosts[{index}]", host)
         if match.tcp is not None:
             self.allowed(f"{path}.tcp", match.tcp.allowed)
             self.targets(f"{path}.tcp", match.tcp.clusters)
+
+    def server_names(self, path: str, rules: Sequence[TlsRule]) -> None:
+        taken: set[str] = set()
+        for index, rule in enumerate(rules):
+            where = f"{path}[{index}]"
+            if not rule.names:
+                self.fault(f"{where}.names", "is empty, the rule can never be met")
+            for number, name in enumerate(rule.names):
+                if not _SERVER_NAME.match(name):
+                    self.fault(f"{where}.names[{number}]", f'"{name}" is no lower-case server name')
+                elif name in taken:
+                    self.fault(f"{where}.names[{number}]", f'"{name}" has a rule already')
+                taken.add(name)
+            self.allowed(f"{where}.tcp", rule.tcp.allowed)
+            self.targets(f"{where}.tcp", rule.tcp.clusters)
 
     def probe(self, path: str, probe: Probe) -> None:
         if probe.port == 0:

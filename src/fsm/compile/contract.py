@@ -51,6 +51,13 @@ class ClusterKind(StrEnum):
     ORIGINAL_DESTINATION = "original-destination"
 
 
+class ProxyProtocol(StrEnum):
+    """How a PROXY header is written."""
+
+    V1 = "v1"
+    V2 = "v2"
+
+
 class ProbeListener(StrEnum):
     """Where the kubelet asks for a probe of the application."""
 
@@ -133,6 +140,14 @@ class TcpRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TlsRule:
+    """What happens to TLS connections for some server names."""
+
+    names: tuple[str, ...]
+    tcp: TcpRule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceRule:
     """Clients outside the mesh that are let in."""
 
@@ -151,6 +166,8 @@ class InboundMatch:
     origin: str
     port: int
     protocol: Protocol
+    proxy_protocol_from: tuple[str, ...] = ()
+    """Peers that begin each connection with a PROXY header."""
     sources: tuple[SourceRule, ...] = ()
     tcp: TcpRule | None = None
 
@@ -172,6 +189,7 @@ class OutboundMatch:
     port: int
     protocol: Protocol
     tcp: TcpRule | None = None
+    tls: tuple[TlsRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +238,8 @@ class Cluster:
     kind: ClusterKind = ClusterKind.STATIC
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
     origin: str
+    proxy_protocol: ProxyProtocol | None = None
+    """Connections begin with a PROXY header that names the client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,6 +328,7 @@ class Telemetry:
 class Timeouts:
     """Time limits, milliseconds; 0 means none."""
 
+    detect_ms: int = 500
     drain_ms: int = 30_000
     handshake_ms: int = 10_000
     idle_ms: int = 3_600_000

@@ -21,11 +21,20 @@ class Protocol(StrEnum):
     GRPC = "grpc"
     TCP = "tcp"
     TCP_SERVER_FIRST = "tcp-server-first"
+    TLS = "tls"
+    """TLS that the application itself speaks; the mesh carries it unopened."""
+    AUTO = "auto"
+    """Not known; the proxy finds it out, connection by connection."""
 
     @property
     def is_http(self) -> bool:
         """Whether requests, hosts and routes exist in it."""
         return self in (Protocol.HTTP, Protocol.GRPC)
+
+    @property
+    def has_hosts(self) -> bool:
+        """Whether hosts and routes may stand beside it."""
+        return self.is_http or self is Protocol.AUTO
 
 
 # TLS that the application itself speaks is bytes to the mesh.
