@@ -4,9 +4,10 @@
 
 #![forbid(unsafe_code)]
 
-mod http1_server;
-mod http2_server;
 mod detect_protocol;
+mod http1_server;
+mod http2_client;
+mod http2_server;
 mod http_client;
 mod http_server;
 mod ids;
@@ -22,6 +23,8 @@ mod tls_server;
 pub use detect_protocol::{DETECT_BYTES_MAX, Spoken, detect};
 pub use http_client::HttpClient;
 pub use http_server::{HttpServer, HttpService, HttpVersion, Limits as HttpServerLimits};
+pub use http2_client::{Http2Client, Http2Settings, STREAMS_FIRST};
+pub use pipy_h2::Scheme;
 pub use session::{Lease, Session};
 pub use spec::{Layer, Spec};
 pub use tls_client::TlsClient;

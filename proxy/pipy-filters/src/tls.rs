@@ -15,6 +15,8 @@ const RECORD_BYTES: usize = 16 * 1024;
 pub(crate) struct TlsStream {
     connection: Connection,
     gathered: VecDeque<Bytes>,
+    /// Nothing is given to the TLS library before the handshake is complete, for it may end in disagreement.
+    pub(crate) holds: bool,
     /// The peer said that it has finished.
     pub(crate) peer_finished: bool,
 }
@@ -24,11 +26,16 @@ impl TlsStream {
         let mut connection = connection.into();
         // The graph's back-pressure bounds what is under way; a limit here would lose bytes.
         connection.set_buffer_limit(None);
-        TlsStream { connection, gathered: VecDeque::new(), peer_finished: false }
+        TlsStream { connection, gathered: VecDeque::new(), holds: false, peer_finished: false }
     }
 
     pub(crate) fn handshaking(&self) -> bool {
         self.connection.is_handshaking()
+    }
+
+    /// The protocol that was agreed on.
+    pub(crate) fn agreed(&self) -> Option<&[u8]> {
+        self.connection.alpn_protocol()
     }
 
     pub(crate) fn peer_certificate(&self) -> Option<&rustls::pki_types::CertificateDer<'static>> {
@@ -67,6 +74,11 @@ impl TlsStream {
         }
     }
 
+    /// Forgets what was gathered: it is not for this peer.
+    pub(crate) fn drop_gathered(&mut self) {
+        self.gathered.clear();
+    }
+
     /// Says that we have finished.
     pub(crate) fn finish(&mut self) {
         self.encrypt();
@@ -90,6 +102,9 @@ impl TlsStream {
     }
 
     fn encrypt(&mut self) {
+        if self.holds && self.connection.is_handshaking() {
+            return;
+        }
         if let [only] = self.gathered.make_contiguous() {
             let _ = self.connection.writer().write_all(only);
             self.gathered.clear();

@@ -30,6 +30,8 @@ pub struct TlsClient {
     deferred: bool,
     established: bool,
     failed: bool,
+    /// The server must agree on a protocol, for nothing else will be spoken.
+    must_agree: bool,
     peer_finished: bool,
     /// Plain bytes that wait for the handshake.
     held: usize,
@@ -41,7 +43,8 @@ pub struct TlsClient {
 
 impl TlsClient {
     /// A client with these settings, which also say who the peer must be. `timeout` limits how long it may take from now
-    /// until the handshake is complete; zero means no limit.
+    /// until the handshake is complete; zero means no limit. Settings with ALPN make it fail where the server agrees on
+    /// none.
     ///
     /// # Errors
     /// When the settings can't be used.
@@ -50,8 +53,12 @@ impl TlsClient {
         peer: ServerName<'static>,
         timeout: Duration,
     ) -> Result<Self, Error> {
+        let must_agree = !config.alpn_protocols.is_empty();
+        let mut tls = TlsStream::new(ClientConnection::new(config, peer)?);
+        tls.holds = must_agree;
         Ok(TlsClient {
-            tls: TlsStream::new(ClientConnection::new(config, peer)?),
+            must_agree,
+            tls,
             timeout,
             timer: None,
             deferred: false,
@@ -79,6 +86,10 @@ impl TlsClient {
             return;
         }
         self.established = true;
+        if self.must_agree && self.tls.agreed().is_none() {
+            self.tls.drop_gathered();
+            return self.fail(cx, &Error::NoApplicationProtocol);
+        }
         if let Some(timer) = self.timer.take() {
             cx.cancel(timer);
         }

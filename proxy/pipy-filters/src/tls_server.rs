@@ -10,6 +10,7 @@ use pipy_pipeline::{CloseReason, Cx, Event, Filter};
 use pipy_tls::spiffe_id;
 use rustls::{ServerConfig, ServerConnection};
 
+use crate::http_server::HttpVersion;
 use crate::spec::{Layer, Spec};
 use crate::tls::TlsStream;
 
@@ -24,12 +25,18 @@ pub(crate) const SPEC: Spec = Spec {
 #[derive(Debug, Default)]
 pub struct Peer {
     identity: OnceCell<String>,
+    agreed: OnceCell<HttpVersion>,
 }
 
 impl Peer {
     /// The SPIFFE identity that the peer has proved.
     pub fn identity(&self) -> Option<&str> {
         self.identity.get().map(String::as_str)
+    }
+
+    /// The version of HTTP that both sides agreed on when TLS began.
+    pub fn agreed(&self) -> Option<HttpVersion> {
+        self.agreed.get().copied()
     }
 
     /// States the identity; the first statement holds.
@@ -108,6 +115,14 @@ impl TlsServer {
             self.established = true;
             if let Some(identity) = tls.peer_certificate().and_then(spiffe_id) {
                 self.peer.prove(identity);
+            }
+            let version = match tls.agreed() {
+                Some(b"h2") => Some(HttpVersion::Http2),
+                Some(b"http/1.1") => Some(HttpVersion::Http1),
+                _ => None,
+            };
+            if let Some(version) = version {
+                let _ = self.peer.agreed.set(version);
             }
             (self.ended)(Handshake::Complete);
             // Tells the right that the peer is known, for a server that speaks first hears no data before.

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pipy_config::SourceRule;
+use pipy_config::{Protocol, SourceRule};
 use pipy_filters::Peer;
 use pipy_pipeline::CloseReason;
 use pipy_worker::Accepted;
@@ -44,6 +44,8 @@ pub(crate) struct Connection {
     /// The rule that lets this client in although it is no member of the mesh.
     pub(crate) admitted: Option<SourceRule>,
     pub(crate) id: u64,
+    /// What the client speaks, for the log.
+    pub(crate) protocol: Cell<&'static str>,
 }
 
 impl Connection {
@@ -67,6 +69,8 @@ pub(crate) struct Exchange {
     pub(crate) request_bytes: Cell<u64>,
     pub(crate) response_bytes: Cell<u64>,
     pub(crate) status: Cell<u16>,
+    /// What the server of gRPC said after the body.
+    pub(crate) grpc_status: Cell<Option<u16>>,
     pub(crate) failure: Cell<Option<CloseReason>>,
     pub(crate) refusal: Cell<Option<Refusal>>,
     pub(crate) facts: RefCell<Facts>,
@@ -79,6 +83,8 @@ pub(crate) struct Facts {
     pub(crate) authority: String,
     pub(crate) path: Vec<u8>,
     pub(crate) request_id: Option<Vec<u8>>,
+    /// What the port that was asked is said to speak.
+    pub(crate) protocol: Option<Protocol>,
     pub(crate) route: Option<Arc<RoutePlan>>,
     pub(crate) service: Option<Arc<str>>,
     pub(crate) origin: Option<Arc<str>>,
@@ -98,6 +104,7 @@ impl Exchange {
             request_bytes: Cell::new(0),
             response_bytes: Cell::new(0),
             status: Cell::new(0),
+            grpc_status: Cell::new(None),
             failure: Cell::new(None),
             refusal: Cell::new(None),
             facts: RefCell::default(),

@@ -1,12 +1,13 @@
 //! What a worker runs: takes plans and credentials, decides about each accepted connection, puts its pipeline together.
 
 use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use pipy_config::{AccessLog, ProbeListener, Protocol, SourceRule};
-use pipy_filters::{Handshake, HttpServer, HttpServerLimits, HttpService, TlsServer};
+use pipy_filters::{Handshake, HttpServer, HttpServerLimits, HttpService, HttpVersion, TlsServer};
 use pipy_http::HttpError;
 use pipy_observe::{Decision, Entry, LogBuffer, WorkerMetrics};
 use pipy_pipeline::{Filter, Graph, PipelineId};
@@ -146,6 +147,24 @@ struct Requests {
     connection: Rc<Connection>,
 }
 
+impl Requests {
+    /// Notes what the client did that no request comes of.
+    fn refused(&self, label: &'static str, why: &dyn Display, status: Option<u16>) {
+        let shared = &self.connection.shared;
+        shared.metrics.proxy.protocol_errors.get(label).inc();
+        let runtime = shared.runtime.borrow().clone();
+        if runtime.plan.access_log != AccessLog::Off {
+            shared.log(&Entry {
+                protocol: self.connection.protocol.get(),
+                decision: Decision::Denied,
+                reason: Some(&why.to_string()),
+                status,
+                ..self.connection.entry(&runtime.plan, shared.now.get())
+            });
+        }
+    }
+}
+
 impl HttpService for Requests {
     fn request(&self) -> Vec<Box<dyn Filter>> {
         let shared = &self.connection.shared;
@@ -160,18 +179,29 @@ impl HttpService for Requests {
     }
 
     fn malformed(&self, error: &HttpError) {
-        let shared = &self.connection.shared;
-        shared.metrics.proxy.protocol_errors.get(error.metric_label()).inc();
-        let runtime = shared.runtime.borrow().clone();
-        if runtime.plan.access_log != AccessLog::Off {
-            shared.log(&Entry {
-                protocol: "http",
-                decision: Decision::Denied,
-                reason: Some(&error.to_string()),
-                status: Some(error.status()),
-                ..self.connection.entry(&runtime.plan, shared.now.get())
-            });
+        self.refused(error.metric_label(), error, Some(error.status()));
+    }
+
+    fn speaks(&self, version: HttpVersion) {
+        if version == HttpVersion::Http2 {
+            self.connection.protocol.set("h2");
+            self.connection
+                .shared
+                .metrics
+                .proxy
+                .listeners
+                .get(self.connection.direction.label())
+                .cx_http2
+                .inc();
         }
+    }
+
+    fn broken(&self, label: &'static str, why: &dyn Display) {
+        self.refused(label, why, None);
+    }
+
+    fn agreed(&self) -> Option<HttpVersion> {
+        self.connection.peer.agreed()
     }
 }
 
@@ -217,7 +247,8 @@ impl Sidecar {
         listener.cx_total.inc();
         listener.cx_active.inc();
         let (shared, peer) = (Rc::clone(&self.shared), Rc::default());
-        Rc::new(Connection { shared, direction, accepted, peer, admitted, id })
+        let protocol = Cell::new("http");
+        Rc::new(Connection { shared, direction, accepted, peer, admitted, id, protocol })
     }
 
     fn inbound(&self, accepted: Accepted) -> Verdict {
@@ -235,7 +266,8 @@ impl Sidecar {
         let connection = self.connection(Direction::Inbound, accepted, source);
         let mut filters: Vec<Box<dyn Filter>> = Vec::with_capacity(2);
         if tls {
-            match self.tls_server(&connection, &runtime, &rule.origin) {
+            let http = decide::is_http(rule.protocol);
+            match self.tls_server(&connection, &runtime, &rule.origin, http) {
                 Some(server) => filters.push(server),
                 None => {
                     connection.refused(Refusal::NoCredentials, Some(&rule.origin));
@@ -304,6 +336,7 @@ impl Sidecar {
         connection: &Rc<Connection>,
         runtime: &Runtime,
         origin: &Arc<str>,
+        http: bool,
     ) -> Option<Box<dyn Filter>> {
         let credentials = self.shared.credentials.borrow();
         let (_, credentials) = credentials.as_ref()?;
@@ -321,7 +354,8 @@ impl Sidecar {
             noted.refused(Refusal::NoMutualTls, Some(&origin));
         };
         let peer = Rc::clone(&connection.peer);
-        let server = TlsServer::new(credentials.server(), peer, timeout, Box::new(ended)).ok()?;
+        let config = if http { credentials.http_server() } else { credentials.server() };
+        let server = TlsServer::new(config, peer, timeout, Box::new(ended)).ok()?;
         Some(Box::new(server))
     }
 

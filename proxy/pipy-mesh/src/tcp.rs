@@ -106,7 +106,7 @@ impl TcpForward {
         };
         let cluster = self.cluster.and_then(|position| runtime.cluster(position));
         self.active = cluster.map(|cluster| Active::new(&cluster.counters));
-        match open_upstream(cx, &self.connection.shared, &endpoint, &upstream, None) {
+        match open_upstream(cx, &self.connection.shared, &endpoint, &upstream, None, &[]) {
             Some(pipeline) => {
                 cx.adopt(pipeline, 0);
                 self.upstream = Some(pipeline);

@@ -123,9 +123,14 @@ fn proxy(snapshot: &Snapshot, families: &mut Vec<Family>) {
         "gauge",
         "Accepted connections that are open, by listener.",
     );
-    for (name, (all, open)) in &snapshot.listeners {
+    let mut http2 = Family::counter(
+        "sidecar_listener_downstream_cx_http2_total",
+        "Accepted connections that speak HTTP/2, by listener.",
+    );
+    for (name, (all, open, h2)) in &snapshot.listeners {
         total.series(&[("listener", name)], *all);
         active.series(&[("listener", name)], *open);
+        http2.series(&[("listener", name)], *h2);
     }
     let mut handshakes = Family::counter("sidecar_tls_handshakes_total", "TLS handshakes that succeeded.");
     handshakes.series(&[], snapshot.tls_handshakes);
@@ -152,7 +157,7 @@ fn proxy(snapshot: &Snapshot, families: &mut Vec<Family>) {
         ),
     ];
     families.extend(labelled.map(|(name, help, label, counts)| Family::labelled(name, help, label, counts)));
-    families.extend([total, active, handshakes, limited]);
+    families.extend([total, active, http2, handshakes, limited]);
 }
 
 fn process(snapshot: &Snapshot, families: &mut Vec<Family>) {

@@ -51,7 +51,7 @@ pub(crate) struct Snapshot {
     /// By namespace, kind, name, pod.
     pub(crate) durations: BTreeMap<[String; 4], HistogramSum>,
     /// Total and active.
-    pub(crate) listeners: BTreeMap<String, (u64, u64)>,
+    pub(crate) listeners: BTreeMap<String, (u64, u64, u64)>,
     pub(crate) denied: ByLabel,
     pub(crate) protocol_errors: ByLabel,
     pub(crate) tls_handshakes: u64,
@@ -127,9 +127,10 @@ impl Snapshot {
 
     fn proxy(&mut self, proxy: &ProxyCounters) {
         let mut listener = |name: &str, counters: &ListenerCounters| {
-            let (total, active) = self.listeners.entry(name.to_owned()).or_default();
+            let (total, active, http2) = self.listeners.entry(name.to_owned()).or_default();
             *total += counters.cx_total.get();
             *active += counters.cx_active.get();
+            *http2 += counters.cx_http2.get();
         };
         for (name, counters) in proxy.listeners.iter() {
             listener(name, counters);

@@ -27,8 +27,9 @@ pub(crate) fn stats(snapshot: &Snapshot) -> String {
             line(format!("cluster.{cluster}.{name}"), value);
         }
     }
-    for (listener, (total, active)) in &snapshot.listeners {
+    for (listener, (total, active, http2)) in &snapshot.listeners {
         line(format!("listener.{listener}.downstream_cx_active"), *active);
+        line(format!("listener.{listener}.downstream_cx_http2_total"), *http2);
         line(format!("listener.{listener}.downstream_cx_total"), *total);
     }
     for (prefix, counts, suffix) in [

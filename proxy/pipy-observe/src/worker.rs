@@ -40,6 +40,8 @@ pub struct ListenerCounters {
     pub cx_total: Counter,
     /// Connections that are open.
     pub cx_active: Gauge,
+    /// Those of them that speak HTTP/2.
+    pub cx_http2: Counter,
 }
 
 /// Counters that belong to no cluster, of one worker.

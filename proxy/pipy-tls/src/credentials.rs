@@ -51,6 +51,7 @@ pub struct Credentials {
     roots: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
     server: Arc<ServerConfig>,
+    http_server: Arc<ServerConfig>,
 }
 
 impl Credentials {
@@ -79,7 +80,10 @@ impl Credentials {
         // Sidecars keep their connections; one ticket is enough for the next.
         server.send_tls13_tickets = 1;
         let identity = chain.first().and_then(spiffe_id);
-        Ok(Credentials { identity, chain, key: Arc::new(key), roots, provider, server: Arc::new(server) })
+        let mut http_server = server.clone();
+        http_server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let (server, http_server) = (Arc::new(server), Arc::new(http_server));
+        Ok(Credentials { identity, chain, key: Arc::new(key), roots, provider, server, http_server })
     }
 
     /// Our own identity.
@@ -101,6 +105,11 @@ impl Credentials {
     /// Settings of a server whose clients must be of the mesh.
     pub fn server(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.server)
+    }
+
+    /// The same for a server of HTTP, which agrees on its version with clients that ask (RFC 7301).
+    pub fn http_server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.http_server)
     }
 
     /// Settings of a client that accepts only the peer with this identity.

@@ -56,11 +56,12 @@ impl Filter for Logging {
         let facts = exchange.facts.borrow();
         let duration = cx.now().saturating_duration_since(exchange.started);
         connection.shared.log(&Entry {
-            protocol: "http",
+            protocol: connection.protocol.get(),
             host: Some(facts.authority.as_bytes()),
             method: Some(facts.method.as_bytes()),
             path: Some(&facts.path),
             status: Some(exchange.status.get()).filter(|status| *status > 0),
+            grpc_status: exchange.grpc_status.get(),
             decision,
             reason,
             origin: facts.allowed_by.as_deref().or(facts.origin.as_deref()),

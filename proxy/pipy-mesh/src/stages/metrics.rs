@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use pipy_http::ResponseHead;
+use pipy_http::{BodyLength, Headers, ResponseHead};
 use pipy_observe::DestinationLabels;
 use pipy_pipeline::{Cx, Event, Filter, Head};
 
@@ -50,6 +50,14 @@ impl Metrics {
     }
 }
 
+impl Metrics {
+    fn grpc_status(&self, headers: &Headers) {
+        if let Some(status) = headers.get_str("grpc-status").and_then(|text| text.parse().ok()) {
+            self.exchange.grpc_status.set(Some(status));
+        }
+    }
+}
+
 impl Filter for Metrics {
     fn name(&self) -> &'static str {
         self.name
@@ -64,7 +72,14 @@ impl Filter for Metrics {
 
     fn output(&mut self, cx: &mut Cx<'_>, mut event: Event) {
         match &mut event {
-            Event::Start(Head::Response(head), _) => self.response(head),
+            Event::Start(Head::Response(head), length) => {
+                self.response(head);
+                // A failure may have no body, and then says so in the head.
+                if matches!(length, BodyLength::None | BodyLength::Length(0)) {
+                    self.grpc_status(&head.headers);
+                }
+            }
+            Event::End(Some(trailers)) => self.grpc_status(trailers),
             Event::Data(data) => {
                 self.exchange.response_bytes.set(self.exchange.response_bytes.get() + data.len() as u64);
             }

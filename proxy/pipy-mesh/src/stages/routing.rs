@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use pipy_config::Protocol;
 use pipy_http::{Method, RequestHead, normalise_path};
 use pipy_pipeline::{Cx, Event, Filter, Head};
 
@@ -27,16 +28,16 @@ struct Routing {
 impl Routing {
     /// The hosts that apply to this connection now, and the object that says so; the configuration may have changed since
     /// it was accepted.
-    fn hosts(&self) -> Option<(&HostTable, &Arc<str>)> {
+    fn hosts(&self) -> Option<(&HostTable, &Arc<str>, Protocol)> {
         let (plan, connection) = (&self.exchange.runtime.plan, &self.exchange.connection);
         let destination = connection.accepted.destination;
         match connection.direction {
             Direction::Inbound => {
                 let rule = plan.inbound.as_ref()?.get(&destination.port())?;
-                Some((&rule.hosts, &rule.origin))
+                Some((&rule.hosts, &rule.origin, rule.protocol))
             }
             Direction::Outbound => match decide::outbound_connection(plan, destination) {
-                OutboundConnection::Match(rule) => Some((&rule.hosts, &rule.origin)),
+                OutboundConnection::Match(rule) => Some((&rule.hosts, &rule.origin, rule.protocol)),
                 OutboundConnection::Passthrough | OutboundConnection::Refuse(_) => None,
             },
         }
@@ -65,9 +66,10 @@ impl Routing {
             return exchange.refusal.set(Some(Refusal::BadPath));
         }
         facts.path.extend_from_slice(&head.path_and_query());
-        let Some((hosts, match_origin)) = self.hosts() else {
+        let Some((hosts, match_origin, protocol)) = self.hosts() else {
             return exchange.refusal.set(Some(Refusal::NoMatch));
         };
+        facts.protocol = Some(protocol);
         let connection = &exchange.connection;
         let request = Request {
             authority: &facts.authority,

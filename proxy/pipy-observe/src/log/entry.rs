@@ -65,7 +65,7 @@ pub struct Entry<'a> {
     pub unix_ms: u64,
     /// Which way.
     pub direction: Direction,
-    /// `http`, `grpc`, `tcp`.
+    /// What the client speaks: `http` for HTTP/1, `h2`, `tcp`.
     pub protocol: &'a str,
     /// Identity of who asked.
     pub source: Option<&'a str>,
@@ -83,6 +83,8 @@ pub struct Entry<'a> {
     pub path: Option<&'a [u8]>,
     /// The status that was answered.
     pub status: Option<u16>,
+    /// The status of gRPC, which comes after the body.
+    pub grpc_status: Option<u16>,
     /// What became of it.
     pub decision: Decision,
     /// Why, in words.
@@ -127,6 +129,7 @@ pub(crate) fn line(entry: &Entry<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     bytes(out, b",\"method\":\"", entry.method);
     bytes(out, b",\"path\":\"", entry.path);
     number(out, b",\"status\":", entry.status.map(u64::from));
+    number(out, b",\"grpc_status\":", entry.grpc_status.map(u64::from));
     out.extend_from_slice(b",\"decision\":\"");
     out.extend_from_slice(entry.decision.as_str().as_bytes());
     out.push(b'"');

@@ -87,7 +87,6 @@ impl LoadBalancing {
         let session = match reused {
             Some(session) => session,
             None => {
-                let shared = &exchange.connection.shared;
                 let config = exchange.runtime.plan.clusters.get(cluster).map(|plan| &plan.config);
                 let timeout = Duration::from_millis(config.map_or(0, |config| config.connect_timeout_ms));
                 let handshake_ms = exchange.runtime.plan.timeouts.handshake_ms;
@@ -97,7 +96,7 @@ impl LoadBalancing {
                     timeout,
                     handshake: Duration::from_millis(handshake_ms),
                 };
-                match open::open_session(cx, shared, endpoint, &upstream, &counters) {
+                match open::open_session(cx, exchange, endpoint, &upstream, &counters) {
                     Some(session) => session,
                     None => {
                         exchange.failure.set(Some(CloseReason::TlsFailed));

@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipy_filters::{HttpClient, Session, TlsClient};
+use pipy_config::Protocol;
+use pipy_filters::{Http2Client, Http2Settings, HttpClient, STREAMS_FIRST, Scheme, Session, TlsClient};
 use pipy_observe::ClusterCounters;
 use pipy_pipeline::{ConnectTo, Cx, Filter, PipelineId};
 use rustls::pki_types::ServerName;
 
-use crate::exchange::Direction;
+use crate::exchange::{Direction, Exchange};
 use crate::runtime::Endpoint;
 use crate::sidecar::Shared;
 
@@ -56,36 +57,57 @@ impl Drop for Active {
     }
 }
 
-/// Opens a session to an endpoint. `None` without the credentials for it.
+/// After how long a silence another sidecar is asked whether it is still there, while requests wait for it: a machine that
+/// is gone sends no reset, and many requests share the connection.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Opens a session to an endpoint: of HTTP/2 where the port is said to be gRPC, else of HTTP/1. One that carries many
+/// requests is kept for others from the start. `None` without the credentials for it.
 pub(super) fn open_session(
     cx: &mut Cx<'_>,
-    shared: &Shared,
+    exchange: &Exchange,
     endpoint: &Endpoint,
     upstream: &Upstream,
     counters: &Arc<ClusterCounters>,
 ) -> Option<Rc<Session>> {
-    let session = Rc::new(Session::exclusive());
+    let shared = &exchange.connection.shared;
     let guard = Box::new(Active::new(counters));
-    let client = HttpClient::new(Rc::clone(&session), IDLE_TIMEOUT, guard);
-    open_upstream(cx, shared, endpoint, upstream, Some(Box::new(client)))?;
+    if exchange.facts.borrow().protocol != Some(Protocol::Grpc) {
+        let session = Rc::new(Session::exclusive());
+        let client = HttpClient::new(Rc::clone(&session), IDLE_TIMEOUT, guard);
+        open_upstream(cx, shared, endpoint, upstream, Some(Box::new(client)), &[])?;
+        return Some(session);
+    }
+    let session = Rc::new(Session::multiplexed(STREAMS_FIRST));
+    // Servers of gRPC take a PING without data for rude; on loopback none is needed.
+    let keepalive = if endpoint.identity.is_some() { KEEPALIVE } else { Duration::ZERO };
+    let settings = Http2Settings { scheme: Scheme::Http, idle: IDLE_TIMEOUT, keepalive };
+    let client = Http2Client::new(Rc::clone(&session), settings, cx.now(), guard);
+    open_upstream(cx, shared, endpoint, upstream, Some(Box::new(client)), &[b"h2"])?;
+    endpoint.keep(&session);
     Some(session)
 }
 
-/// Opens a connection to an endpoint, over TLS where it has an identity; `codec` comes before that. `None` without the
-/// credentials for it.
+/// Opens a connection to an endpoint, over TLS where it has an identity, which must then agree on one of the protocols if
+/// there are any; `codec` comes before that. `None` without the credentials for it.
 pub(crate) fn open_upstream(
     cx: &mut Cx<'_>,
     shared: &Shared,
     endpoint: &Endpoint,
     upstream: &Upstream,
     codec: Option<Box<dyn Filter>>,
+    protocols: &[&[u8]],
 ) -> Option<PipelineId> {
     let mut filters: Vec<Box<dyn Filter>> = Vec::with_capacity(2);
     filters.extend(codec);
     if let Some(identity) = &endpoint.identity {
         let credentials = shared.credentials.borrow();
         let (generation, credentials) = credentials.as_ref()?;
-        let config = endpoint.client_config(identity, *generation, credentials).ok()?;
+        let mut config = endpoint.client_config(identity, *generation, credentials).ok()?;
+        if !protocols.is_empty() {
+            let own = Arc::make_mut(&mut config);
+            own.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        }
         let name = ServerName::IpAddress(upstream.address.ip().into());
         // Without a limit on one of the two there is none on their sum.
         let limited = !upstream.timeout.is_zero() && !upstream.handshake.is_zero();
