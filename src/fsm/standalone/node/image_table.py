@@ -55,7 +55,7 @@ _BOOKSTORE = _app("bookstore")
 _HTTPBIN = Image(
     cmd=("gunicorn", "-b", "0.0.0.0:80", "httpbin:app", "-k", "gevent"),
     needs=("python:gunicorn", "python:httpbin", "python:gevent"),
-    get="{python} -m pip install gunicorn httpbin gevent   (or: pip install 'fsm[apps]')",
+    get="{python} -m pip install 'gunicorn<24' httpbin gevent",
 )
 _FORTIO = Image(
     ("fortio",),

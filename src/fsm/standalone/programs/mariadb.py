@@ -24,6 +24,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from fsm.standalone.programs import is_volume
+
 _VOLUME = Path("/var/lib/mysql")
 _OWN = Path("/run/mariadb-data")
 _SOCKET = Path("/run/mysqld/mysqld.sock")
@@ -71,7 +73,8 @@ def statements(env: Mapping[str, str], random_password: str) -> str:
             " MARIADB_RANDOM_ROOT_PASSWORD"
         )
     host = setting(env, "ROOT_HOST") or "%"
-    lines = ["DROP DATABASE IF EXISTS test;"]
+    # Fresh servers know root at this machine's names, without a password, and a nobody.
+    lines = ["DELETE FROM mysql.global_priv WHERE User IN ('', 'root');", "FLUSH PRIVILEGES;"]
     for where in dict.fromkeys(("localhost", host)):
         who = f"{_text('root')}@{_text(where)}"
         lines += [
@@ -128,7 +131,7 @@ def set_up(data: Path, env: Mapping[str, str]) -> None:
 
 def main() -> None:
     """Set the data directory up, then become the server."""
-    data = _VOLUME if os.path.ismount(_VOLUME) else _OWN
+    data = _VOLUME if is_volume(_VOLUME) else _OWN
     try:
         server = _program("mariadbd", "mysqld")
         set_up(data, os.environ)

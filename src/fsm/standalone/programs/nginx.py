@@ -15,6 +15,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from fsm.standalone.programs import is_volume
+
 _CONFIG = Path("/etc/nginx/nginx.conf")
 _SITES = Path("/etc/nginx/conf.d")
 _MADE = Path("/run/nginx-image.conf")
@@ -40,8 +42,8 @@ def main() -> None:
     if server is None:
         raise SystemExit("nginx is not installed\nhint: Debian: apt-get install nginx-light")
     words = [word for word in sys.argv[1:] if word != "nginx"] or ["-g", "daemon off;"]
-    if not os.path.ismount(_CONFIG) and not os.path.ismount(_CONFIG.parent):
-        sites = sorted(_SITES.glob("*.conf")) if os.path.ismount(_SITES) else []
+    if not is_volume(_CONFIG) and not is_volume(_CONFIG.parent):
+        sites = sorted(_SITES.glob("*.conf")) if is_volume(_SITES) else []
         _MADE.write_text(config(sites))
         words = ["-c", str(_MADE), *words]
     os.execv(server, [server, *words])
