@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod codec;
+pub mod dns;
 mod error;
 mod input;
 pub mod mqtt;
