@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Origin, SpiffeId};
+use crate::{Balancing, CircuitBreaker, Origin, PassiveHealth, Retry, SpiffeId};
 
 /// A set of endpoints that can stand in for each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,13 +26,33 @@ pub struct Cluster {
     /// clients share connections, and sidecars tell each other the client in their own ways.
     #[serde(default)]
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// How long a connection is kept unused, in milliseconds; 0: not at all. The default is below the keep-alive of
+    /// common servers, so that most connections are closed by us and not under a request.
+    #[serde(default = "idle_timeout_ms")]
+    pub idle_timeout_ms: u64,
     /// How much it may be loaded.
     #[serde(default)]
     pub limits: ConnectionLimits,
+    /// How an endpoint is picked.
+    #[serde(default)]
+    pub balancing: Balancing,
+    /// Which failed requests are tried again.
+    #[serde(default)]
+    pub retry: Option<Retry>,
+    /// When nothing is asked of it for a while.
+    #[serde(default)]
+    pub circuit_breaker: Option<CircuitBreaker>,
+    /// When one of its endpoints gets no requests for a while.
+    #[serde(default)]
+    pub health: PassiveHealth,
 }
 
 fn connect_timeout_ms() -> u64 {
     5_000
+}
+
+fn idle_timeout_ms() -> u64 {
+    60_000
 }
 
 /// How a PROXY header is written.
@@ -66,6 +86,9 @@ pub struct Endpoint {
     /// Its share among the endpoints. 0 beside others: used only after a failure of theirs.
     #[serde(default = "one")]
     pub weight: u32,
+    /// How near it is, 0 first: others are used when none of a lower number can be.
+    #[serde(default)]
+    pub priority: u32,
     /// Who must be there. Present: mutual TLS, and the peer's certificate must carry exactly this identity. Absent:
     /// plain text.
     #[serde(default)]
@@ -88,4 +111,8 @@ pub struct ConnectionLimits {
     pub requests_max: u32,
     /// Requests after which a connection is not used again.
     pub requests_per_connection_max: u32,
+    /// Retries under way; 0: a fifth of the requests, and ten always.
+    pub retries_max: u32,
+    /// Object that says so; absent where there are none.
+    pub origin: Option<Origin>,
 }

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{HostRule, Origin, Protocol, SpiffeId, TcpRule};
+use crate::{HostRule, Origin, Protocol, RateLimit, SpiffeId, TcpRule};
 
 /// The inbound side of a sidecar.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +42,9 @@ pub struct InboundMatch {
     /// The rule for TCP.
     #[serde(default)]
     pub tcp: Option<TcpRule>,
+    /// How many connections are let in; those beyond are reset.
+    #[serde(default)]
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// Whether a connection from a mesh member is encrypted and authenticated both ways.

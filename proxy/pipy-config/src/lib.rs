@@ -23,6 +23,7 @@ mod parse;
 mod probe;
 mod route;
 mod telemetry;
+mod upstream;
 
 pub use cluster::{Cluster, ClusterKind, ConnectionLimits, Endpoint, ProxyProtocol};
 pub use exclusions::Exclusions;
@@ -32,6 +33,9 @@ pub use parse::{ConfigError, REGEX_BYTES_MAX, parse, schema};
 pub use probe::{Probe, ProbeKind, ProbeListener};
 pub use route::{Allow, Header, HostRule, Path, Protocol, Route, TcpRule, TlsRule, WeightedCluster};
 pub use telemetry::{AccessLog, Telemetry};
+pub use upstream::{
+    Balancing, BalancingPolicy, CircuitBreaker, ExtraHeader, PassiveHealth, RateLimit, Retry, StatusRange,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -181,6 +185,12 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Timeouts { handshake_ms: 10_000, request_head_ms: 30_000, detect_ms: 500, idle_ms: 3_600_000, drain_ms: 30_000 }
+        Timeouts {
+            handshake_ms: 10_000,
+            request_head_ms: 30_000,
+            detect_ms: 500,
+            idle_ms: 3_600_000,
+            drain_ms: 30_000,
+        }
     }
 }

@@ -9,7 +9,8 @@ use regex::bytes::RegexBuilder;
 use thiserror::Error;
 
 use crate::{
-    Allow, HostRule, Path, Probe, ProbeKind, Protocol, ProxyConfig, Route, TcpRule, TlsRule, WeightedCluster,
+    Allow, CircuitBreaker, HostRule, Path, Probe, ProbeKind, Protocol, ProxyConfig, RateLimit, Retry, Route,
+    TcpRule, TlsRule, WeightedCluster,
 };
 
 /// LIMIT: compiled size of one regular expression, bytes. Larger than any path or header pattern met in practice,
@@ -68,6 +69,7 @@ fn check(config: &ProxyConfig) -> Vec<String> {
             if !ports.insert(rule.port) {
                 check.fault(&path, &format!("port {} has a match already", rule.port));
             }
+            check.rate_limit(&path, rule.rate_limit.as_ref());
             check.protocol(&path, rule.protocol, &rule.hosts, rule.tcp.as_ref(), &[]);
         }
     }
@@ -89,6 +91,10 @@ fn check(config: &ProxyConfig) -> Vec<String> {
         check.fault("timeouts.detect_ms", "is 0, servers that speak first would never be reached");
     }
     for (name, cluster) in &config.clusters {
+        let path = format!("clusters.{name}");
+        check.all(&format!("{path}.retry"), cluster.retry.as_ref().map(Retry::faults));
+        let breaker = cluster.circuit_breaker.as_ref().map(CircuitBreaker::faults);
+        check.all(&format!("{path}.circuit_breaker"), breaker);
         if cluster.proxy_protocol.is_some() && cluster.endpoints.iter().any(|e| e.identity.is_some()) {
             let path = format!("clusters.{name}.proxy_protocol");
             check.fault(&path, "is set, but endpoints are reached over mutual TLS");
@@ -105,6 +111,17 @@ struct Checker<'a> {
 impl Checker<'_> {
     fn fault(&mut self, path: &str, message: &str) {
         self.faults.push(format!("{path}: {message}"));
+    }
+
+    /// The faults of an object, under its path.
+    fn all(&mut self, path: &str, faults: Option<Vec<(String, String)>>) {
+        for (place, message) in faults.unwrap_or_default() {
+            self.fault(&format!("{path}.{place}"), &message);
+        }
+    }
+
+    fn rate_limit(&mut self, path: &str, limit: Option<&RateLimit>) {
+        self.all(&format!("{path}.rate_limit"), limit.map(RateLimit::faults));
     }
 
     fn protocol(
@@ -218,6 +235,7 @@ impl Checker<'_> {
                 self.fault(&format!("{path}.names[{i}]"), &format!("{name:?} is not a lower-case host"));
             }
         }
+        self.rate_limit(path, host.rate_limit.as_ref());
         for (i, route) in host.routes.iter().enumerate() {
             self.route(&format!("{path}.routes[{i}]"), route);
         }
@@ -241,6 +259,7 @@ impl Checker<'_> {
         }
         self.allowed(path, route.allowed.as_deref());
         self.targets(path, &route.clusters);
+        self.rate_limit(path, route.rate_limit.as_ref());
     }
 
     fn regex(&mut self, path: &str, pattern: &str) {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Origin, SpiffeId};
+use crate::{Origin, RateLimit, SpiffeId};
 
 /// What is spoken on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -37,6 +37,9 @@ pub struct HostRule {
     pub origin: Origin,
     /// Tried in order; the first that fits decides.
     pub routes: Vec<Route>,
+    /// How many requests are let in. Inbound.
+    #[serde(default)]
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// What a request must look like, who may send it, and where it goes.
@@ -58,6 +61,9 @@ pub struct Route {
     pub allowed: Option<Vec<Allow>>,
     /// Where it goes, by weight. All weights 0: every cluster alike.
     pub clusters: Vec<WeightedCluster>,
+    /// How many requests are let in, after the host's own limit. Inbound.
+    #[serde(default)]
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// A request path. Regular expressions search, unanchored, in linear time; path and query are searched together.

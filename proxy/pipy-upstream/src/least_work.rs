@@ -70,7 +70,7 @@ mod tests {
         // 20 endpoints; the first takes ten times as long for each request. It must not gather a queue.
         let mut dice = Dice::new(3);
         let candidates: Vec<(usize, u32)> = (0..20).map(|p| (p, 1)).collect();
-        let mut work = vec![0_u32; 20];
+        let mut work = [0_u32; 20];
         let mut ends: Vec<(u64, usize)> = Vec::new();
         let mut worst = 0;
         for now in 0..20_000_u64 {

@@ -9,8 +9,9 @@ policies.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from fsm.compile.check_upstream import Fault, breaker_faults, limit_faults, retry_faults
 from fsm.compile.contract import (
     Allow,
     HostRule,
@@ -19,6 +20,7 @@ from fsm.compile.contract import (
     Probe,
     ProbeKind,
     ProxyConfig,
+    RateLimit,
     Route,
     TlsRule,
     WeightedCluster,
@@ -42,6 +44,7 @@ def check(config: ProxyConfig) -> list[str]:
             found.fault(path, f"port {inbound.port} has a match already")
         ports.add(inbound.port)
         found.match(path, inbound)
+        found.limit(path, inbound.rate_limit)
     for index, outbound in enumerate(config.outbound.matches if config.outbound else ()):
         found.match(f"outbound.matches[{index}]", outbound)
     probes: set[tuple[object, ...]] = set()
@@ -54,6 +57,11 @@ def check(config: ProxyConfig) -> list[str]:
     if config.timeouts.detect_ms == 0:
         found.fault("timeouts.detect_ms", "is 0, servers that speak first would never be reached")
     for name, cluster in config.clusters.items():
+        if cluster.retry is not None:
+            found.below(f"clusters.{name}.retry", retry_faults(cluster.retry))
+        if cluster.circuit_breaker is not None:
+            faults = breaker_faults(cluster.circuit_breaker)
+            found.below(f"clusters.{name}.circuit_breaker", faults)
         if cluster.proxy_protocol and any(endpoint.identity for endpoint in cluster.endpoints):
             found.fault(
                 f"clusters.{name}.proxy_protocol",
@@ -69,6 +77,14 @@ class _Checker:
 
     def fault(self, path: str, message: str) -> None:
         self.faults.append(f"{path}: {message}")
+
+    def below(self, path: str, faults: Iterable[Fault]) -> None:
+        for place, message in faults:
+            self.fault(f"{path}.{place}", message)
+
+    def limit(self, path: str, limit: RateLimit | None) -> None:
+        if limit is not None:
+            self.below(f"{path}.rate_limit", limit_faults(limit))
 
     def match(self, path: str, match: InboundMatch | OutboundMatch) -> None:
         if match.protocol.is_http and match.tcp is not None:
@@ -131,10 +147,12 @@ class _Checker:
         for index, name in enumerate(host.names):
             if not name or name != name.lower() or any(c <= " " for c in name):
                 self.fault(f"{path}.names[{index}]", f'"{name}" is not a lower-case host')
+        self.limit(path, host.rate_limit)
         for index, route in enumerate(host.routes):
             self.route(f"{path}.routes[{index}]", route)
 
     def route(self, path: str, route: Route) -> None:
+        self.limit(path, route.rate_limit)
         if route.path.kind == "regex":
             self.regex(f"{path}.path.regex", route.path.value)
         elif not route.path.value.startswith("/"):
