@@ -54,7 +54,7 @@ class Compiler(Protocol[S_co]):
         ...
 
     def compile(self, proxy: ProxyKey) -> Compiled | None:
-        """Compile for one proxy; ``None``: the snapshot does not know its Pod (yet)."""
+        """Compile for one proxy; ``None``: its Pod is not known (yet), or not in the mesh."""
         ...
 
     def forget(self, proxy: ProxyKey) -> None:
@@ -225,5 +225,7 @@ class Publisher(Generic[S]):
             record.compile_error = f"{type(error).__name__}: {error}"
             log.exception("cannot compile, the proxy keeps what it has proxy=%s", record.key)
             return
-        if compiled is not None:
+        if compiled is None:
+            self._registry.withdraw(record.key)
+        else:
             self._registry.publish(record.key, compiled, change)

@@ -272,6 +272,18 @@ class ProxyRegistry:
         record.wake()
         return True
 
+    def withdraw(self, key: ProxyKey) -> None:
+        """Shall have nothing for a proxy: its Pod is not in the mesh, or not known (yet).
+
+        What it runs stays as it is; nobody waits for it any more.
+        """
+        record = self._records.get(key)
+        if record is not None:
+            for _, change in record.pending:
+                change.proxies -= 1
+            record.pending.clear()
+            record.target = None
+
     def polled(self, record: ProxyRecord, version: str, applied: str) -> None:
         """Note what a poll says that the proxy has received last, and what it runs.
 

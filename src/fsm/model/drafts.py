@@ -90,7 +90,11 @@ class Groups(Draft[K, tuple[V, ...]]):
             the groups that are different now.
 
         """
-        member = self._key_of(old if old is not None else new)  # type: ignore[arg-type]
+        either = old if old is not None else new
+        if either is None:
+            # Such as a Pod that had ended before anyone heard of it.
+            return []
+        member = self._key_of(either)
         wanted = dict.fromkeys(after) if new is not None else {}
         return [
             group

@@ -89,3 +89,13 @@ def test_a_namespace_that_joins_or_leaves_takes_its_objects_along(monitored: boo
     assert (Key("b", "two") in snapshot.endpoints) is monitored
     assert Cell("monitored", "b") in cells
     assert Cell("monitored", "a") not in cells
+
+
+def test_a_pod_that_had_ended_before_anyone_heard_of_it_is_no_fault() -> None:
+    world = World().namespace("a").mesh()
+    world.pod("a", "job")
+    world.found["Pod"][0]["status"]["phase"] = "Succeeded"
+    builder = SnapshotBuilder(world.settings)
+    snapshot, problems = builder.build(world.objects())
+    assert problems == []
+    assert snapshot == build_snapshot(world.objects(), world.settings)[0]
