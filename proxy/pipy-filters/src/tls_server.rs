@@ -1,14 +1,14 @@
 //! `acceptTLS`: encrypted on the left, plain on the right. Nothing passes to the right before the handshake is complete
 //! and the client's identity is known.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pipy_pipeline::{CloseReason, Cx, Event, Filter};
-use pipy_tls::spiffe_id;
-use rustls::{ServerConfig, ServerConnection};
+use pipy_tls::{certificate_names, spiffe_id};
+use rustls::{CertificateError, Error, ServerConfig, ServerConnection};
 
 use crate::http_server::HttpVersion;
 use crate::spec::{Layer, Spec};
@@ -25,6 +25,8 @@ pub(crate) const SPEC: Spec = Spec {
 #[derive(Debug, Default)]
 pub struct Peer {
     identity: OnceCell<String>,
+    names: OnceCell<Vec<String>>,
+    names_wanted: Cell<bool>,
     agreed: OnceCell<HttpVersion>,
 }
 
@@ -37,6 +39,16 @@ impl Peer {
     /// The version of HTTP that both sides agreed on when TLS began.
     pub fn agreed(&self) -> Option<HttpVersion> {
         self.agreed.get().copied()
+    }
+
+    /// Every name in the peer's certificate, where [`Peer::want_names`] was called before the handshake.
+    pub fn names(&self) -> &[String] {
+        self.names.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Asks for the certificate's names. Most connections are decided by the identity alone and spare the reading.
+    pub fn want_names(&self) {
+        self.names_wanted.set(true);
     }
 
     /// States the identity; the first statement holds.
@@ -52,7 +64,15 @@ pub enum Handshake {
     Complete,
     /// It did not speak TLS at all.
     NotTls,
-    /// It could not agree with us or prove who it is.
+    /// It showed no certificate.
+    NoCertificate,
+    /// Its certificate is no longer valid.
+    Expired,
+    /// Its certificate is not valid yet: one of the two clocks is wrong.
+    NotYetValid,
+    /// Its certificate is signed by nobody that we believe.
+    UnknownIssuer,
+    /// It could not agree with us or prove who it is, for another reason.
     Failed,
     /// It took too long.
     TimedOut,
@@ -124,6 +144,11 @@ impl TlsServer {
             if let Some(version) = version {
                 let _ = self.peer.agreed.set(version);
             }
+            if self.peer.names_wanted.get()
+                && let Some(certificate) = tls.peer_certificate()
+            {
+                let _ = self.peer.names.set(certificate_names(certificate));
+            }
             (self.ended)(Handshake::Complete);
             // Tells the right that the peer is known, for a server that speaks first hears no data before.
             cx.forward(Event::Data(bytes::Bytes::new()));
@@ -132,7 +157,7 @@ impl TlsServer {
             cx.forward(Event::Data(bytes));
         }
         match result {
-            Err(_) => self.fail(cx, Handshake::Failed),
+            Err(error) => self.fail(cx, reason(&error)),
             Ok(()) => {
                 self.defer(cx);
                 if finished && !self.finished {
@@ -148,7 +173,7 @@ impl TlsServer {
         if !self.established {
             (self.ended)(how);
         }
-        if how == Handshake::Failed {
+        if !matches!(how, Handshake::NotTls | Handshake::TimedOut) {
             // The alert says why; the end of the stream follows it, for a reset could overtake it.
             if let Some(alert) = tls.records() {
                 cx.back(Event::Data(alert));
@@ -159,6 +184,22 @@ impl TlsServer {
             cx.back(Event::Close(CloseReason::TlsFailed));
         }
         cx.forward(Event::Close(CloseReason::TlsFailed));
+    }
+}
+
+/// Whose fault a failed handshake is, as far as the client's certificate tells.
+fn reason(error: &Error) -> Handshake {
+    match error {
+        Error::NoCertificatesPresented => Handshake::NoCertificate,
+        Error::InvalidCertificate(fault) => match fault {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Handshake::Expired,
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                Handshake::NotYetValid
+            }
+            CertificateError::UnknownIssuer => Handshake::UnknownIssuer,
+            _ => Handshake::Failed,
+        },
+        _ => Handshake::Failed,
     }
 }
 

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use pipy_config::{Protocol, SourceRule, Unmatched};
 use pipy_http::{Headers, Method};
 
-use crate::plan::{Allowed, HostTable, InboundMatch, OutboundMatch, PathPlan, Plan, RoutePlan, TcpPlan};
+use crate::plan::{
+    Allowed, HostTable, InboundMatch, OutboundMatch, PathPlan, Plan, RoutePlan, TcpPlan, TlsTable,
+};
 
 /// What the inbound listener does with a connection.
 #[derive(Debug)]
@@ -56,8 +58,20 @@ pub enum Refusal {
     BadPath,
     /// The client did not speak TLS, or could not prove who it is.
     NoMutualTls,
+    /// The client showed no certificate.
+    NoCertificate,
+    /// The client's certificate is no longer valid.
+    ExpiredCertificate,
+    /// The client's certificate is not valid yet.
+    EarlyCertificate,
+    /// The client's certificate is signed by nobody that we believe.
+    ForeignCertificate,
     /// We have no certificate yet to prove ourselves with.
     NoCredentials,
+    /// No rule is for the server name that the client asks for, or it asked for none.
+    NoServerName,
+    /// The connection came from a peer that must begin with a PROXY header, and did not.
+    NoProxyHeader,
 }
 
 impl Refusal {
@@ -71,8 +85,14 @@ impl Refusal {
             Refusal::NotAllowed => "not_allowed",
             Refusal::NoIdentity => "no_identity",
             Refusal::BadPath => "bad_path",
-            Refusal::NoMutualTls => "no_mutual_tls",
+            Refusal::NoMutualTls
+            | Refusal::NoCertificate
+            | Refusal::ExpiredCertificate
+            | Refusal::EarlyCertificate
+            | Refusal::ForeignCertificate => "no_mutual_tls",
             Refusal::NoCredentials => "no_credentials",
+            Refusal::NoServerName => "no_server_name",
+            Refusal::NoProxyHeader => "no_proxy_header",
         }
     }
 
@@ -89,7 +109,17 @@ impl Refusal {
             Refusal::NoMutualTls => {
                 "the client did not prove with mutual TLS that it is a member of the mesh"
             }
+            Refusal::NoCertificate => "mutual TLS failed: the client showed no certificate",
+            Refusal::ExpiredCertificate => "mutual TLS failed: the client's certificate has expired",
+            Refusal::EarlyCertificate => "mutual TLS failed: the client's certificate is not valid yet",
+            Refusal::ForeignCertificate => {
+                "mutual TLS failed: the client's certificate is signed by no authority of the mesh"
+            }
             Refusal::NoCredentials => "this proxy has no certificate yet to prove itself with",
+            Refusal::NoServerName => "no rule names the TLS server that the client asks for",
+            Refusal::NoProxyHeader => {
+                "the peer must begin its connections with a PROXY header, and this one has none that is valid"
+            }
         }
     }
 }
@@ -133,6 +163,12 @@ pub struct Decision<'p, Rule> {
     pub origin: Option<&'p Arc<str>>,
     /// The object that allows the peer.
     pub allowed_by: Option<&'p Arc<str>>,
+}
+
+/// Whether a peer must begin its connection to the application with a PROXY header.
+pub fn has_proxy_header(plan: &Plan, destination: SocketAddr, peer: IpAddr) -> bool {
+    let rule = plan.inbound.as_ref().and_then(|matches| matches.get(&destination.port()));
+    rule.is_some_and(|rule| rule.proxy_protocol_from.iter().any(|net| net.contains(&peer)))
 }
 
 /// Decides about a connection to the application.
@@ -206,6 +242,15 @@ pub fn tcp<'p>(rule: &'p Arc<TcpPlan>, caller: Caller<'_>) -> Decision<'p, Arc<T
         None => (Err(Refusal::NotAllowed), None),
     };
     Decision { verdict, service: Some(&rule.service), origin: Some(&rule.origin), allowed_by }
+}
+
+/// The rule for a TLS connection that is carried unopened, by the server name that its client asks for.
+pub fn server_name<'p>(
+    rules: &'p TlsTable,
+    others: Option<&'p Arc<TcpPlan>>,
+    name: Option<&str>,
+) -> Option<&'p Arc<TcpPlan>> {
+    name.and_then(|name| rules.find(name)).or(others)
 }
 
 /// Whether HTTP is to be expected.

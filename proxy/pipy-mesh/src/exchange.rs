@@ -3,7 +3,7 @@
 //! Stages write what they find out; the telemetry stages read it when the request is over. Scripts will see the same as
 //! `__route`, `__service`, `__cluster`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -44,6 +44,8 @@ pub(crate) struct Connection {
     /// The rule that lets this client in although it is no member of the mesh.
     pub(crate) admitted: Option<SourceRule>,
     pub(crate) id: u64,
+    /// The TLS server that the client asks for, where its TLS is carried unopened.
+    pub(crate) server_name: OnceCell<String>,
     /// What the client speaks, for the log.
     pub(crate) protocol: Cell<&'static str>,
 }
@@ -54,7 +56,7 @@ impl Connection {
         let identity = self.peer.identity();
         match (&self.admitted, identity) {
             (Some(by), _) if !by.mtls || by.principals.is_empty() => Caller::Admitted,
-            (Some(by), Some(identity)) if by.principals.iter().any(|p| p == identity) => Caller::Admitted,
+            (Some(by), _) if by.principals.iter().any(|p| self.peer.names().contains(p)) => Caller::Admitted,
             (_, Some(identity)) => Caller::Member(identity),
             (_, None) => Caller::Unknown,
         }

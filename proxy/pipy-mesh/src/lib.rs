@@ -8,11 +8,13 @@
 pub mod decide;
 mod exchange;
 pub mod explain;
+mod front;
 mod pages;
 mod plan;
 pub mod probes;
 mod runtime;
 mod sidecar;
+mod sniff;
 mod stages;
 mod tcp;
 
@@ -22,5 +24,5 @@ pub use stages::unknown_stages;
 
 pub use plan::{
     Allowed, ClusterPlan, HostPlan, HostTable, InboundMatch, Outbound, OutboundMatch, PathPlan, Plan,
-    RoutePlan, Target, Targets, TcpPlan,
+    RoutePlan, Target, Targets, TcpPlan, TlsTable,
 };

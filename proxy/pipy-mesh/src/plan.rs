@@ -59,6 +59,8 @@ pub struct InboundMatch {
     pub origin: Arc<str>,
     /// Whether mesh members must prove who they are.
     pub mtls: Mtls,
+    /// Peers that begin each connection with a PROXY header.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// Clients outside the mesh that are let in.
     pub sources: Vec<config::SourceRule>,
     /// Virtual hosts.
@@ -80,6 +82,27 @@ pub struct OutboundMatch {
     pub hosts: HostTable,
     /// The rule for TCP.
     pub tcp: Option<Arc<TcpPlan>>,
+    /// Rules by server name, for TLS that is carried unopened.
+    pub tls: TlsTable,
+}
+
+/// Rules by server name. Cheap to clone.
+#[derive(Debug, Default, Clone)]
+pub struct TlsTable(Arc<TlsNames>);
+
+#[derive(Debug, Default)]
+struct TlsNames {
+    exact: HashMap<Box<str>, Arc<TcpPlan>>,
+    /// With the dot before them, the longest first.
+    suffixes: Vec<(Box<str>, Arc<TcpPlan>)>,
+}
+
+impl TlsTable {
+    /// The rule for a server name, lower case.
+    pub fn find(&self, name: &str) -> Option<&Arc<TcpPlan>> {
+        let suffix = || self.0.suffixes.iter().find(|(suffix, _)| name.ends_with(&**suffix));
+        self.0.exact.get(name).or_else(|| suffix().map(|(_, rule)| rule))
+    }
 }
 
 impl OutboundMatch {
@@ -262,6 +285,7 @@ impl Builder {
             protocol: rule.protocol,
             origin: self.intern(&rule.origin),
             mtls: rule.mtls,
+            proxy_protocol_from: rule.proxy_protocol_from,
             sources: rule.sources,
             hosts: self.hosts(rule.hosts),
             tcp: rule.tcp.map(|tcp| Arc::new(self.tcp(&tcp))),
@@ -278,6 +302,7 @@ impl Builder {
                 destinations: rule.destinations,
                 hosts: self.hosts(rule.hosts),
                 tcp: rule.tcp.map(|tcp| Arc::new(self.tcp(&tcp))),
+                tls: self.tls(&rule.tls),
             };
             matches.entry(port).or_default().push(plan);
         }
@@ -327,6 +352,21 @@ impl Builder {
             allowed: self.allowed(rule.allowed.clone()),
             targets: self.targets(&rule.clusters),
         }
+    }
+
+    fn tls(&mut self, rules: &[config::TlsRule]) -> TlsTable {
+        let mut names = TlsNames::default();
+        for rule in rules {
+            let plan = Arc::new(self.tcp(&rule.tcp));
+            for name in &rule.names {
+                match name.strip_prefix('*') {
+                    Some(suffix) => names.suffixes.push((suffix.into(), Arc::clone(&plan))),
+                    None => drop(names.exact.insert(name.as_str().into(), Arc::clone(&plan))),
+                }
+            }
+        }
+        names.suffixes.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+        TlsTable(Arc::new(names))
     }
 
     fn allowed(&mut self, allowed: Option<Vec<config::Allow>>) -> Option<Allowed> {

@@ -6,21 +6,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use pipy_config::{AccessLog, ProbeListener, Protocol, SourceRule};
-use pipy_filters::{Handshake, HttpServer, HttpServerLimits, HttpService, HttpVersion, TlsServer};
+use pipy_config::{AccessLog, ProbeListener};
+use pipy_filters::{HttpServer, HttpServerLimits, HttpService, HttpVersion};
 use pipy_http::HttpError;
 use pipy_observe::{Decision, Entry, LogBuffer, WorkerMetrics};
 use pipy_pipeline::{Filter, Graph, PipelineId};
 use pipy_tls::Credentials;
 use pipy_worker::{Accepted, App, Verdict};
 
-use crate::decide::{self, InboundConnection, OutboundConnection, Refusal};
+use crate::decide::Refusal;
 use crate::exchange::{Connection, Direction, Exchange};
+use crate::front::Front;
 use crate::pages::{PageService, Pages};
-use crate::plan::{Plan, TcpPlan};
+use crate::plan::Plan;
 use crate::probes::ProbeService;
 use crate::runtime::Runtime;
-use crate::tcp::{TcpForward, Way};
 
 /// Keys of the listeners of a sidecar.
 pub mod listener {
@@ -67,8 +67,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: WorkerMetrics,
     log: RefCell<LogBuffer>,
     clock: Clock,
-    connections: Cell<u64>,
-    now: Cell<Instant>,
+    pub(crate) connections: Cell<u64>,
+    pub(crate) now: Cell<Instant>,
 }
 
 /// From the clock that only goes forward to the one that people read.
@@ -121,7 +121,7 @@ impl Connection {
     }
 
     /// Notes that a connection was refused before any request.
-    fn refused(&self, refusal: Refusal, origin: Option<&str>) {
+    pub(crate) fn refused(&self, refusal: Refusal, origin: Option<&str>) {
         self.shared.metrics.proxy.denied.get(refusal.label()).inc();
         let runtime = self.shared.runtime.borrow().clone();
         if runtime.plan.access_log != AccessLog::Off {
@@ -143,8 +143,8 @@ impl Drop for Connection {
 }
 
 /// Makes the pipelines of one connection's requests.
-struct Requests {
-    connection: Rc<Connection>,
+pub(crate) struct Requests {
+    pub(crate) connection: Rc<Connection>,
 }
 
 impl Requests {
@@ -235,128 +235,8 @@ impl Sidecar {
         Sidecar { shared: Rc::new(shared), pages, unused: Vec::new() }
     }
 
-    fn connection(
-        &self,
-        direction: Direction,
-        accepted: Accepted,
-        admitted: Option<SourceRule>,
-    ) -> Rc<Connection> {
-        let id = self.shared.connections.get() + 1;
-        self.shared.connections.set(id);
-        let listener = self.shared.metrics.proxy.listeners.get(direction.label());
-        listener.cx_total.inc();
-        listener.cx_active.inc();
-        let (shared, peer) = (Rc::clone(&self.shared), Rc::default());
-        let protocol = Cell::new("http");
-        Rc::new(Connection { shared, direction, accepted, peer, admitted, id, protocol })
-    }
-
-    fn inbound(&self, accepted: Accepted) -> Verdict {
-        let runtime = self.shared.runtime.borrow().clone();
-        let decision = decide::inbound_connection(&runtime.plan, accepted.destination, accepted.peer.ip());
-        let (rule, source, tls) = match decision {
-            InboundConnection::Refuse(refusal) => {
-                self.connection(Direction::Inbound, accepted, None).refused(refusal, None);
-                return Verdict::Reset;
-            }
-            InboundConnection::Member(rule) => (rule, None, true),
-            InboundConnection::Plain(rule) => (rule, None, false),
-            InboundConnection::Source(rule, source) => (rule, Some(source.clone()), source.mtls),
-        };
-        let connection = self.connection(Direction::Inbound, accepted, source);
-        let mut filters: Vec<Box<dyn Filter>> = Vec::with_capacity(2);
-        if tls {
-            let http = decide::is_http(rule.protocol);
-            match self.tls_server(&connection, &runtime, &rule.origin, http) {
-                Some(server) => filters.push(server),
-                None => {
-                    connection.refused(Refusal::NoCredentials, Some(&rule.origin));
-                    return Verdict::Close;
-                }
-            }
-        }
-        filters.push(self.server(connection, &runtime, rule.protocol, rule.tcp.as_ref(), tls));
-        Verdict::Run(filters)
-    }
-
-    fn outbound(&self, accepted: Accepted) -> Verdict {
-        let runtime = self.shared.runtime.borrow().clone();
-        let connection = self.connection(Direction::Outbound, accepted, None);
-        if let Some(identity) = &runtime.plan.identity {
-            connection.peer.prove(identity.to_string());
-        }
-        let filter = match decide::outbound_connection(&runtime.plan, accepted.destination) {
-            OutboundConnection::Match(rule) => {
-                self.server(connection, &runtime, rule.protocol, rule.tcp.as_ref(), false)
-            }
-            // A client that calls the listener itself would be connected to it again, without end.
-            OutboundConnection::Passthrough if accepted.destination == accepted.local => {
-                return Verdict::Close;
-            }
-            OutboundConnection::Passthrough => {
-                let now = self.shared.now.get();
-                Box::new(TcpForward::new(connection, runtime, Way::Original, false, now))
-            }
-            OutboundConnection::Refuse(refusal) => {
-                connection.refused(refusal, None);
-                return Verdict::Close;
-            }
-        };
-        Verdict::Run(vec![filter])
-    }
-
-    fn server(
-        &self,
-        connection: Rc<Connection>,
-        runtime: &Rc<Runtime>,
-        protocol: Protocol,
-        tcp: Option<&Arc<TcpPlan>>,
-        after_tls: bool,
-    ) -> Box<dyn Filter> {
-        let now = self.shared.now.get();
-        match tcp {
-            Some(rule) if !decide::is_http(protocol) => {
-                let way = Way::Rule(Arc::clone(rule));
-                Box::new(TcpForward::new(connection, Rc::clone(runtime), way, after_tls, now))
-            }
-            _ => {
-                let timeouts = &runtime.plan.timeouts;
-                let limits = HttpServerLimits {
-                    head: Duration::from_millis(timeouts.request_head_ms),
-                    idle: Duration::from_millis(timeouts.idle_ms),
-                    age: Duration::ZERO,
-                };
-                Box::new(HttpServer::new(Rc::new(Requests { connection }), limits, now))
-            }
-        }
-    }
-
-    fn tls_server(
-        &self,
-        connection: &Rc<Connection>,
-        runtime: &Runtime,
-        origin: &Arc<str>,
-        http: bool,
-    ) -> Option<Box<dyn Filter>> {
-        let credentials = self.shared.credentials.borrow();
-        let (_, credentials) = credentials.as_ref()?;
-        let timeout = Duration::from_millis(runtime.plan.timeouts.handshake_ms);
-        let (noted, origin) = (Rc::clone(connection), Arc::clone(origin));
-        let ended = move |how: Handshake| {
-            let proxy = &noted.shared.metrics.proxy;
-            let failure = match how {
-                Handshake::Complete => return proxy.tls_handshakes.inc(),
-                Handshake::NotTls => "not_tls",
-                Handshake::Failed => "refused",
-                Handshake::TimedOut => "timeout",
-            };
-            proxy.tls_failures.get(failure).inc();
-            noted.refused(Refusal::NoMutualTls, Some(&origin));
-        };
-        let peer = Rc::clone(&connection.peer);
-        let config = if http { credentials.http_server() } else { credentials.server() };
-        let server = TlsServer::new(config, peer, timeout, Box::new(ended)).ok()?;
-        Some(Box::new(server))
+    fn front(&self) -> Front {
+        Front { shared: Rc::clone(&self.shared) }
     }
 
     fn probes(&self, listener: ProbeListener, accepted: Accepted) -> Verdict {
@@ -382,8 +262,8 @@ impl App for Sidecar {
     fn accept(&mut self, key: u32, accepted: Accepted, now: Instant) -> Verdict {
         self.shared.now.set(now);
         match key {
-            listener::INBOUND => self.inbound(accepted),
-            listener::OUTBOUND => self.outbound(accepted),
+            listener::INBOUND => self.front().inbound(accepted),
+            listener::OUTBOUND => self.front().outbound(accepted),
             _ => match PROBE_LISTENERS.iter().find(|(known, _)| *known == key) {
                 Some((_, probes)) => self.probes(*probes, accepted),
                 None => self.pages(key),

@@ -5,7 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pipy_config::AccessLog;
+use bytes::{Bytes, BytesMut};
+use pipy_config::{AccessLog, ProxyProtocol};
+use pipy_filters::proxy_protocol::{Header, Version};
+use pipy_filters::{Spoken, client_hello, detect};
 use pipy_observe::{Decision, Entry};
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, PipelineId, Slot};
 
@@ -31,6 +34,9 @@ pub(crate) struct TcpForward {
     /// TLS comes first: the peer is known when the first event comes.
     after_tls: bool,
     begun: bool,
+    /// The client's first bytes, until it is known what is spoken; `None` where that does not matter.
+    seen: Option<BytesMut>,
+    spoken: Option<Spoken>,
     upstream: Option<PipelineId>,
     active: Option<Active>,
     address: Option<SocketAddr>,
@@ -54,12 +60,15 @@ impl TcpForward {
         after_tls: bool,
         now: Instant,
     ) -> Self {
+        let seen = matches!(way, Way::Original).then(BytesMut::new);
         TcpForward {
             connection,
             runtime,
             way,
             after_tls,
             begun: false,
+            seen,
+            spoken: None,
             upstream: None,
             active: None,
             address: None,
@@ -110,9 +119,40 @@ impl TcpForward {
             Some(pipeline) => {
                 cx.adopt(pipeline, 0);
                 self.upstream = Some(pipeline);
+                if let Some(version) = config.and_then(|cluster| cluster.config.proxy_protocol) {
+                    cx.send(pipeline, Event::Data(self.header(version)));
+                }
             }
             None => self.fail(cx, CloseReason::TlsFailed),
         }
+    }
+
+    /// Who the client is, for an upstream that wants to be told.
+    fn header(&self, version: ProxyProtocol) -> Bytes {
+        let accepted = &self.connection.accepted;
+        let version = match version {
+            ProxyProtocol::V1 => Version::V1,
+            ProxyProtocol::V2 => Version::V2,
+        };
+        let mut bytes = Vec::new();
+        Header::stream(accepted.peer, accepted.destination).encode(version, &mut bytes);
+        bytes.into()
+    }
+
+    /// Finds out in passing what is spoken, where no rule says: nothing waits for the answer.
+    fn watch(&mut self, data: &Bytes) {
+        let Some(seen) = &mut self.seen else { return };
+        seen.extend_from_slice(data);
+        let Some(spoken) = detect(seen) else { return };
+        if spoken == Spoken::Tls
+            && let Ok(Some(hello)) = client_hello(seen)
+            && let Some(name) = hello.server_name
+        {
+            let _ = self.connection.server_name.set(name);
+        }
+        self.connection.shared.metrics.proxy.detected.get(spoken.label()).inc();
+        self.spoken = Some(spoken);
+        self.seen = None;
     }
 
     fn fail(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
@@ -163,7 +203,14 @@ impl TcpForward {
             Way::Original => None,
         };
         self.connection.shared.log(&Entry {
-            protocol: "tcp",
+            protocol: match self.spoken {
+                Some(Spoken::Http1) => "http",
+                Some(Spoken::Http2) => "h2",
+                Some(Spoken::Tls) => "tls",
+                _ if self.connection.server_name.get().is_some() => "tls",
+                _ => "tcp",
+            },
+            host: self.connection.server_name.get().map(String::as_bytes),
             decision,
             reason,
             origin: rule.map(|rule| &*rule.origin),
@@ -214,6 +261,7 @@ impl Filter for TcpForward {
         match (event, self.upstream) {
             (Event::Data(data), Some(upstream)) => {
                 self.sent += data.len() as u64;
+                self.watch(&data);
                 cx.send(upstream, Event::Data(data));
             }
             (Event::Close(reason), Some(_)) if !reason.is_clean() => self.end(cx, reason),
@@ -271,6 +319,9 @@ impl Filter for TcpForward {
             Some(upstream) if self.client_finished && self.server_finished => cx.close(upstream),
             Some(upstream) => cx.destroy(upstream),
             None => {}
+        }
+        if self.begun && self.seen.take().is_some() {
+            self.connection.shared.metrics.proxy.detected.get("silent").inc();
         }
         if self.begun {
             self.log(cx);

@@ -142,6 +142,12 @@ fn proxy(snapshot: &Snapshot, families: &mut Vec<Family>) {
     }
     let labelled = [
         ("sidecar_denied_total", "Requests and connections that were denied.", "reason", &snapshot.denied),
+        (
+            "sidecar_protocol_detected_total",
+            "Connections of unknown protocol, by what they turned out to be.",
+            "protocol",
+            &snapshot.detected,
+        ),
         ("sidecar_http_protocol_error_total", "Malformed HTTP messages.", "error", &snapshot.protocol_errors),
         (
             "sidecar_tls_handshake_failures_total",

@@ -53,6 +53,7 @@ pub(crate) struct Snapshot {
     /// Total and active.
     pub(crate) listeners: BTreeMap<String, (u64, u64, u64)>,
     pub(crate) denied: ByLabel,
+    pub(crate) detected: ByLabel,
     pub(crate) protocol_errors: ByLabel,
     pub(crate) tls_handshakes: u64,
     pub(crate) tls_failures: ByLabel,
@@ -76,6 +77,7 @@ impl Snapshot {
             durations: BTreeMap::new(),
             listeners: BTreeMap::new(),
             denied: ByLabel::new(),
+            detected: ByLabel::new(),
             protocol_errors: ByLabel::new(),
             tls_handshakes: 0,
             tls_failures: ByLabel::new(),
@@ -139,6 +141,7 @@ impl Snapshot {
             listener(OTHER, proxy.listeners.other());
         }
         labelled(&mut self.denied, &proxy.denied);
+        labelled(&mut self.detected, &proxy.detected);
         labelled(&mut self.protocol_errors, &proxy.protocol_errors);
         labelled(&mut self.tls_failures, &proxy.tls_failures);
         labelled(&mut self.rate_limited_inbound, &proxy.rate_limited_inbound);

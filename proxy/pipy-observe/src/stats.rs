@@ -34,6 +34,7 @@ pub(crate) fn stats(snapshot: &Snapshot) -> String {
     }
     for (prefix, counts, suffix) in [
         ("denied.", &snapshot.denied, ""),
+        ("protocol_detected.", &snapshot.detected, ""),
         ("http.protocol_error.", &snapshot.protocol_errors, ""),
         ("tls.handshake_failure.", &snapshot.tls_failures, ""),
         ("local_rate_limit.inbound_", &snapshot.rate_limited_inbound, ".rate_limited"),

@@ -51,6 +51,8 @@ pub struct ProxyCounters {
     pub listeners: Slots<ListenerCounters>,
     /// Requests and connections that were denied, by reason (a short fixed word, such as `no-route`).
     pub denied: Slots<Counter>,
+    /// Connections of unknown protocol, by what they turned out to be (`http1`, `http2`, `tls`, `tcp`, `silent`).
+    pub detected: Slots<Counter>,
     /// Malformed HTTP, by kind of fault.
     pub protocol_errors: Slots<Counter>,
     /// TLS handshakes that succeeded, both directions.

@@ -15,4 +15,4 @@ mod spiffe;
 mod verify;
 
 pub use credentials::{Credentials, TlsError};
-pub use spiffe::spiffe_id;
+pub use spiffe::{certificate_names, spiffe_id};

@@ -195,7 +195,7 @@ async def test_a_member_of_another_mesh_is_refused(rig, authority, stranger):
     [line] = await server.log(1, decision="denied")
     assert "mutual TLS" in line["reason"]
     assert line["origin"] == "Service/shop/app"
-    assert (await server.stats())["tls.handshake_failure.refused"] == "1"
+    assert (await server.stats())["tls.handshake_failure.unknown_issuer"] == "1"
 
 
 @pytest.mark.parametrize("side", ["client", "server"])
