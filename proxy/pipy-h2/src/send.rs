@@ -207,7 +207,8 @@ impl Connection {
                 left.checked_sub(len).ok_or(HttpError::BodyTooLong { excess: len.saturating_sub(*left) })?;
         }
         send.queue.push(data);
-        send.is_waiting = send.queue.bytes() > limits.send_queue_bytes_high as usize;
+        // Who was told to wait is told when to go on, also when it gave more meanwhile.
+        send.is_waiting |= send.queue.bytes() > limits.send_queue_bytes_high as usize;
         let pressure = if send.is_waiting { Pressure::Wait } else { Pressure::GoOn };
         self.make_ready(key);
         Ok(pressure)

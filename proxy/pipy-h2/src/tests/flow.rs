@@ -171,6 +171,43 @@ fn callers_are_told_to_wait_and_when_to_go_on() {
     assert_eq!(queue(&mut hand, ids[0], 1), Pressure::GoOn);
 }
 
+#[test]
+fn who_gives_more_although_it_was_told_to_wait_is_still_told_when_to_go_on() {
+    let limits = Limits { send_queue_bytes_high: 1000, ..Limits::default() };
+    let (mut hand, ids) = answering(Config { limits, ..Config::default() }, &settings(&[(4, 0)]), &[1]);
+    assert_eq!(queue(&mut hand, ids[0], 1200), Pressure::Wait);
+    // Below the upper mark, above the lower one.
+    hand.good(&window_update(1, 400));
+    sent(&mut hand);
+    assert_eq!(queue(&mut hand, ids[0], 1), Pressure::Wait);
+    hand.good(&window_update(1, 400));
+    sent(&mut hand);
+    assert_eq!(hand.events(), [Event::Writable { stream: ids[0] }]);
+}
+
+#[test]
+fn an_abandoned_stream_is_reset_without_an_error_when_our_message_is_out() {
+    let mut hand = Hand::server();
+    hand.good(&settings(&[(4, 0)])).get(1, false);
+    let stream = hand.events()[0].stream().unwrap();
+    hand.connection.send_response(stream, &ResponseHead::new(200), BodyLength::Chunked).unwrap();
+    hand.output();
+    assert_eq!(queue(&mut hand, stream, 10), Pressure::GoOn);
+    hand.connection.send_end(stream, None).unwrap();
+    hand.connection.abandon(stream);
+    // The window is shut: nothing is out yet.
+    sent(&mut hand);
+    assert_eq!(hand.connection.streams(), 1);
+    hand.good(&window_update(1, 10));
+    let frames = hand.output();
+    let kinds: Vec<Kind> = frames.iter().map(|frame| frame.kind).collect();
+    assert_eq!(kinds, [Kind::DATA, Kind::RST_STREAM]);
+    assert_eq!((frames[1].word(0), hand.connection.streams()), (0, 0));
+    // What the peer still had under way is ignored, and its window given back.
+    hand.good(&data(1, true, b"late"));
+    assert_eq!(hand.connection.unreleased(), 0);
+}
+
 // What the peer may send.
 
 fn small_windows() -> Config {
