@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,13 +12,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
-from meshworld.shell import BIN, Shell
+from meshworld.machine import why_no_box
+from meshworld.shell import Shell
 
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
     """A directory for everything of one mesh."""
-    if reason := _why_not():
+    if reason := why_no_box():
         pytest.skip(reason)
     # Not under pytest's own directory: paths of unix sockets must be short.
     path = Path(tempfile.mkdtemp(prefix="fsm-sys-", dir="/var/tmp"))
@@ -45,15 +44,3 @@ def mesh(shell: Shell) -> Shell:
     """A terminal beside a mesh that is up, with nothing in it."""
     shell.up()
     return shell
-
-
-def _why_not() -> str | None:
-    """Say what this machine lacks to open a box, or ``None``."""
-    if not (BIN / "pipy").exists():
-        return "the proxy is not built (`make build` puts it there)"
-    for tool in ("ip", "nft", "nsenter", "kubectl", "curl"):
-        if shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None:
-            return f"`{tool}` is not installed (`make system` installs it)"
-    flags = ["-m"] if os.geteuid() == 0 else ["-U", "-r", "-m"]
-    tried = subprocess.run(["unshare", *flags, "true"], capture_output=True, text=True, check=False)
-    return f"namespaces are not permitted: {tried.stderr.strip()}" if tried.returncode else None
