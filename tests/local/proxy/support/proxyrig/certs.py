@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -64,13 +65,29 @@ class Authority:
         ends: timedelta = timedelta(hours=1),
     ) -> Member:
         """Sign a certificate for these URIs, valid from and until these distances from now."""
+        names = [x509.UniformResourceIdentifier(uri) for uri in uris]
+        return self.named(names, begins=begins, ends=ends)
+
+    def dns_member(self, *names: str) -> Member:
+        """Sign a certificate for these DNS names."""
+        return self.named([x509.DNSName(name) for name in names])
+
+    def named(
+        self,
+        names: Sequence[x509.GeneralName],
+        common_name: str | None = None,
+        begins: timedelta = timedelta(hours=-1),
+        ends: timedelta = timedelta(hours=1),
+    ) -> Member:
+        """Sign a certificate for any names, also such as no honest authority would sign."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
-        names = [x509.UniformResourceIdentifier(uri) for uri in uris]
+        common = [] if common_name is None else [common_name]
+        subject = [x509.NameAttribute(NameOID.COMMON_NAME, name) for name in common]
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         builder = (
             x509.CertificateBuilder()
-            .subject_name(x509.Name([]))
+            .subject_name(x509.Name(subject))
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())

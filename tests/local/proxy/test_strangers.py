@@ -1,0 +1,139 @@
+"""Clients that are no members: let in by address, by a name in their certificate, or not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from datetime import timedelta
+from ipaddress import ip_address
+
+import pytest
+from cryptography import x509
+from proxyrig import config
+from proxyrig.certs import spiffe
+
+STORE, INGRESS = spiffe("bookstore"), spiffe("nginx", "ingress")
+HOUR = timedelta(hours=1)
+
+
+async def open_to(rig, authority, **source):
+    """Start a sidecar that lets strangers of loopback in, by this rule."""
+    backend = await rig.backend()
+    proxy = await rig.pipy(member=authority.member(STORE))
+    rule = {"cidrs": ["127.0.0.0/8"], "origin": "IngressBackend/shop/app", **source}
+    match = config.http_match(
+        proxy.inbound.port,
+        config.host(config.route(allowed=[])),
+        sources=[rule],
+    )
+    cluster = config.cluster(config.endpoint(backend.address))
+    await proxy.apply(
+        config.whole(identity=STORE, inbound={"matches": [match]}, clusters={"app": cluster})
+    )
+    return proxy
+
+
+async def ask(proxy, authority, member, tmp_path) -> int | None:
+    """Ask over mutual TLS; the status, or none when the connection was refused."""
+    context = ssl.create_default_context(cadata=authority.root)
+    context.check_hostname = False
+    if member is not None:
+        member.write(tmp_path)
+        context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    try:
+        reader, writer = await asyncio.open_connection(
+            *proxy.inbound, ssl=context, server_hostname="app.shop"
+        )
+    except (ssl.SSLError, ConnectionError):
+        return None
+    try:
+        writer.write(b"GET / HTTP/1.1\r\nHost: whatever.example\r\nConnection: close\r\n\r\n")
+        line = await asyncio.wait_for(reader.readline(), 10)
+        return int(line.split()[1]) if line else None
+    except (ssl.SSLError, ConnectionError):
+        return None
+    finally:
+        writer.close()
+        with contextlib.suppress(ssl.SSLError, ConnectionError):
+            await writer.wait_closed()
+
+
+NAMES = {
+    "uri": [x509.UniformResourceIdentifier(INGRESS)],
+    "dns": [x509.DNSName("ingress.example")],
+    "other uri": [x509.UniformResourceIdentifier(INGRESS + "x")],
+    "other dns": [x509.DNSName("ingress.example.evil.example")],
+    "wildcard": [x509.DNSName("*.example")],
+    "nul": [x509.DNSName("ingress.example\0.evil.example")],
+    "nul uri": [x509.UniformResourceIdentifier(INGRESS + "\0.evil")],
+    "address": [x509.IPAddress(ip_address("127.0.0.1"))],
+    "second of two": [x509.DNSName("first.example"), x509.DNSName("ingress.example")],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("uri", 200),
+        ("dns", 200),
+        ("second of two", 200),
+        ("other uri", 403),
+        ("other dns", 403),
+        ("wildcard", 403),
+        ("nul", 403),
+        ("nul uri", 403),
+        ("address", 403),
+    ],
+)
+async def test_a_principal_is_a_name_in_the_certificate(rig, authority, tmp_path, kind, status):
+    principals = [INGRESS, "ingress.example"]
+    proxy = await open_to(rig, authority, mtls=True, principals=principals)
+    member = authority.named(NAMES[kind])
+    seen = await ask(proxy, authority, member, tmp_path)
+    # What the TLS library itself finds unreadable is refused by it, before any rule.
+    assert seen == status or (status == 403 and seen is None), kind
+    line = (await proxy.log(1))[0]
+    assert line["decision"] == ("allowed" if status == 200 else "denied")
+
+
+async def test_a_common_name_is_a_principal_too(rig, authority, tmp_path):
+    proxy = await open_to(rig, authority, mtls=True, principals=["ingress-nginx"])
+    right = authority.named([], common_name="ingress-nginx")
+    wrong = authority.named([], common_name="ingress-nginx2")
+    assert await ask(proxy, authority, right, tmp_path) == 200
+    assert await ask(proxy, authority, wrong, tmp_path) == 403
+
+
+@pytest.mark.parametrize(
+    ("case", "word", "counter"),
+    [
+        ("none", "showed no certificate", "no_certificate"),
+        ("expired", "has expired", "expired"),
+        ("early", "not valid yet", "not_yet_valid"),
+        ("stranger", "no authority of the mesh", "unknown_issuer"),
+    ],
+)
+async def test_a_certificate_that_proves_nothing_is_refused_and_the_log_says_why(
+    rig, authority, stranger, tmp_path, case, word, counter
+):
+    proxy = await open_to(rig, authority, mtls=True, principals=[INGRESS])
+    member = {
+        "none": None,
+        "expired": authority.member(INGRESS, begins=-2 * HOUR, ends=-HOUR),
+        "early": authority.member(INGRESS, begins=HOUR, ends=2 * HOUR),
+        "stranger": stranger.member(INGRESS),
+    }[case]
+    assert await ask(proxy, authority, member, tmp_path) is None
+    [line] = await proxy.log(1, decision="denied")
+    assert word in line["reason"]
+    assert line["origin"] == "Service/shop/app"
+    assert (await proxy.stats())[f"tls.handshake_failure.{counter}"] == "1"
+
+
+async def test_any_certificate_of_the_mesh_will_do_where_no_principal_is_named(
+    rig, authority, stranger, tmp_path
+):
+    proxy = await open_to(rig, authority, mtls=True)
+    assert await ask(proxy, authority, authority.member(INGRESS), tmp_path) == 200
+    assert await ask(proxy, authority, stranger.member(INGRESS), tmp_path) is None

@@ -1,0 +1,170 @@
+"""TCP through the proxy: directions end by themselves, resets get through, nothing is lost.
+
+One proxy in plain text; what a pair does over mTLS is in ``test_tcp_servers``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+import struct
+
+import pytest
+from proxyrig import config
+from proxyrig.streams import echo, greeting, server
+from proxyrig.waiting import until
+from proxyrig.wire import Wire
+
+
+async def carried(rig, address, **changes):
+    """Start a proxy that carries bytes to an address."""
+    proxy = await rig.pipy()
+    await proxy.apply(
+        config.whole(
+            outbound={"matches": [config.tcp_match(proxy.outbound.port)]},
+            clusters={"app": config.cluster(config.endpoint(address))},
+            **changes,
+        )
+    )
+    return proxy
+
+
+async def test_bytes_come_back_and_the_line_counts_them(rig):
+    async with server(echo) as app:
+        proxy = await carried(rig, app)
+        async with await Wire.open(proxy.outbound) as wire:
+            await wire.send(b"hello")
+            assert await wire.exactly(5) == b"hello"
+            wire.finish()
+            assert await wire.rest() == b""
+        [line] = await proxy.log(1, protocol="tcp")
+        assert (line["request_bytes"], line["response_bytes"]) == (5, 5)
+        assert (line["decision"], line["cluster"]) == ("allowed", "app")
+
+
+async def test_a_server_that_speaks_first_is_not_kept_waiting(rig):
+    async with server(greeting(b"220 ready\r\n")) as app:
+        proxy = await carried(rig, app)
+        async with await Wire.open(proxy.outbound) as wire:
+            assert await wire.line() == "220 ready"
+
+
+async def test_a_client_that_has_finished_still_hears_the_answer(rig):
+    async def sum_up(reader, writer):
+        whole = await reader.read(-1)
+        writer.write(hashlib.sha256(whole).digest())
+        await writer.drain()
+        writer.write_eof()
+
+    async with server(sum_up) as app:
+        proxy = await carried(rig, app)
+        sent = bytes(range(256)) * 4096
+        async with await Wire.open(proxy.outbound) as wire:
+            await wire.send(sent)
+            wire.finish()
+            assert await wire.rest() == hashlib.sha256(sent).digest()
+
+
+async def test_a_server_that_has_finished_still_hears_the_client(rig):
+    heard = asyncio.get_running_loop().create_future()
+
+    async def finish_first(reader, writer):
+        writer.write(b"bye")
+        writer.write_eof()
+        heard.set_result(await reader.read(-1))
+
+    async with server(finish_first) as app:
+        proxy = await carried(rig, app)
+        async with await Wire.open(proxy.outbound) as wire:
+            assert await wire.rest() == b"bye"
+            await wire.send(b"one more word")
+            wire.finish()
+            assert await asyncio.wait_for(heard, 10) == b"one more word"
+
+
+async def test_a_reset_of_the_client_reaches_the_server(rig):
+    seen = asyncio.get_running_loop().create_future()
+
+    async def wait(reader, writer):
+        writer.write(b"ready")
+        try:
+            await reader.read(-1)
+            seen.set_result("finished")
+        except ConnectionResetError:
+            seen.set_result("reset")
+
+    async with server(wait) as app:
+        proxy = await carried(rig, app)
+        wire = await Wire.open(proxy.outbound)
+        assert await wire.exactly(5) == b"ready"
+        wire.abort()
+        assert await asyncio.wait_for(seen, 10) == "reset"
+        await until(lambda: proxy.descriptors() < 40, "descriptors given back")
+
+
+async def test_a_reset_of_the_server_reaches_the_client(rig):
+    async def cut(reader, writer):
+        writer.write(b"half of i")
+        await writer.drain()
+        await reader.readexactly(2)
+        raw = writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    async with server(cut) as app:
+        proxy = await carried(rig, app)
+        async with await Wire.open(proxy.outbound) as wire:
+            assert await wire.exactly(9) == b"half of i"
+            await wire.send(b"ok")
+            with pytest.raises(ConnectionResetError):
+                await wire.rest()
+        [line] = await proxy.log(1, protocol="tcp")
+        assert (line["decision"], line["reason"]) == ("failed", "reset")
+
+
+async def test_a_slow_reader_holds_the_writer_and_not_our_memory(rig):
+    async def pour(reader, writer):
+        for _ in range(1024):
+            writer.write(bytes(64 << 10))
+            await writer.drain()
+        writer.write_eof()
+
+    async with server(pour) as app:
+        proxy = await carried(rig, app)
+        wire = await Wire.open(proxy.outbound, receive_buffer=16 << 10)
+        await wire.exactly(1)
+        before = proxy.resident_kib()
+        # 64 MiB wait behind a reader that takes some now and then.
+        for _ in range(20):
+            await wire.some(4096)
+        assert proxy.resident_kib() - before < 4 << 10
+        taken = 1
+        while data := await wire.some(1 << 20):
+            taken += len(data)
+        assert taken >= (64 << 20) - 20 * 4096
+        wire.close()
+
+
+async def test_a_connection_on_which_nothing_moves_ends(rig):
+    async with server(greeting(b"hello")) as app:
+        proxy = await carried(rig, app, timeouts={"idle_ms": 300})
+        async with await Wire.open(proxy.outbound) as wire:
+            assert await wire.exactly(5) == b"hello"
+            for _ in range(4):
+                await wire.send(b"x")
+                assert await wire.exactly(1) == b"x"
+            assert await wire.rest() == b""
+        [line] = await proxy.log(1, protocol="tcp")
+        assert line["reason"] == "idle_timeout"
+        assert line["duration_us"] >= 290_000
+
+
+async def test_nobody_there_looks_like_a_server_that_closes(rig):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        proxy = await carried(rig, f"127.0.0.1:{free.getsockname()[1]}")
+        async with await Wire.open(proxy.outbound) as wire:
+            assert await wire.rest() == b""
+    [line] = await proxy.log(1, protocol="tcp")
+    assert line["reason"] == "connect_failed"
