@@ -41,12 +41,12 @@ class Counters:
         self._resets = 0
         self._clear()
 
-    def add(self, name: str, part: str | None = None) -> None:
-        """Count one ``name``, and, when given, one of its parts."""
+    def add(self, name: str, part: str | None = None, count: int = 1) -> None:
+        """Count one ``name``, or several, and, when given, as many of its part."""
         with self._lock:
-            self._add(name)
+            self._add(name, count)
             if part is not None:
-                self._add(f"{name}.{part}")
+                self._add(f"{name}.{part}", count)
 
     def fail(self, what: str, reason: str) -> None:
         """Count one failed attempt at ``what`` (such as ``GET /books-bought``)."""
@@ -81,6 +81,6 @@ class Counters:
         self._last_failure = None
         self._since = time.monotonic()
 
-    def _add(self, name: str) -> None:
+    def _add(self, name: str, count: int = 1) -> None:
         if name in self._counts or len(self._counts) < NAMES_MAX:
-            self._counts[name] = self._counts.get(name, 0) + 1
+            self._counts[name] = self._counts.get(name, 0) + count

@@ -67,6 +67,34 @@ def identity(default: str, env: Mapping[str, str] = os.environ) -> str:
     return text
 
 
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A MySQL or MariaDB database, and who may use it."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    name: str
+
+
+def database(env: Mapping[str, str] = os.environ) -> Database | None:
+    """Return the database that ``DATABASE_HOST`` and its companions name, if they do.
+
+    ``DATABASE_PORT`` (3306), ``DATABASE_USER`` (root), ``DATABASE_PASSWORD`` (none),
+    ``DATABASE_NAME`` (booksdemo).
+    """
+    host = env.get("DATABASE_HOST", "")
+    if not host:
+        return None
+    name = env.get("DATABASE_NAME") or "booksdemo"
+    if not re.fullmatch(r"[A-Za-z0-9_]{1,64}", name):
+        raise SettingsError(f"DATABASE_NAME={name!r}: expected letters, digits and '_'")
+    number = _whole_number(env, "DATABASE_PORT", 3306, least=1, most=65535)
+    user = env.get("DATABASE_USER") or "root"
+    return Database(host, number, user, env.get("DATABASE_PASSWORD", ""), name)
+
+
 def _whole_number(
     env: Mapping[str, str], variable: str, default: int, *, least: int, most: int
 ) -> int:
