@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use crate::connect::keepalive;
+
 /// LIMIT: connections that the kernel completes before we accept them. What nginx and HAProxy raise theirs to; the kernel
 /// caps it at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
@@ -30,6 +32,7 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::Tcp
         socket.set_nonblocking(true)?;
         // Accepted connections inherit it, which spares a system call for each.
         socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_keepalive(&keepalive())?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         let listener = std::net::TcpListener::from(socket);

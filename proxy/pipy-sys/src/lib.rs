@@ -1,0 +1,8 @@
+//! The few system calls that no safe library offers: one wrapper per concept.
+//!
+//! INVARIANT: every function here is safe to call with any arguments; `SAFETY.md` beside this crate says what the unsafe
+//! blocks rely on.
+
+mod socket_options;
+
+pub use socket_options::bind_address_no_port;
