@@ -9,7 +9,7 @@ BIN     := $(VENV)/bin
 STAMPS  := $(VENV)/.stamps
 RUST    := $(shell find proxy Cargo.toml Cargo.lock -name '*.rs' -o -name 'Cargo.*' 2>/dev/null)
 
-.PHONY: help build demo test check fmt contract docs bench bench-control clean system peers
+.PHONY: help build demo test check fmt contract docs bench bench-control conformance clean system peers
 
 help:  ## list the tasks
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ contract:  ## write the contract's JSON Schema anew
 
 docs: build  ## write the generated reference pages anew
 	$(BIN)/python -m fsm.cli.reference > docs/reference/cli.md
+
+conformance: build  ## h2spec against the running proxy; fails when any case does, writes the page of results
+	tools/setup conformance
+	$(BIN)/python -m tools.conformance --write
 
 bench: system build  ## pipy beside nginx, HAProxy and Envoy, in one run (root)
 	tools/setup bench

@@ -295,6 +295,13 @@ impl Http1Server {
 
     fn refuse(&mut self, cx: &mut Cx<'_>, error: &HttpError) {
         self.service.malformed(error);
+        // RFC 9113 section 3.4: who names no version of HTTP at all speaks something else, and would not read an answer.
+        if let HttpError::InvalidRequestLine { found } = error
+            && self.slot == 0
+            && found.split(' ').nth(2).is_some_and(|_| !found.to_ascii_uppercase().contains("HTTP"))
+        {
+            return self.close(cx);
+        }
         let unanswered = self.exchange.as_ref().is_none_or(|e| matches!(e.response, Response::Awaited));
         if unanswered && !matches!(error, HttpError::Truncated { .. }) {
             self.answer(cx, error.status(), ReplyTo::unreadable(), &error.to_string());

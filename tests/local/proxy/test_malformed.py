@@ -12,7 +12,7 @@ H = b"Host: shop\r\n"
 MALFORMED: dict[str, tuple[bytes, int]] = {
     "no words": (b"\x00\x01\x02\x03\r\n\r\n", 400),
     "a TLS hello": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 64, 400),
-    "an HTTP/2 preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    "half an HTTP/2 preface": (b"PRI * HTTP/2.0\r\n\r\nGET / HTTP/1.1\r\n\r\n", 505),
     "a blank first": (b" GET / HTTP/1.1\r\n" + H + b"\r\n", 400),
     "one word": (b"GET\r\n" + H + b"\r\n", 400),
     "two words, as in HTTP/0.9": (b"GET /\r\n" + H + b"\r\n", 505),
