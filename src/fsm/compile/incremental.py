@@ -20,7 +20,7 @@ from fsm.compile.build import Change, SnapshotBuilder
 from fsm.compile.outbound import asker_of
 from fsm.compile.pieces import shared_text
 from fsm.compile.proxy import compile_own
-from fsm.compile.text import Text, assemble
+from fsm.compile.text import OwnText, Text, assemble, write_own
 from fsm.compile.tracking import Tracker
 from fsm.model.fields import JsonObject
 from fsm.model.snapshot import Snapshot
@@ -87,4 +87,8 @@ class IncrementalCompiler:
         shared = snapshot.once(
             ("shared", asker), lambda snapshot: shared_text(snapshot, asker, self._settings)
         )
-        return assemble(compile_own(snapshot, pod, self._settings), shared)
+        own = snapshot.once(("own", uid), lambda snapshot: self._own(snapshot, uid))
+        return assemble(own, shared)
+
+    def _own(self, snapshot: Snapshot, uid: str) -> OwnText:
+        return write_own(compile_own(snapshot, snapshot.pods_by_uid[uid], self._settings))

@@ -121,11 +121,13 @@ class OutboundBuilder:
 
     def build(self) -> OutboundHalf:
         """Return the whole."""
+        outbound = outbound_of(self.mesh, self.matches())
+        return OutboundHalf(outbound=outbound, clusters=self.clusters.clusters)
+
+    def matches(self) -> list[OutboundMatch]:
+        """Return all matches, in order; their clusters are in ``clusters`` then."""
         reaches = self.reaches(self._services())
-        matches = self.in_order([*self.by_cluster_ip(reaches), *self.by_pod(reaches)])
-        return OutboundHalf(
-            outbound=outbound_of(self.mesh, matches), clusters=self.clusters.clusters
-        )
+        return self.in_order([*self.by_cluster_ip(reaches), *self.by_pod(reaches)])
 
     def reaches(self, services: Iterable[Key]) -> list[Reach]:
         """Return the ports of some Services, as far as the client may reach them."""

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from fsm.compile.contract import Cluster, OutboundMatch
 from fsm.compile.outbound import (
     OutboundBuilder,
-    build_outbound,
     dials_pods,
     match_order,
     outbound_of,
@@ -53,12 +52,15 @@ def shared_text(snapshot: Snapshot, asker: ServiceAccount, settings: Settings) -
     """
     if snapshot.mesh.traffic.permissive:
         return _of_pieces(snapshot, asker.namespace, settings)
-    half = build_outbound(snapshot, asker, settings)
-    return share(
-        half.outbound,
-        map(write_match, half.outbound.matches if half.outbound else ()),
-        _written(half.clusters),
-    )
+
+    def make(snapshot: Snapshot) -> _Piece:
+        builder = OutboundBuilder(snapshot, asker, settings)
+        return _piece(builder.matches(), builder.clusters.clusters)
+
+    # Whether egress is open is no part of the piece, so that switching it makes none again.
+    piece = snapshot.once(("smi", asker), make)
+    half = outbound_of(snapshot.mesh, piece.matches)  # type: ignore[arg-type]
+    return share(half, (match for _, match in piece.matches), piece.clusters)
 
 
 def _of_pieces(snapshot: Snapshot, namespace: str, settings: Settings) -> SharedText:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from fsm.compile import digest
 from fsm.compile.contract import (
@@ -113,17 +114,36 @@ def share(
     )
 
 
-def assemble(own: ProxyConfig, shared: SharedText) -> Text:
-    """Put a configuration together.
+@dataclass(frozen=True, slots=True)
+class OwnText:
+    """What a proxy has of its own, written."""
 
-    Args:
-        own: what ``proxy.compile_own`` makes; all its clusters are local ones.
-        shared: its outbound half.
+    texts: Mapping[str, bytes] = field(repr=False)
+    """The top-level fields, by name."""
+    digests: Mapping[str, bytes] = field(repr=False)
+    local: Mapping[str, Written] = field(repr=False)
+    """Its clusters, in order of name."""
 
-    """
-    texts = dict(own.field_texts())
-    local = {name: write_cluster(name, own.clusters[name]) for name in sorted(own.clusters)}
-    digests = {name: digest.digest(text) for name, text in texts.items()}
+
+def write_own(own: ProxyConfig) -> OwnText:
+    """Write what ``proxy.compile_own`` makes; all its clusters are local ones."""
+    texts = {name: _once(text) for name, text in own.field_texts()}
+    return OwnText(
+        {name: piece.text for name, piece in texts.items()},
+        {name: piece.digest for name, piece in texts.items()},
+        {name: write_cluster(name, own.clusters[name]) for name in sorted(own.clusters)},
+    )
+
+
+@lru_cache(maxsize=256)
+def _once(text: bytes) -> Written:
+    """Return the same piece for the same text: most fields are alike in most proxies."""
+    return written(text)
+
+
+def assemble(own: OwnText, shared: SharedText) -> Text:
+    """Put a configuration together from what is its own and its outbound half."""
+    local, texts, digests = own.local, dict(own.texts), dict(own.digests)
     digests["outbound"] = shared.outbound.digest
     digests["clusters"] = digest.of_clusters(
         shared.clusters.digest, digest.digest(b"".join(piece.digest for piece in local.values()))

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from typing import Any, TypeVar, cast
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
 
-_WHOLE = ("mesh", "trust_roots")
+_WHOLE = ("trust_roots",)
 """Fields that are read as plain values, unseen: everything depends on them. They rarely change."""
 
 
@@ -256,6 +256,8 @@ class Tracker(Memo):
                 watched[field.name] = _Map(self, field.name, value)
             elif isinstance(value, AbstractSet):
                 watched[field.name] = _Set(self, field.name, value)
+            elif is_dataclass(value):
+                watched[field.name] = _Record(self, field.name, value)
             elif field.name not in ("memo", *_WHOLE):
                 watched[field.name] = _Sequence(self, field.name, value)
         return replace(snapshot, **watched)
@@ -288,6 +290,32 @@ class _Map(Mapping[K, V]):
     def __len__(self) -> int:
         self._tracker.note(Cell(self._name, EVERY))
         return len(self._map)
+
+
+class _Record:
+    """A dataclass that tells which of its fields are read, and of the dataclasses within it.
+
+    A property is not a field: it is worked out from fields, which are then noted.
+    """
+
+    def __init__(self, tracker: Tracker, name: str, plain: Any, path: str = "") -> None:
+        own = self.__dict__
+        own["_tracker"], own["_plain"] = tracker, plain
+        own["_cells"] = {f.name: Cell(name, path + f.name) for f in fields(plain)}
+        for f in fields(plain):
+            if is_dataclass(value := getattr(plain, f.name)):
+                own[f.name] = _Record(tracker, name, value, f"{path}{f.name}.")
+
+    def __getattr__(self, name: str) -> Any:
+        own = self.__dict__
+        cell = own["_cells"].get(name)
+        if cell is not None:
+            own["_tracker"].note(cell)
+            return getattr(own["_plain"], name)
+        found = getattr(type(own["_plain"]), name)
+        if isinstance(found, property) and found.fget is not None:
+            return found.fget(self)
+        return found.__get__(self)
 
 
 class _Set(AbstractSet[str]):

@@ -8,7 +8,8 @@ differs; setting an equal value changes nothing, so what follows from it is not 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import fields, is_dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from fsm.model.names import Key
@@ -28,6 +29,19 @@ class Cell(NamedTuple):
 
 EVERY = "*every*"
 """Key of the cell that changes when anything in its map does."""
+
+
+def differing(name: str, old: Any, new: Any, path: str = "") -> Iterator[Cell]:
+    """Yield a cell for each field in which two dataclasses differ, those within them included.
+
+    The key of a cell is the path of the field: ``traffic.permissive``.
+    """
+    for field in fields(new):
+        before, after = getattr(old, field.name), getattr(new, field.name)
+        if is_dataclass(after) and type(before) is type(after):
+            yield from differing(name, before, after, f"{path}{field.name}.")
+        elif before != after:
+            yield Cell(name, path + field.name)
 
 
 class Draft(Generic[K, V]):

@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from fsm.model.drafts import EVERY, Cell, Draft, Groups, Links
+from fsm.model.drafts import EVERY, Cell, Draft, Groups, Links, differing
 from fsm.model.mesh_config import MeshConfig
 from fsm.model.names import Key, ServiceAccount
 from fsm.model.policy import HTTPRouteGroup, TCPRoute, TrafficSplit, TrafficTarget
@@ -322,8 +322,10 @@ class Index:
         problems: tuple[ObjectProblem, ...],
         cells: set[Cell],
     ) -> Snapshot:
-        if mesh != self._mesh:
+        if self._mesh is None:
             cells.add(Cell("mesh", EVERY))
+        elif mesh is not self._mesh:
+            cells.update(differing("mesh", self._mesh, mesh))
         if roots != self._roots:
             cells.add(Cell("trust_roots", EVERY))
         self._mesh, self._roots = mesh, roots

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import random
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from changes import Seen, Step, batches, take, worlds_and_steps
@@ -114,8 +117,8 @@ def test_what_does_not_bear_on_a_configuration_makes_nobody_due_for_long() -> No
     runs = compiler.runs
     for uid, text in before.items():
         assert compiler.compile(uid) is text, "the same bytes are the same object"
-    # The Pod itself was looked at, and the endpoints; nobody else's half was made again.
-    assert compiler.runs - runs <= 3
+    # The Pod itself was looked at, and what is its own, and the endpoints; nobody else's half was.
+    assert compiler.runs - runs <= 4
 
 
 def test_a_pod_that_is_forgotten_leaves_nothing_behind() -> None:
@@ -139,7 +142,7 @@ def test_a_configuration_that_fails_stays_due_until_it_succeeds(
 
     world = shops(1)
     compiler = compiled(world)
-    real = incremental.compile_own
+    real = incremental.assemble
     calls = 0
 
     def broken(*arguments: object) -> object:
@@ -147,7 +150,7 @@ def test_a_configuration_that_fails_stays_due_until_it_succeeds(
         calls += 1
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(incremental, "compile_own", broken)
+    monkeypatch.setattr(incremental, "assemble", broken)
     compiler.update(take(world, Step("group", 0, 1, 5)), trust_roots=world.roots)
     for uid in compiler.due:
         with pytest.raises(RuntimeError, match="a fault"):
@@ -155,10 +158,46 @@ def test_a_configuration_that_fails_stays_due_until_it_succeeds(
     assert calls == 2
     assert sorted(compiler.due) == ["uid-shop-client-0", "uid-shop-till-0"]
     compiler.update(take(world, Step("group", 0, 1, 6)), trust_roots=world.roots)
-    monkeypatch.setattr(incremental, "compile_own", real)
+    monkeypatch.setattr(incremental, "assemble", real)
     wanted = from_nothing(world, Seen(world))
     for uid in compiler.due:
         text = compiler.compile(uid)
         assert text is not None
         assert (text.version, text.to_json()) == wanted[uid]
     assert compiler.due == []
+
+
+def test_a_setting_of_the_mesh_costs_what_depends_on_it_and_no_more() -> None:
+    world = shops(3)
+    compiler = compiled(world)
+    runs = compiler.runs
+
+    def change(edit: Callable[[dict[str, Any]], None]) -> tuple[list[str], int]:
+        nonlocal runs
+        mesh = copy.deepcopy(world.found["MeshConfig"][0])
+        edit(mesh["spec"])
+        world.found["MeshConfig"] = [mesh]
+        key = Key("fsm-system", "fsm-mesh-config")
+        compiler.update([Change("MeshConfig", key, mesh)], trust_roots=world.roots)
+        wanted = from_nothing(world, Seen(world))
+        due = sorted(compiler.due)
+        for uid in due:
+            compiler.compile(uid)
+        for uid, expected in wanted.items():
+            text = compiler.compile(uid)
+            assert text is not None
+            assert (text.version, text.to_json()) == expected
+        before, runs = runs, compiler.runs
+        return due, runs - before
+
+    def log_level(spec: dict[str, Any]) -> None:
+        spec["observability"] = {"fsmLogLevel": "debug"}
+
+    def egress(spec: dict[str, Any]) -> None:
+        spec["traffic"]["enableEgress"] = False
+
+    assert change(log_level) == ([], 0), "the log of the control plane is no proxy's business"
+    due, made = change(egress)
+    assert len(due) == 6
+    # The proxies, and their outbound halves; no route is made again.
+    assert made == 12

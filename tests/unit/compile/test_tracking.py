@@ -8,7 +8,7 @@ import pytest
 
 from fsm.compile.tracking import Tracker
 from fsm.model import Namespace, Snapshot, snapshot_of
-from fsm.model.drafts import EVERY, Cell
+from fsm.model.drafts import EVERY, Cell, differing
 from fsm.model.snapshot import Parsed
 from fsm.settings import Settings
 
@@ -139,16 +139,25 @@ def test_whoever_looks_at_the_whole_notices_every_change(worker: Worker) -> None
     assert worker.tracker.root(("names",), names) == "a,b,c"
 
 
-def test_another_mesh_config_concerns_everyone(worker: Worker) -> None:
+def test_a_field_of_mesh_config_concerns_those_that_read_it(worker: Worker) -> None:
     def mode(view: Snapshot) -> bool:
         return view.mesh.traffic.permissive
 
+    def called(view: Snapshot) -> str:
+        return view.mesh.origin
+
     assert worker.tracker.root(("mode",), mode) is False
+    assert worker.tracker.root(("called",), called) == "MeshConfig/fsm-system/fsm-mesh-config"
     before = snapshot()
     traffic = replace(before.mesh.traffic, permissive=True)
     after = replace(before, mesh=replace(before.mesh, traffic=traffic))
-    worker.tracker.move(after, [Cell("mesh", EVERY)])
+    worker.tracker.move(after, differing("mesh", before.mesh, after.mesh))
+    assert worker.tracker.due == {("mode",)}
     assert worker.tracker.root(("mode",), mode) is True
+    renamed = replace(after, mesh=replace(after.mesh, name="other"))
+    worker.tracker.move(renamed, differing("mesh", after.mesh, renamed.mesh))
+    assert worker.tracker.due == {("called",)}
+    assert worker.tracker.root(("called",), called) == "MeshConfig/fsm-system/other"
 
 
 def test_what_no_root_uses_is_forgotten(worker: Worker) -> None:

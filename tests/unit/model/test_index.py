@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 
 import pytest
 from changes import Seen, Step, batches, take, worlds_and_steps
@@ -19,12 +19,24 @@ from fsm.model.drafts import EVERY, Cell
 PLAIN = ("namespaces", "pods", "services", "targets", "route_groups", "tcp_routes", "splits")
 
 
+def leaves(record: object, path: str = "") -> Iterator[tuple[str, object]]:
+    for field in fields(record):  # type: ignore[arg-type]
+        value = getattr(record, field.name)
+        if is_dataclass(value):
+            yield from leaves(value, f"{path}{field.name}.")
+        else:
+            yield path + field.name, value
+
+
 def differing(before: Snapshot, after: Snapshot) -> set[Cell]:
     """Return the cells in which two snapshots differ, found by looking at all of them."""
     cells = set()
     for field in fields(Snapshot):
         old, new = getattr(before, field.name), getattr(after, field.name)
         if old == new or field.name in ("memo", "problems"):
+            continue
+        if field.name == "mesh":
+            cells |= {Cell("mesh", path) for path, v in leaves(new) if v != dict(leaves(old))[path]}
             continue
         cells.add(Cell(field.name, EVERY))
         if field.name == "monitored":
