@@ -8,14 +8,20 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod codec;
+pub mod compression;
 pub mod dns;
+pub mod dubbo;
 mod error;
+pub mod hessian;
 mod input;
 pub mod mqtt;
 pub mod resp;
 #[cfg(test)]
 mod testing;
+pub mod thrift;
+mod utf8;
 mod value;
+pub mod websocket;
 
 pub use codec::{Decoder, Encoder, Event};
 pub use error::Error;
