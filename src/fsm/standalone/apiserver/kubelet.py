@@ -1,6 +1,6 @@
-"""Logs and port-forwards: relayed to the node agent, which runs the Pods.
+"""Logs, port-forwards, exec and attach: relayed to the node agent, which runs the Pods.
 
-What comes in: requests for pods/NAME/log and pods/NAME/portforward. What goes out: the bytes that
+What comes in: requests for pods/NAME/log, portforward, exec, attach. What goes out: the bytes that
 the agent sends over its unix socket, in the protocols that Kubernetes clients speak.
 
 Invariants: the Pod and the container are checked here, so the agent sees only what exists; no
@@ -19,8 +19,9 @@ from urllib.parse import quote
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
-from fsm.standalone.apiserver import portforward, tunnel
+from fsm.standalone.apiserver import portforward, remote, tunnel, upgrade
 from fsm.standalone.apiserver.calls import Call
 from fsm.standalone.apiserver.errors import StatusError, bad_request, unavailable
 from fsm.standalone.apiserver.store import KubeObject
@@ -44,7 +45,7 @@ class NodeAgent:
         self._socket = socket
         self._session: aiohttp.ClientSession | None = None
 
-    def session(self) -> aiohttp.ClientSession:
+    def agent_session(self) -> aiohttp.ClientSession:
         """Return the session, opened at first use (it needs a running loop)."""
         if self._session is None:
             connector = aiohttp.UnixConnector(str(self._socket), limit=0)
@@ -69,7 +70,7 @@ class NodeAgent:
         parts = "/".join(quote(p, safe="") for p in (call.namespace, call.name, container))
         limit = int(query["limitBytes"]) if query.get("limitBytes", "").isdigit() else None
         try:
-            async with self.session().get(
+            async with self.agent_session().get(
                 f"http://node/logs/{parts}",
                 params=query,
                 timeout=aiohttp.ClientTimeout(total=None, connect=5),
@@ -102,7 +103,7 @@ class NodeAgent:
         parts = "/".join(quote(p, safe="") for p in (call.namespace, call.name, str(port)))
         try:
             async with asyncio.timeout(10):
-                return await self.session().ws_connect(
+                return await self.agent_session().ws_connect(
                     f"http://node/portforward/{parts}", max_msg_size=0
                 )
         except aiohttp.WSServerHandshakeError as error:
@@ -111,6 +112,48 @@ class NodeAgent:
             ) from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise unavailable(f"the node agent does not answer: {error}", _HINT) from error
+
+    async def session(
+        self, call: Call, pod: KubeObject, request: web.Request
+    ) -> web.StreamResponse:
+        """Relay the streams of a command (``exec``) or of a container (``attach``).
+
+        Raises:
+            StatusError: 400, no such container, no command, not running; 503, no agent.
+        """
+        query = request.query
+        container = choose_container(pod, query.get("container", ""))
+        chosen: list[tuple[str, str]] = list(remote.flags(request).items())
+        if call.subresource == "exec":
+            words = query.getall("command", [])
+            if not words:
+                raise bad_request("you must specify at least one command for the container")
+            chosen += [("command", word) for word in words]
+        phase = (pod.get("status") or {}).get("phase")
+        if phase in ("Succeeded", "Failed"):
+            raise StatusError(
+                500,
+                "InternalError",
+                f"cannot {call.subresource} in a container of a completed pod; current phase is"
+                f" {phase}",
+            )
+        parts = "/".join(quote(p, safe="") for p in (call.namespace, call.name, container))
+        url = URL(f"http://node/{call.subresource}/{parts}", encoded=True).with_query(chosen)
+
+        async def dial() -> aiohttp.ClientWebSocketResponse:
+            try:
+                async with asyncio.timeout(10):
+                    return await self.agent_session().ws_connect(url, max_msg_size=0)
+            except aiohttp.WSServerHandshakeError as error:
+                raise bad_request(
+                    f"container {container} of pod {call.name} is not running"
+                    if error.status == 409
+                    else f"the node agent refuses: {error.status} {error.message}"
+                ) from error
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                raise unavailable(f"the node agent does not answer: {error}", _HINT) from error
+
+        return await remote.serve(request, dial)
 
     async def forward(
         self, call: Call, pod: KubeObject, request: web.Request
@@ -125,6 +168,8 @@ class NodeAgent:
                 f"unable to forward port because pod is not running. Current status="
                 f"{(pod.get('status') or {}).get('phase')}"
             )
+        if upgrade.wanted(request):
+            return await tunnel.serve_upgraded(request, lambda port: self.dial(call, port))
         wanted = request.headers.get("Sec-WebSocket-Protocol", "")
         serve = tunnel.serve if tunnel.PROTOCOL in wanted else portforward.serve
         return await serve(request, lambda port: self.dial(call, port))

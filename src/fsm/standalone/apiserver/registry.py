@@ -119,7 +119,7 @@ BUILTIN: tuple[ApiResource, ...] = (
         "Pod",
         short="po",
         all_=True,
-        sub="status log portforward proxy binding eviction",
+        sub="status log portforward proxy binding eviction exec attach",
     ),
     _builtin("", "v1", "services", "Service", short="svc", all_=True, sub="status proxy"),
     _builtin("", "v1", "secrets", "Secret"),

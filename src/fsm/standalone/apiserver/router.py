@@ -187,8 +187,7 @@ class Router:
         if path.name and resource.namespaced and not path.namespace:
             raise unknown_path(request.rel_url.path, f"{resource.qualified} need a namespace")
         if path.subresource and path.subresource not in resource.subresources:
-            hint = "exec and attach are not served here" if path.plural == "pods" else None
-            raise unknown_path(request.rel_url.path, hint)
+            raise unknown_path(request.rel_url.path, _missing(path))
         call = _call(user, resource, path, request)
         if resource.verbs == ("create",):
             if verb != "create":
@@ -218,6 +217,8 @@ class Router:
                 return await self._agent.logs(call, self._pod(call), request)
             case "portforward":
                 return await self._agent.forward(call, self._pod(call), request)
+            case "exec" | "attach":
+                return await self._agent.session(call, self._pod(call), request)
             case "binding" | "eviction":
                 return await scale.pod_action(self._lifecycle, call, request)
         match verb:
@@ -239,6 +240,14 @@ class Router:
         plain = Call(call.user, call.resource, call.version, call.namespace, call.name)
         assert call.resource.gr == PODS
         return self._lifecycle.read(plain)
+
+
+def _missing(path: ResourcePath) -> str | None:
+    if path.plural == "pods" and path.subresource == "ephemeralcontainers":
+        return "Pods get no containers later here; `kubectl exec` reaches those that run"
+    if path.subresource == "resize":
+        return "there are no resource limits here, so there is nothing to resize"
+    return None
 
 
 def _aggregated(request: web.Request) -> str | None:

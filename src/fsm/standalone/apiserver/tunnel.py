@@ -18,15 +18,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import aiohttp
 from aiohttp import web
 
+from fsm.standalone.apiserver import upgrade
 from fsm.standalone.apiserver.errors import StatusError
 from fsm.standalone.apiserver.portforward import Dial, put_or_end
 from fsm.standalone.apiserver.spdy import Codec, Data, Frame, Opened, Ping, Reset, SpdyError
 
 PROTOCOL = "SPDY/3.1+portforward.k8s.io"
+UPGRADE_PROTOCOL = "portforward.k8s.io"
 
 # LIMIT connections of one port-forward at a time: a browser opens a dozen.
 PAIRS_MAX = 256
@@ -64,10 +67,36 @@ async def serve(request: web.Request, dial: Dial) -> web.StreamResponse:
     return socket
 
 
-class _Tunnel:
-    """The streams of one websocket."""
+async def serve_upgraded(request: web.Request, dial: Dial) -> web.StreamResponse:
+    """Serve one port-forward of a kubectl before 1.31: the same streams, without a websocket.
 
-    def __init__(self, socket: web.WebSocketResponse, dial: Dial, group: asyncio.TaskGroup) -> None:
+    Raises:
+        StatusError: 400, the client speaks another protocol.
+    """
+    connection = await upgrade.accept(request, UPGRADE_PROTOCOL)
+    async with asyncio.TaskGroup() as group:
+        tunnel = _Tunnel(connection, dial, group)
+        try:
+            while data := await connection.receive():
+                for frame in tunnel.codec.receive(data):
+                    await tunnel.take(frame)
+        except (SpdyError, ConnectionError):
+            pass
+        finally:
+            tunnel.end()
+    if request.transport is not None:
+        request.transport.close()
+    return connection.response
+
+
+class _Sender(Protocol):
+    async def send_bytes(self, data: bytes) -> None: ...
+
+
+class _Tunnel:
+    """The streams of one connection."""
+
+    def __init__(self, socket: _Sender, dial: Dial, group: asyncio.TaskGroup) -> None:
         self.codec = Codec()
         self._socket = socket
         self._dial = dial

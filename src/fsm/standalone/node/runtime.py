@@ -166,15 +166,9 @@ class Runtime:
         self, process: Process, argv: list[str], limit_s: float, feed: bytes = b""
     ) -> Outcome:
         """Run a command in the container's namespaces, with its environment and directory."""
-        spec = ContainerSpec.from_json((self.directory / "spec.json").read_text())
-        enter = ["nsenter", "--target", str(process.pid), "--mount", "--pid", "--net", "--uts"]
-        inner = ["env", "-i", "-C", spec.cwd, *(f"{k}={v}" for k, v in spec.env.items()), *argv]
         try:
             child = await asyncio.create_subprocess_exec(
-                *enter,
-                "--ipc",
-                "--",
-                *inner,
+                *self.command_inside(process, argv),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -195,6 +189,16 @@ class Runtime:
             if child.returncode is None:
                 await child.wait()
         return Outcome(code, out[:_OUTPUT_BYTES_MAX], err[:_OUTPUT_BYTES_MAX])
+
+    def command_inside(self, process: Process, argv: list[str]) -> list[str]:
+        """Build the command line that runs ``argv`` as the container would run it."""
+        spec = ContainerSpec.from_json((self.directory / "spec.json").read_text())
+        enter = ["nsenter", "--target", str(process.pid), "--mount", "--pid", "--net", "--uts"]
+        enter.append("--ipc")
+        if spec.uid is not None:
+            enter += ["--setuid", str(spec.uid), "--setgid", str(spec.gid or 0)]
+        values = [f"{name}={value}" for name, value in spec.env.items()]
+        return [*enter, "--", "env", "-i", "-C", spec.cwd, *values, *argv]
 
     def _process(self) -> dict[str, Any]:
         return _read(self.directory / "process.json")

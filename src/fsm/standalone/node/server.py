@@ -4,6 +4,8 @@
     GET  /logs/{ns}/{pod}/{container}?follow=&tailLines=&previous=    the raw log
     WS   /portforward/{ns}/{pod}/{port}                                binary frames, both ways
     POST /exec/{ns}/{pod}/{container}  {"command": [..], "stdin": ".."}   one JSON answer
+    WS   /exec/{ns}/{pod}/{container}?command=&stdin=&stdout=&stderr=&tty=   see ``sessions``
+    WS   /attach/{ns}/{pod}/{container}                                      its output, live
     GET  /capture/{ns}/{pod}?seconds=&max_bytes=&port=                 a pcap stream
     GET  /pods                                                         what runs here
 
@@ -25,11 +27,11 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from fsm.standalone.node import netns
+from fsm.standalone.node import netns, sessions
 from fsm.standalone.node.capture import capture
 from fsm.standalone.node.logs import read_log
 from fsm.standalone.node.pod_worker import PodWorker
-from fsm.standalone.node.runtime import Runtime
+from fsm.standalone.node.runtime import Process, Runtime
 
 Find = Callable[[str, str], PodWorker | None]
 
@@ -62,6 +64,8 @@ class NodeServer:
                 web.get("/logs/{ns}/{pod}/{container}", self._logs),
                 web.get("/portforward/{ns}/{pod}/{port}", self._port_forward),
                 web.post("/exec/{ns}/{pod}/{container}", self._exec),
+                web.get("/exec/{ns}/{pod}/{container}", self._exec_stream),
+                web.get("/attach/{ns}/{pod}/{container}", self._attach),
                 web.get("/capture/{ns}/{pod}", self._capture),
             ]
         )
@@ -139,17 +143,55 @@ class NodeServer:
             limit_s = min(_EXEC_S_MAX, float(body.get("timeoutSeconds") or 60))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise _error(400, f'the body must be {{"command": [..]}}: {error}') from None
-        runner = worker.runners.get(name)
-        if runner is None or runner.process is None:
-            raise _error(409, f"container {name!r} of Pod {worker.where} is not running")
-        runtime = Runtime(worker.directory / "containers" / name)
-        outcome = await runtime.run_inside(runner.process, list(argv), limit_s, feed)
+        runtime, process = self._running(worker, name)
+        outcome = await runtime.run_inside(process, list(argv), limit_s, feed)
         answer = {
             "exitCode": outcome.code,
             "stdout": outcome.stdout.decode(errors="replace"),
             "stderr": outcome.stderr.decode(errors="replace"),
         }
         return web.json_response(answer)
+
+    async def _exec_stream(self, request: web.Request) -> web.StreamResponse:
+        worker = self._worker(request)
+        argv = request.query.getall("command", [])
+        if not argv:
+            raise _error(400, "no command is given")
+        runtime, process = self._running(worker, request.match_info["container"])
+        flags = {f: request.query.get(f) == "true" for f in ("stdin", "stdout", "stderr", "tty")}
+        inside = runtime.command_inside(process, argv)
+        stream = web.WebSocketResponse(max_msg_size=16 << 20)
+        await stream.prepare(request)
+        await sessions.serve(stream, inside, sessions.Wanted(**flags))
+        return stream
+
+    async def _attach(self, request: web.Request) -> web.StreamResponse:
+        """Send a container's output from now on; its input is not connected to anything."""
+        worker = self._worker(request)
+        name = request.match_info["container"]
+        self._running(worker, name)
+        stream = web.WebSocketResponse(max_msg_size=16 << 20)
+        await stream.prepare(request)
+
+        async def send() -> None:
+            async for chunk in read_log(worker.log_of(name), 0, worker.done_of(name)):
+                await stream.send_bytes(bytes([sessions.STDOUT]) + chunk)
+
+        sending = asyncio.ensure_future(send())
+        sending.add_done_callback(lambda _: asyncio.ensure_future(stream.close()))
+        try:
+            async for _ in stream:
+                continue
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+        return stream
+
+    def _running(self, worker: PodWorker, name: str) -> tuple[Runtime, Process]:
+        runner = worker.runners.get(name)
+        if runner is None or runner.process is None:
+            raise _error(409, f"container {name!r} of Pod {worker.where} is not running")
+        return Runtime(worker.directory / "containers" / name), runner.process
 
     async def _capture(self, request: web.Request) -> web.StreamResponse:
         worker = self._worker(request)
