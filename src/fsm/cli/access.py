@@ -57,10 +57,10 @@ async def config_of(client: KubeClient, pod: dict[str, Any]) -> Config:
     finally:
         await http.close()
     try:
-        found = json.loads(answer.body) if answer.status == 200 else None
-    except ValueError:
+        found = json.loads(answer.body).get("Config") if answer.status == 200 else None
+    except (ValueError, AttributeError):
         found = None
-    if not isinstance(found, dict) or "version" not in found:
+    if not isinstance(found, dict):
         raise Failure(
             f"the sidecar of Pod {namespace}/{name} has no configuration yet",
             hint=f"see `kubectl logs {name} -n {namespace} -c sidecar`",

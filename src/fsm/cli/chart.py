@@ -162,7 +162,7 @@ def plan(settings: Settings, given: Mapping[str, Any]) -> Plan:
             values.put(parts, f"{knob.part}.{rest}" if rest else knob.part, value)
     problems += _judge_settings(changes) + _judge_parts(parts) + _judge_spec(spec)
     if problems:
-        raise Failure("; ".join(problems), code=ExitCode.USAGE, hint=_HINT)
+        raise Failure("\n       ".join(problems), code=ExitCode.USAGE, hint=_HINT)
     return Plan(replace(settings, **changes), spec, parts, tuple(notes), dict(given))
 
 

@@ -216,7 +216,10 @@ async def _decisions(
     for answer in await explain.ask_all(client, caller, question):
         side = "goes out of" if answer["direction"] == "outbound" else "is let into"
         what = f"{wish.method} {url} {side} {answer['at']}"
-        if answer["decision"] == "denied" and (wish.path or answer["direction"] == "outbound"):
+        if answer["decision"] == "denied" and not wish.path:
+            # "/" was only a guess; which paths are allowed the rules of the called Pod tell.
+            return
+        if answer["decision"] == "denied":
             raise checks.bad(
                 what,
                 f"{answer.get('reason', 'denied')} at {answer['at']}",
@@ -226,7 +229,12 @@ async def _decisions(
             rule = answer.get("allowed_by") or answer.get("rule") or answer.get("matched_by", "")
             checks.good(f"{what} ({rule})" if rule else what)
         elif answer["decision"] == "passthrough":
-            checks.unknown(what, "it would pass as traffic out of the mesh, in plain text")
+            raise checks.bad(
+                what,
+                f"no policy makes a route to it, so it leaves {answer['at']} in plain text,"
+                " and the called sidecar takes no plain text",
+                "allow it with a TrafficTarget, or enable permissive mode",
+            )
 
 
 async def _outside(checks: _Checks, client: KubeClient, caller: Pod, wish: Wish) -> None:

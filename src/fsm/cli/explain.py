@@ -120,6 +120,8 @@ def rows(answers: list[Answer]) -> list[list[str]]:
 def _why(answer: Answer) -> str:
     if reason := answer.get("reason"):
         return str(reason)
+    if answer["decision"] == "passthrough":
+        return "no rule is about it; egress is enabled, so it passes as it is, in plain text"
     shares = answer.get("clusters", [])
     if answer["direction"] == "inbound" or not shares:
         return "-"
