@@ -20,6 +20,7 @@ Walk = Callable[[str], None]
         "egress-passthrough",
         "outbound-ip-exclusion",
         "metrics",
+        "bookstore",
     ],
 )
 def test_the_readme_holds(walk: Walk, name: str) -> None:
