@@ -72,6 +72,8 @@ pub struct Http2Client {
     deferred: bool,
     output_waits: bool,
     ended: bool,
+    /// The server has broken the rules of the connection.
+    broken: bool,
     /// The server's socket can't take more.
     congested: bool,
     pausing: bool,
@@ -118,6 +120,7 @@ impl Http2Client {
             deferred: false,
             output_waits: false,
             ended: false,
+            broken: false,
             congested: false,
             pausing: false,
             _guard: guard,
@@ -286,6 +289,7 @@ impl Http2Client {
                 match (head, cause) {
                     (Some(head), _) if unprocessed => self.refuse(cx, slot, head),
                     (_, ResetCause::Error(_)) => self.tell(cx, slot, Event::Close(CloseReason::Protocol)),
+                    _ if self.broken => self.tell(cx, slot, Event::Close(CloseReason::Protocol)),
                     _ => self.tell(cx, slot, Event::Close(CloseReason::Reset)),
                 }
             }
@@ -423,8 +427,9 @@ impl Http2Client {
         self.last_heard = cx.now();
         self.session.count(0, data.len());
         let result = self.connection.receive(data);
+        self.broken = result.is_err();
         self.pump(cx);
-        if result.is_err() {
+        if self.broken {
             return self.fail(cx, CloseReason::Protocol);
         }
         if self.connection.has_peer_settings() {
