@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from fsm.compile.aliases import aliases
 from fsm.compile.clusters import backend_port, socket_address
 from fsm.compile.contract import (
     Allow,
@@ -212,14 +213,19 @@ class _Builder:
         return names
 
     def _names(self, service: Service, ports: Iterable[int], pod: str = "") -> list[str]:
-        return service_names(
-            service,
-            ports,
-            same_namespace=True,
-            mesh=self.mesh,
-            settings=self.settings,
-            pod=pod,
-        )
+        known = [service, *aliases(self.snapshot, service.key, self.settings)]
+        return [
+            name
+            for named in known
+            for name in service_names(
+                named,
+                ports,
+                same_namespace=True,
+                mesh=self.mesh,
+                settings=self.settings,
+                pod=pod,
+            )
+        ]
 
     def _routes(self, door: _Door) -> tuple[Route, ...]:
         local = self._local(door)

@@ -22,6 +22,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from fsm.compile.aliases import aliases
 from fsm.compile.clusters import ClusterSet, Target, backend_port, target_number
 from fsm.compile.contract import (
     Cluster,
@@ -224,14 +225,19 @@ class OutboundBuilder:
         return TcpRule(origin=rule_origin, service=reach.label, clusters=clusters)
 
     def _names(self, reach: Reach, ports: Iterable[int], pod: str = "") -> list[str]:
-        return service_names(
-            reach.service,
-            ports,
-            same_namespace=reach.service.namespace == self.account.namespace,
-            mesh=self.mesh,
-            settings=self.settings,
-            pod=pod,
-        )
+        known = [reach.service, *aliases(self.snapshot, reach.service.key, self.settings)]
+        return [
+            name
+            for service in known
+            for name in service_names(
+                service,
+                ports,
+                same_namespace=service.namespace == self.account.namespace,
+                mesh=self.mesh,
+                settings=self.settings,
+                pod=pod,
+            )
+        ]
 
     def _by_cluster_ip(self, reach: Reach) -> OutboundMatch | None:
         addresses = reach.service.cluster_ips

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from fsm.compile.aliases import aliases
 from fsm.compile.contract import Cluster, OutboundMatch
 from fsm.compile.outbound import (
     OutboundBuilder,
@@ -84,7 +85,7 @@ def _of_pieces(snapshot: Snapshot, namespace: str, settings: Settings) -> Shared
 
 
 def _reach(snapshot: Snapshot, key: Key, asking: str, settings: Settings) -> _Piece:
-    home = asking if key.namespace == asking else ""
+    home = _home(snapshot, [key], asking, settings)
 
     def make(snapshot: Snapshot) -> _Piece:
         builder = OutboundBuilder(snapshot, ServiceAccount(home, ""), settings)
@@ -95,7 +96,7 @@ def _reach(snapshot: Snapshot, key: Key, asking: str, settings: Settings) -> _Pi
 
 
 def _dial(snapshot: Snapshot, keys: tuple[Key, ...], asking: str, settings: Settings) -> _Piece:
-    home = asking if any(key.namespace == asking for key in keys) else ""
+    home = _home(snapshot, keys, asking, settings)
 
     def make(snapshot: Snapshot) -> _Piece:
         builder = OutboundBuilder(snapshot, ServiceAccount(home, ""), settings)
@@ -106,6 +107,13 @@ def _dial(snapshot: Snapshot, keys: tuple[Key, ...], asking: str, settings: Sett
         return _piece(matches, {name: found[name] for name in found if name not in known})
 
     return snapshot.once(("dial", keys, home), make)
+
+
+def _home(snapshot: Snapshot, keys: Iterable[Key], asking: str, settings: Settings) -> str:
+    """Return who asks, as far as it makes a difference: names may be shorter at home."""
+    named = {key.namespace for key in keys}
+    named |= {service.namespace for key in keys for service in aliases(snapshot, key, settings)}
+    return asking if asking in named else ""
 
 
 def _dialled_together(snapshot: Snapshot) -> tuple[tuple[Key, ...], ...]:

@@ -138,6 +138,7 @@ def service_from(obj: JsonObject) -> Service:
         selector=fields.string_map(spec, "selector", "spec"),
         headless="None" in listed,
         type=fields.text(spec, "type", "spec", default="ClusterIP"),
+        external_name=fields.text(spec, "externalName", "spec"),
         labels=fields.string_map(metadata, "labels", "metadata"),
         annotations=fields.string_map(metadata, "annotations", "metadata"),
     )

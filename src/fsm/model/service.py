@@ -106,6 +106,8 @@ class Service:
     selector: Mapping[str, str] = field(default_factory=dict)
     headless: bool = False
     type: str = "ClusterIP"
+    external_name: str = ""
+    """Where a Service of type ExternalName points."""
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
 
