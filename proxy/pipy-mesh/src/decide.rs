@@ -66,6 +66,10 @@ pub enum Refusal {
     EarlyCertificate,
     /// The client's certificate is signed by nobody that we believe.
     ForeignCertificate,
+    /// As many connections are open as may be.
+    Overloaded,
+    /// More came than the rate limit lets in.
+    RateLimited,
     /// We have no certificate yet to prove ourselves with.
     NoCredentials,
     /// No rule is for the server name that the client asks for, or it asked for none.
@@ -90,7 +94,9 @@ impl Refusal {
             | Refusal::ExpiredCertificate
             | Refusal::EarlyCertificate
             | Refusal::ForeignCertificate => "no_mutual_tls",
+            Refusal::Overloaded => "overloaded",
             Refusal::NoCredentials => "no_credentials",
+            Refusal::RateLimited => "rate_limited",
             Refusal::NoServerName => "no_server_name",
             Refusal::NoProxyHeader => "no_proxy_header",
         }
@@ -115,7 +121,9 @@ impl Refusal {
             Refusal::ForeignCertificate => {
                 "mutual TLS failed: the client's certificate is signed by no authority of the mesh"
             }
+            Refusal::Overloaded => "as many connections are open as may be",
             Refusal::NoCredentials => "this proxy has no certificate yet to prove itself with",
+            Refusal::RateLimited => "more came than the rate limit lets in",
             Refusal::NoServerName => "no rule names the TLS server that the client asks for",
             Refusal::NoProxyHeader => {
                 "the peer must begin its connections with a PROXY header, and this one has none that is valid"
@@ -163,6 +171,12 @@ pub struct Decision<'p, Rule> {
     pub origin: Option<&'p Arc<str>>,
     /// The object that allows the peer.
     pub allowed_by: Option<&'p Arc<str>>,
+}
+
+/// Whether one more connection may be open on a listener, beside those that are open on it and on the other one.
+pub fn has_room(limit: u32, open: u64, total: u32, other: u64) -> bool {
+    let below = |limit: u32, open: u64| limit == 0 || open < u64::from(limit);
+    below(limit, open) && below(total, open + other)
 }
 
 /// Whether a peer must begin its connection to the application with a PROXY header.

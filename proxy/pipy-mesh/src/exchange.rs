@@ -16,7 +16,7 @@ use pipy_worker::Accepted;
 
 use crate::decide::{Caller, Refusal};
 use crate::plan::RoutePlan;
-use crate::runtime::Runtime;
+use crate::runtime::{Cluster, Runtime};
 use crate::sidecar::Shared;
 
 /// Which way a connection goes.
@@ -75,6 +75,8 @@ pub(crate) struct Exchange {
     pub(crate) grpc_status: Cell<Option<u16>>,
     pub(crate) failure: Cell<Option<CloseReason>>,
     pub(crate) refusal: Cell<Option<Refusal>>,
+    /// Why the proxy answered for the upstream, where no failure says it.
+    pub(crate) answered_by: Cell<Option<&'static str>>,
     pub(crate) facts: RefCell<Facts>,
 }
 
@@ -109,7 +111,24 @@ impl Exchange {
             grpc_status: Cell::new(None),
             failure: Cell::new(None),
             refusal: Cell::new(None),
+            answered_by: Cell::new(None),
             facts: RefCell::default(),
         })
+    }
+
+    /// The cluster that the request goes to, chosen when this is asked first. `None` without a route.
+    pub(crate) fn cluster(&self) -> Option<(usize, &Cluster)> {
+        let mut facts = self.facts.borrow_mut();
+        let position = match facts.cluster {
+            Some(position) => position,
+            None => {
+                let route = facts.route.clone()?;
+                let target = self.runtime.target(&route.targets)?;
+                facts.cluster = Some(target.cluster);
+                facts.split_by = target.origin.clone();
+                target.cluster
+            }
+        };
+        Some((position, self.runtime.cluster(position)?))
     }
 }

@@ -52,6 +52,9 @@ impl Front {
     /// Decides about a connection to the application.
     pub(crate) fn inbound(&self, accepted: Accepted) -> Verdict {
         let runtime = self.shared.runtime.borrow().clone();
+        if self.full(&runtime, Direction::Inbound, accepted) {
+            return Verdict::Reset;
+        }
         let headed = decide::has_proxy_header(&runtime.plan, accepted.destination, accepted.peer.ip());
         if headed { self.behind_header(accepted, &runtime) } else { self.client(accepted, false) }
     }
@@ -100,6 +103,14 @@ impl Front {
             InboundConnection::Source(rule, source) => (rule, Some(source.clone()), source.mtls),
         };
         let connection = self.connection(Direction::Inbound, accepted, source);
+        if let Some(limit) = &rule.limit
+            && !runtime.lets_in(limit, self.shared.now.get())
+        {
+            let of = format!("{}_{}_tcp", label(&runtime.plan.workload), accepted.destination.port());
+            self.shared.metrics.proxy.rate_limited_inbound.get(&of).inc();
+            connection.refused(Refusal::RateLimited, Some(&limit.origin));
+            return Verdict::Reset;
+        }
         let mut filters: Vec<Box<dyn Filter>> = Vec::with_capacity(2);
         if tls {
             // A protocol that is found out may not be agreed on before.
@@ -121,6 +132,9 @@ impl Front {
     /// Decides about a connection of the application.
     pub(crate) fn outbound(&self, accepted: Accepted) -> Verdict {
         let runtime = self.shared.runtime.borrow().clone();
+        if self.full(&runtime, Direction::Outbound, accepted) {
+            return Verdict::Reset;
+        }
         let connection = self.connection(Direction::Outbound, accepted, None);
         if let Some(identity) = &runtime.plan.identity {
             connection.peer.prove(identity.to_string());
@@ -145,6 +159,28 @@ impl Front {
             }
         };
         Verdict::Run(vec![filter])
+    }
+
+    /// Whether as many connections are open as may be; the one more is noted.
+    fn full(&self, runtime: &Runtime, direction: Direction, accepted: Accepted) -> bool {
+        let limits = &runtime.plan.connection_limits;
+        let open = |direction: Direction| {
+            let gauge = &self.shared.metrics.proxy.listeners.get(direction.label()).cx_active;
+            u64::try_from(gauge.get()).unwrap_or_default()
+        };
+        let (limit, other) = match direction {
+            Direction::Inbound => (limits.inbound_connections_max, Direction::Outbound),
+            Direction::Outbound => (limits.outbound_connections_max, Direction::Inbound),
+        };
+        // Most have no limits, and spare the counting.
+        if limit == 0 && limits.connections_max == 0 {
+            return false;
+        }
+        if decide::has_room(limit, open(direction), limits.connections_max, open(other)) {
+            return false;
+        }
+        self.connection(direction, accepted, None).refused(Refusal::Overloaded, None);
+        true
     }
 
     /// What carries a connection on, once all is known that can be known before its first byte.
@@ -258,4 +294,9 @@ fn refusal(how: Handshake) -> Refusal {
         Handshake::UnknownIssuer => Refusal::ForeignCertificate,
         _ => Refusal::NoMutualTls,
     }
+}
+
+/// `namespace/name` of a workload, as the counters of rate limits call it.
+fn label(workload: &pipy_config::Workload) -> String {
+    format!("{}/{}", workload.namespace, workload.name)
 }

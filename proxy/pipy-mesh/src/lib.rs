@@ -23,6 +23,6 @@ pub use sidecar::{PROBE_LISTENERS, Sidecar, Update, listener};
 pub use stages::unknown_stages;
 
 pub use plan::{
-    Allowed, ClusterPlan, HostPlan, HostTable, InboundMatch, Outbound, OutboundMatch, PathPlan, Plan,
-    RoutePlan, Target, Targets, TcpPlan, TlsTable,
+    Allowed, ClusterPlan, HostPlan, HostTable, InboundMatch, LimitPlan, Outbound, OutboundMatch, PathPlan,
+    Plan, RoutePlan, Target, Targets, TcpPlan, TlsTable,
 };

@@ -1,13 +1,14 @@
 //! A configuration made ready for use: names resolved, expressions compiled, tables built. Immutable, shared by all
 //! workers; what changes while running (balancing, connections) is each worker's own, in `runtime`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use pipy_config as config;
 use pipy_config::{AccessLog, Mtls, Protocol, ProxyConfig, REGEX_BYTES_MAX, Unmatched};
+use pipy_upstream::hash;
 use regex::bytes::{Regex, RegexBuilder};
 
 /// A configuration made ready for use.
@@ -37,8 +38,12 @@ pub struct Plan {
     pub access_log: AccessLog,
     /// Time limits.
     pub timeouts: config::Timeouts,
-    /// How many rules with targets there are: each has a balancer per worker.
-    pub targets: usize,
+    /// Limits on accepted connections.
+    pub connection_limits: config::DownstreamLimits,
+    /// Keys of all rules with targets: each has a balancer per worker.
+    pub balancers: HashSet<u64>,
+    /// Keys of all limits: each has a bucket per worker.
+    pub limits: HashSet<u64>,
 }
 
 /// The outbound side.
@@ -65,6 +70,8 @@ pub struct InboundMatch {
     pub sources: Vec<config::SourceRule>,
     /// Virtual hosts.
     pub hosts: HostTable,
+    /// How many connections are let in.
+    pub limit: Option<Arc<LimitPlan>>,
     /// The rule for TCP.
     pub tcp: Option<Arc<TcpPlan>>,
 }
@@ -164,6 +171,21 @@ pub struct RoutePlan {
     pub allowed: Option<Allowed>,
     /// Where it goes.
     pub targets: Targets,
+    /// How much of its service is let in.
+    pub service_limit: Option<Arc<LimitPlan>>,
+    /// How much of it is let in.
+    pub route_limit: Option<Arc<LimitPlan>>,
+}
+
+/// How much is let in.
+#[derive(Debug)]
+pub struct LimitPlan {
+    /// Hash of what it is about and how much: names the bucket, which later plans with the same key go on with.
+    pub key: u64,
+    /// Where it comes from.
+    pub origin: Arc<str>,
+    /// The rest, as configured.
+    pub config: config::RateLimit,
 }
 
 /// Identities, each with the object that lets it in.
@@ -185,8 +207,8 @@ pub enum PathPlan {
 /// Where a rule sends traffic.
 #[derive(Debug)]
 pub struct Targets {
-    /// Position among all rules: names the balancer.
-    pub id: usize,
+    /// Hash of what they are about: names the balancer, which later plans with the same key go on with.
+    pub key: u64,
     /// The clusters.
     pub clusters: Vec<Target>,
 }
@@ -229,7 +251,12 @@ pub struct ClusterPlan {
 impl Plan {
     /// Makes a plan of a configuration that [`pipy_config::parse`] accepted.
     pub fn new(config: ProxyConfig) -> Self {
-        let mut builder = Builder { positions: HashMap::new(), origins: HashMap::new(), targets: 0 };
+        let mut builder = Builder {
+            positions: HashMap::new(),
+            origins: HashMap::new(),
+            balancers: HashSet::new(),
+            limits: HashSet::new(),
+        };
         let mut clusters = Vec::with_capacity(config.clusters.len());
         for (name, cluster) in config.clusters {
             builder.positions.insert(name.clone(), clusters.len());
@@ -258,7 +285,9 @@ impl Plan {
             probes: config.probes,
             access_log: config.telemetry.access_log,
             timeouts: config.timeouts,
-            targets: builder.targets,
+            connection_limits: config.connection_limits,
+            balancers: builder.balancers,
+            limits: builder.limits,
         }
     }
 }
@@ -266,7 +295,8 @@ impl Plan {
 struct Builder {
     positions: HashMap<String, usize>,
     origins: HashMap<String, Arc<str>>,
-    targets: usize,
+    balancers: HashSet<u64>,
+    limits: HashSet<u64>,
 }
 
 impl Builder {
@@ -281,7 +311,9 @@ impl Builder {
     }
 
     fn inbound(&mut self, rule: config::InboundMatch) -> InboundMatch {
+        let limit = self.limit(rule.rate_limit, format!("port {}", rule.port));
         InboundMatch {
+            limit,
             protocol: rule.protocol,
             origin: self.intern(&rule.origin),
             mtls: rule.mtls,
@@ -324,25 +356,37 @@ impl Builder {
                     table.names.entry(name.into()).or_insert(index);
                 }
             }
+            let limit = self.limit(rule.rate_limit, format!("service {}", rule.service));
             let host = HostPlan {
                 service: self.intern(&rule.service),
                 origin: self.intern(&rule.origin),
-                routes: rule.routes.into_iter().map(|route| Arc::new(self.route(route))).collect(),
+                routes: rule.routes.into_iter().map(|route| Arc::new(self.route(route, &limit))).collect(),
             };
             table.hosts.push(host);
         }
         table
     }
 
-    fn route(&mut self, route: config::Route) -> RoutePlan {
+    fn route(&mut self, route: config::Route, service_limit: &Option<Arc<LimitPlan>>) -> RoutePlan {
+        let about = format!("{} {:?} {:?} {:?}", route.origin, route.path, route.methods, route.headers);
         RoutePlan {
             origin: self.intern(&route.origin),
             path: path(route.path),
             methods: route.methods.into_iter().map(Into::into).collect(),
             headers: route.headers.into_iter().map(|h| (h.name.into(), expression(&h.regex))).collect(),
             allowed: self.allowed(route.allowed),
-            targets: self.targets(&route.clusters),
+            targets: self.targets(&route.clusters, &about),
+            service_limit: service_limit.clone(),
+            route_limit: self.limit(route.rate_limit, format!("route {about}")),
         }
+    }
+
+    fn limit(&mut self, limit: Option<config::RateLimit>, about: String) -> Option<Arc<LimitPlan>> {
+        let config = limit?;
+        let rate = (config.amount, config.window_ms, config.burst);
+        let key = hash(format!("{about} {} {rate:?}", config.origin).as_bytes());
+        self.limits.insert(key);
+        Some(Arc::new(LimitPlan { key, origin: self.intern(&config.origin), config }))
     }
 
     fn tcp(&mut self, rule: &config::TcpRule) -> TcpPlan {
@@ -350,7 +394,7 @@ impl Builder {
             origin: self.intern(&rule.origin),
             service: self.intern(&rule.service),
             allowed: self.allowed(rule.allowed.clone()),
-            targets: self.targets(&rule.clusters),
+            targets: self.targets(&rule.clusters, &format!("tcp {} {}", rule.origin, rule.service)),
         }
     }
 
@@ -374,9 +418,10 @@ impl Builder {
         Some(allowed.into_iter().map(|allow| (allow.identity.into(), self.intern(&allow.origin))).collect())
     }
 
-    fn targets(&mut self, clusters: &[config::WeightedCluster]) -> Targets {
-        let id = self.targets;
-        self.targets += 1;
+    fn targets(&mut self, clusters: &[config::WeightedCluster], about: &str) -> Targets {
+        let shares = clusters.iter().map(|target| (&target.cluster, target.weight));
+        let key = hash(format!("{about} {:?}", shares.collect::<Vec<_>>()).as_bytes());
+        self.balancers.insert(key);
         let clusters = clusters
             .iter()
             .filter_map(|target| {
@@ -385,7 +430,7 @@ impl Builder {
                 Some(Target { cluster, weight: target.weight, origin })
             })
             .collect();
-        Targets { id, clusters }
+        Targets { key, clusters }
     }
 }
 

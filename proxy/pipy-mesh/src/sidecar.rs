@@ -292,6 +292,10 @@ impl App for Sidecar {
         for pipeline in self.unused.drain(..) {
             graph.close(pipeline);
         }
+        let runtime = self.shared.runtime.borrow();
+        for waker in runtime.wakers.take() {
+            graph.wake(waker);
+        }
         Vec::new()
     }
 
@@ -302,6 +306,7 @@ impl App for Sidecar {
     fn turn_ends(&mut self, now: Instant) -> Option<Instant> {
         let mut log = self.shared.log.borrow_mut();
         log.turn(now);
-        log.due()
+        // Who was freed in the last step of a turn must not wait for the next event.
+        if self.shared.runtime.borrow().wakers.borrow().is_empty() { log.due() } else { Some(now) }
     }
 }

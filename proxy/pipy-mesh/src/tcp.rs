@@ -11,12 +11,13 @@ use pipy_filters::proxy_protocol::{Header, Version};
 use pipy_filters::{Spoken, client_hello, detect};
 use pipy_observe::{Decision, Entry};
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, PipelineId, Slot};
+use pipy_upstream::HealthResult;
 
 use crate::decide::{self, Refusal};
 use crate::exchange::Connection;
 use crate::plan::TcpPlan;
-use crate::runtime::{Endpoint, Runtime};
-use crate::stages::{Active, Upstream, open_upstream, source};
+use crate::runtime::{Active, Endpoint, InHand, Runtime};
+use crate::stages::{Upstream, of_address, open_upstream, source};
 
 /// Where the bytes go.
 pub(crate) enum Way {
@@ -39,6 +40,7 @@ pub(crate) struct TcpForward {
     spoken: Option<Spoken>,
     upstream: Option<PipelineId>,
     active: Option<Active>,
+    in_hand: Option<InHand>,
     address: Option<SocketAddr>,
     cluster: Option<usize>,
     refusal: Option<Refusal>,
@@ -71,6 +73,7 @@ impl TcpForward {
             spoken: None,
             upstream: None,
             active: None,
+            in_hand: None,
             address: None,
             cluster: None,
             refusal: None,
@@ -98,7 +101,9 @@ impl TcpForward {
                 }
                 Ok(rule) => runtime.target(&rule.targets).and_then(|target| {
                     self.cluster = Some(target.cluster);
-                    runtime.cluster(target.cluster)?.endpoint().cloned()
+                    let key = of_address(self.connection.accepted.peer.ip());
+                    let mut dice = runtime.dice.borrow_mut();
+                    runtime.cluster(target.cluster)?.endpoint(Some(key), cx.now(), &mut dice).cloned()
                 }),
             },
         };
@@ -114,7 +119,14 @@ impl TcpForward {
             handshake: Duration::from_millis(runtime.plan.timeouts.handshake_ms),
         };
         let cluster = self.cluster.and_then(|position| runtime.cluster(position));
-        self.active = cluster.map(|cluster| Active::new(&cluster.counters));
+        if let Some(cluster) = cluster {
+            if !cluster.load.may_connect() {
+                cluster.load.counters.cx_overflow.inc();
+                return self.fail(cx, CloseReason::Overloaded);
+            }
+            self.active = Some(cluster.load.connection());
+            self.in_hand = Some(endpoint.request(cx.now()));
+        }
         match open_upstream(cx, &self.connection.shared, &endpoint, &upstream, None, &[]) {
             Some(pipeline) => {
                 cx.adopt(pipeline, 0);
@@ -160,10 +172,14 @@ impl TcpForward {
         if let Some(cluster) = self.cluster.and_then(|position| self.runtime.cluster(position)) {
             match reason {
                 CloseReason::ConnectFailed if self.upstream.is_some() => {
-                    cluster.counters.cx_connect_fail.inc();
+                    cluster.load.counters.cx_connect_fail.inc();
                 }
-                CloseReason::ConnectTimeout => cluster.counters.cx_connect_timeout.inc(),
+                CloseReason::ConnectTimeout => cluster.load.counters.cx_connect_timeout.inc(),
                 _ => {}
+            }
+            let unreachable = matches!(reason, CloseReason::ConnectFailed | CloseReason::ConnectTimeout);
+            if let Some(in_hand) = self.in_hand.as_ref().filter(|_| unreachable) {
+                in_hand.report(cluster, HealthResult::Unreachable, cx.now());
             }
         }
         // WHY: an upstream that breaks before it says a word looks to the client like one that closes, so that a client
@@ -282,6 +298,10 @@ impl Filter for TcpForward {
         match event {
             Event::Data(data) => {
                 self.received += data.len() as u64;
+                let cluster = self.cluster.and_then(|position| self.runtime.cluster(position));
+                if let (Some(cluster), Some(in_hand)) = (cluster, &self.in_hand) {
+                    in_hand.report(cluster, HealthResult::Success, cx.now());
+                }
                 cx.back(Event::Data(data));
             }
             Event::Close(reason) if !reason.is_clean() => self.fail(cx, reason),
@@ -311,8 +331,8 @@ impl Filter for TcpForward {
 
     fn closed(&mut self, cx: &mut Cx<'_>) {
         if let Some(cluster) = self.cluster.and_then(|position| self.runtime.cluster(position)) {
-            cluster.counters.cx_tx_bytes.add(self.sent);
-            cluster.counters.cx_rx_bytes.add(self.received);
+            cluster.load.counters.cx_tx_bytes.add(self.sent);
+            cluster.load.counters.cx_rx_bytes.add(self.received);
         }
         match self.upstream.take() {
             // Both have finished: what the client said last may still wait to be sent.

@@ -52,6 +52,7 @@ cluster_counters! {
     gauges {
         cx_active "upstream_cx_active" "Connections to the cluster that are open.",
         rq_active "upstream_rq_active" "Requests to the cluster that are under way.",
+        breaker_open "circuit_breaker_open" "Workers whose circuit breaker of the cluster is open.",
     }
     counters {
         cx_total "upstream_cx_total" "Connections to the cluster that were opened.",
@@ -66,6 +67,11 @@ cluster_counters! {
         rq_pending_failure_eject "upstream_rq_pending_failure_eject"
             "Waiting requests that failed because the connection did.",
         rq_pending_overflow "upstream_rq_pending_overflow" "Requests refused because too many were waiting.",
+        cx_overflow "upstream_cx_overflow"
+            "Times that a request had to wait because there were as many connections as may be.",
+        rq_overflow "upstream_rq_overflow" "Requests refused because too many were under way.",
+        rq_degraded "upstream_rq_degraded" "Requests that the open circuit breaker answered.",
+        ejections "outlier_detection_ejections_total" "Times that an endpoint was ejected for its failures.",
         rq_timeout "upstream_rq_timeout" "Requests whose response took too long.",
         rq_rx_reset "upstream_rq_rx_reset" "Requests that the cluster reset.",
         rq_tx_reset "upstream_rq_tx_reset" "Requests that this proxy reset.",

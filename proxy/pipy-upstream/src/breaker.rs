@@ -74,6 +74,11 @@ impl Breaker {
         &self.policy
     }
 
+    /// Whether it has opened and not closed again: it closes with the first request after its time.
+    pub fn has_opened(&self) -> bool {
+        self.open_since.is_some()
+    }
+
     /// Whether it is open.
     pub fn is_open(&self, now: Instant) -> bool {
         self.open_since.is_some_and(|since| now.saturating_duration_since(since) <= self.policy.open)

@@ -85,8 +85,9 @@ impl Health {
     }
 
     /// A request goes to it.
-    pub fn begin(&mut self) {
-        self.probing |= self.ejected_until.is_some();
+    pub fn begin(&mut self, now: Instant) {
+        // One that is asked while ejected, because all are, proves nothing.
+        self.probing |= self.ejected_until.is_some_and(|until| now >= until);
     }
 
     /// A request to it ended without telling anything about it: the client went away.

@@ -7,11 +7,15 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use pipy_filters::Session;
 use pipy_pipeline::PipelineId;
 use pipy_tls::{Credentials, TlsError};
+use pipy_upstream::{Health, HealthResult};
 use rustls::ClientConfig;
+
+use super::cluster::Cluster;
 
 /// LIMIT: idle connections kept per endpoint and worker. What fits a thousand concurrent clients; more would only hold
 /// memory at both ends.
@@ -29,6 +33,9 @@ pub(crate) struct Endpoint {
     /// Settings towards this endpoint, and the generation of credentials that they were made of.
     tls: RefCell<Option<(u64, Arc<ClientConfig>)>>,
     retired: Cell<bool>,
+    /// Requests that it has in hand.
+    pub(crate) requests: Cell<u32>,
+    pub(crate) health: RefCell<Health>,
 }
 
 impl Endpoint {
@@ -39,11 +46,29 @@ impl Endpoint {
             sessions: RefCell::default(),
             tls: RefCell::default(),
             retired: Cell::new(false),
+            requests: Cell::new(0),
+            health: RefCell::default(),
         })
     }
 
     pub(crate) fn key(&self) -> EndpointKey {
         (self.address, self.identity.clone())
+    }
+
+    pub(crate) fn is_ejected(&self) -> bool {
+        self.health.borrow().is_ejected()
+    }
+
+    /// Whether a session has room.
+    pub(crate) fn has_room(&self) -> bool {
+        self.sessions.borrow().iter().any(|session| session.has_room())
+    }
+
+    /// A request goes to it; it counts as long as what is returned lives.
+    pub(crate) fn request(self: &Rc<Self>, now: Instant) -> InHand {
+        self.requests.set(self.requests.get() + 1);
+        self.health.borrow_mut().begin(now);
+        InHand { endpoint: Rc::clone(self), reported: Cell::new(false) }
     }
 
     /// A session with room, the one used last: it is the likeliest to be still there.
@@ -110,5 +135,31 @@ impl Endpoint {
         let config = credentials.client(identity)?;
         *cached = Some((generation, Arc::clone(&config)));
         Ok(config)
+    }
+}
+
+/// Counts a request at an endpoint as long as it lives.
+pub(crate) struct InHand {
+    pub(crate) endpoint: Rc<Endpoint>,
+    /// How it went was told: else nothing is known of the endpoint by it.
+    reported: Cell<bool>,
+}
+
+impl InHand {
+    /// How it went; told once.
+    pub(crate) fn report(&self, cluster: &Cluster, result: HealthResult, now: Instant) {
+        if !self.reported.replace(true) {
+            cluster.report(&self.endpoint, result, now);
+        }
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        let requests = &self.endpoint.requests;
+        requests.set(requests.get().saturating_sub(1));
+        if !self.reported.get() {
+            self.endpoint.health.borrow_mut().abandon();
+        }
     }
 }

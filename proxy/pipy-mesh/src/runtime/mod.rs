@@ -1,21 +1,30 @@
-//! A plan at work in one worker: balancers, endpoints with their idle connections, counters. Replaced with the plan;
-//! endpoints that the new plan has too are carried over, with their connections.
+//! A plan at work in one worker: balancers, endpoints with their connections, limits, counters. Replaced with the plan.
+//!
+//! What has grown while running outlives the plan where the next one has the same: rounds that were begun are ended,
+//! connections stay, ejections and open breakers too, buckets are as full as they were, requests in flight go on to count.
+//! What only the old plan names is retired: see [`Runtime::retire`].
 
+mod cluster;
 mod endpoint;
+mod load;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use pipy_observe::{ClusterCounters, WorkerMetrics};
+use pipy_observe::WorkerMetrics;
 use pipy_pipeline::PipelineId;
-use pipy_upstream::RoundRobin;
+use pipy_upstream::{Dice, Rate, RoundRobin, TokenBucket};
 
-use crate::plan::{Plan, Target, Targets};
-use crate::stages::{Chain, Stage};
+use crate::plan::{LimitPlan, Plan, Target, Targets};
+use crate::stages::{Chain, Need, Stage};
 
-pub(crate) use endpoint::{Endpoint, EndpointKey};
+pub(crate) use cluster::Cluster;
+pub(crate) use endpoint::{Endpoint, EndpointKey, InHand};
+pub(crate) use load::{Active, InFlight, Load, Retrying, Wakers};
 
 /// A plan at work.
 pub(crate) struct Runtime {
@@ -25,40 +34,61 @@ pub(crate) struct Runtime {
     pub(crate) outbound_http: Vec<Stage>,
     /// What `fsm-stats` says of us: namespace, kind, ServiceAccount, pod. Empty without a workload.
     pub(crate) stats_header: String,
-    balancers: Vec<RefCell<Option<RoundRobin>>>,
+    pub(crate) wakers: Wakers,
+    pub(crate) dice: Rc<RefCell<Dice>>,
+    /// By the keys of rules and limits.
+    balancers: Rc<RefCell<HashMap<u64, RoundRobin>>>,
+    buckets: Rc<RefCell<HashMap<u64, TokenBucket>>>,
 }
 
-/// A cluster at work.
-pub(crate) struct Cluster {
-    pub(crate) endpoints: Vec<Rc<Endpoint>>,
-    pub(crate) counters: Arc<ClusterCounters>,
-    balancer: RefCell<RoundRobin>,
+/// What the dice of a worker begin with: not the same in each, or all proxies would pick alike.
+fn seed() -> u64 {
+    RandomState::new().hash_one(0_u8)
 }
 
 impl Runtime {
     pub(crate) fn new(plan: Arc<Plan>, before: Option<&Runtime>, metrics: &WorkerMetrics) -> Self {
-        let mut known: HashMap<EndpointKey, Rc<Endpoint>> = HashMap::new();
-        for endpoint in before.iter().flat_map(|runtime| &runtime.clusters).flat_map(|c| &c.endpoints) {
-            known.insert(endpoint.key(), Rc::clone(endpoint));
-        }
+        let earlier: HashMap<&str, &Cluster> = before
+            .iter()
+            .flat_map(|runtime| runtime.plan.clusters.iter().zip(&runtime.clusters))
+            .map(|(plan, cluster)| (&*plan.name, cluster))
+            .collect();
+        let (wakers, dice, balancers, buckets) = match before {
+            Some(before) => (
+                Rc::clone(&before.wakers),
+                Rc::clone(&before.dice),
+                Rc::clone(&before.balancers),
+                Rc::clone(&before.buckets),
+            ),
+            None => {
+                let dice = Rc::new(RefCell::new(Dice::new(seed())));
+                (Wakers::default(), dice, Rc::default(), Rc::default())
+            }
+        };
+        balancers.borrow_mut().retain(|key, _| plan.balancers.contains(key));
+        buckets.borrow_mut().retain(|key, _| plan.limits.contains(key));
         let names: Vec<&str> = plan.clusters.iter().map(|cluster| &*cluster.name).collect();
         metrics.set_clusters(&names);
         let clusters = plan
             .clusters
             .iter()
             .map(|cluster| {
-                let endpoints = &cluster.config.endpoints;
-                Cluster {
-                    counters: metrics.cluster(&cluster.name),
-                    balancer: RefCell::new(RoundRobin::new(endpoints.iter().map(|endpoint| endpoint.weight))),
-                    endpoints: endpoints
-                        .iter()
-                        .map(|endpoint| {
-                            let key = (endpoint.address, endpoint.identity.clone());
-                            Rc::clone(known.entry(key).or_insert_with_key(Endpoint::new))
-                        })
-                        .collect(),
-                }
+                let before = earlier.get(&*cluster.name).copied();
+                let mut known: HashMap<EndpointKey, Rc<Endpoint>> = before
+                    .iter()
+                    .flat_map(|cluster| &cluster.endpoints)
+                    .map(|endpoint| (endpoint.key(), Rc::clone(endpoint)))
+                    .collect();
+                let endpoints = cluster.config.endpoints.iter().map(|endpoint| {
+                    let key = (endpoint.address, endpoint.identity.clone());
+                    Rc::clone(known.entry(key).or_insert_with_key(Endpoint::new))
+                });
+                let endpoints = endpoints.collect();
+                let load = match before {
+                    Some(before) => Rc::clone(&before.load),
+                    None => Load::new(metrics.cluster(&cluster.name), &wakers),
+                };
+                Cluster::new(&cluster.config, endpoints, load, before)
             })
             .collect();
         let workload = &plan.workload;
@@ -66,12 +96,23 @@ impl Runtime {
             "" => String::new(),
             pod => format!("{},{},{},{pod}", workload.namespace, workload.kind, workload.service_account),
         };
+        let limited = !plan.limits.is_empty();
+        let breaking = plan.clusters.iter().any(|cluster| cluster.config.circuit_breaker.is_some());
+        // WHY: a stage that no rule asks for would cost every request something.
+        let wanted = |need| match need {
+            Need::Always => true,
+            Need::Limits => limited,
+            Need::Breakers => breaking,
+        };
         Runtime {
             stats_header,
             clusters,
-            inbound_http: Chain::InboundHttp.stages(&plan.chains.inbound_http),
-            outbound_http: Chain::OutboundHttp.stages(&plan.chains.outbound_http),
-            balancers: (0..plan.targets).map(|_| RefCell::new(None)).collect(),
+            inbound_http: Chain::InboundHttp.stages(&plan.chains.inbound_http, wanted),
+            outbound_http: Chain::OutboundHttp.stages(&plan.chains.outbound_http, wanted),
+            wakers,
+            dice,
+            balancers,
+            buckets,
             plan,
         }
     }
@@ -81,10 +122,28 @@ impl Runtime {
         if let [only] = targets.clusters.as_slice() {
             return Some(only);
         }
-        let mut place = self.balancers.get(targets.id)?.borrow_mut();
-        let balancer =
-            place.get_or_insert_with(|| RoundRobin::new(targets.clusters.iter().map(|target| target.weight)));
-        targets.clusters.get(balancer.pick()?)
+        let fresh = || RoundRobin::new(targets.clusters.iter().map(|target| target.weight));
+        let mut balancers = self.balancers.borrow_mut();
+        let position = balancers.entry(targets.key).or_insert_with(fresh).pick()?;
+        targets.clusters.get(position)
+    }
+
+    /// A target of weight 0, for when those before it have failed; `failed` are their clusters.
+    pub(crate) fn failover<'t>(&self, targets: &'t Targets, failed: &[usize]) -> Option<&'t Target> {
+        // Where all are 0, all are picked in turn anyway.
+        let spare = targets.clusters.iter().any(|target| target.weight > 0);
+        let mut all = targets.clusters.iter().filter(|target| spare && target.weight == 0);
+        all.find(|target| !failed.contains(&target.cluster))
+    }
+
+    /// Whether a rule lets another one in; counts it.
+    pub(crate) fn lets_in(&self, limit: &LimitPlan, now: Instant) -> bool {
+        let rate = Rate {
+            amount: limit.config.amount,
+            window: Duration::from_millis(limit.config.window_ms),
+            burst: limit.config.burst,
+        };
+        self.buckets.borrow_mut().entry(limit.key).or_insert_with(|| TokenBucket::new(rate)).take(now)
     }
 
     /// The plan after this one is at work: endpoints that only this one names take no more requests. Returns the connections
@@ -98,12 +157,5 @@ impl Runtime {
 
     pub(crate) fn cluster(&self, position: usize) -> Option<&Cluster> {
         self.clusters.get(position)
-    }
-}
-
-impl Cluster {
-    /// Whose turn it is among the endpoints.
-    pub(crate) fn endpoint(&self) -> Option<&Rc<Endpoint>> {
-        self.endpoints.get(self.balancer.borrow_mut().pick()?)
     }
 }

@@ -26,6 +26,9 @@ impl Logging {
         if let Some(failure) = exchange.failure.get() {
             return (Decision::Failed, Some(failure.label()));
         }
+        if let Some(why) = exchange.answered_by.get() {
+            return (Decision::Failed, Some(why));
+        }
         let facts = exchange.facts.borrow();
         if facts.cluster.is_some() && facts.upstream.is_none() {
             return (Decision::Failed, Some("the cluster has no endpoints"));

@@ -96,8 +96,8 @@ impl Filter for Metrics {
         }
         let cluster = exchange.facts.borrow().cluster.and_then(|position| exchange.runtime.cluster(position));
         if let Some(cluster) = cluster {
-            cluster.counters.request();
-            cluster.counters.response(exchange.status.get());
+            cluster.load.counters.request();
+            cluster.load.counters.response(exchange.status.get());
         }
         if let Some(labels) = self.stats.as_deref().and_then(DestinationLabels::parse) {
             let duration = cx.now().saturating_duration_since(exchange.started);

@@ -61,15 +61,15 @@ fn one_probe_at_a_time_brings_it_back_or_sends_it_away_for_longer() {
         assert_eq!(health.standing(now + Duration::from_millis(seconds * 1000 - 1)), Standing::Ejected);
         now += Duration::from_secs(seconds);
         assert_eq!(health.standing(now), Standing::Probe);
-        health.begin();
+        health.begin(now);
         assert_eq!(health.standing(now), Standing::Ejected, "while one probe is under way");
         health.abandon();
         assert_eq!(health.standing(now), Standing::Probe, "the client of the probe went away");
-        health.begin();
+        health.begin(now);
         assert!(health.report(&POLICY, Result::Failure, now, || false));
     }
     now += Duration::from_secs(8);
-    health.begin();
+    health.begin(now);
     assert!(!health.report(&POLICY, Result::Success, now, || true));
     assert_eq!(health.standing(now), Standing::Healthy);
     // It has to fail as often as any other to go again.
@@ -87,12 +87,22 @@ fn what_was_under_way_at_the_ejection_changes_nothing() {
 }
 
 #[test]
+fn one_that_is_asked_while_ejected_is_still_probed_later() {
+    let now = Instant::now();
+    let mut health = Health::default();
+    assert!(fail(&mut health, 5, now));
+    health.begin(now);
+    health.report(&POLICY, Result::Failure, now, || true);
+    assert_eq!(health.standing(now + Duration::from_secs(1)), Standing::Probe);
+}
+
+#[test]
 fn good_windows_are_forgiven_one_step_each() {
     let now = Instant::now();
     let mut health = Health::default();
     assert!(fail(&mut health, 5, now));
     let later = now + Duration::from_secs(1);
-    health.begin();
+    health.begin(later);
     health.report(&POLICY, Result::Success, later, || true);
     let much_later = later + Duration::from_secs(30);
     health.report(&POLICY, Result::Success, much_later, || true);
@@ -142,7 +152,7 @@ fn no_history_keeps_an_endpoint_out_for_ever() {
                 Standing::Probe => {}
             }
             if health.standing(now) != Standing::Ejected {
-                health.begin();
+                health.begin(now);
                 if dice.below(5) == 0 {
                     health.abandon();
                 } else {
@@ -152,7 +162,7 @@ fn no_history_keeps_an_endpoint_out_for_ever() {
         }
         now += POLICY.ejection_max;
         assert_ne!(health.standing(now), Standing::Ejected, "seed {seed}");
-        health.begin();
+        health.begin(now);
         health.report(&POLICY, Result::Success, now, || true);
         assert_eq!(health.standing(now), Standing::Healthy, "seed {seed}");
     }

@@ -1,205 +1,203 @@
-//! Load balancing: picks a cluster and an endpoint for the request, takes a connection to it, and carries both messages.
+//! Load balancing: picks an endpoint for the request, takes a connection to it, carries both messages, and tries again
+//! where that is safe or wished for.
 //!
-//! A request that was sent on a kept connection which the server was just closing is sent once more on a new one, when
-//! that is safe: it has no body, its method is idempotent, and no byte of a response came (RFC 9110 section 9.2.2).
+//! ```text
+//!              ┌──────── no connection may be opened: in line ───────┐
+//!              │                                                     ▼
+//!   request ──►pick──► connection ──► sent ──► answer begins ──► both ended
+//!              ▲                        │            │
+//!              └── another endpoint, ◄──┴────────────┘ a status that is retried
+//!                  or after a pause
+//! ```
+//!
+//! A request is tried again without any policy only when it was certainly not carried out, or does no harm twice: no
+//! connection to the endpoint could be made (then at another one); the peer says that it has not looked at it; or a kept
+//! connection closed under it before a byte came, its method is idempotent, and all of its body is here (RFC 9110 section
+//! 9.2.2). Everything else is the retry policy's (`pipy_upstream::RetryPolicy`).
+//!
+//! INVARIANT: what comes of a try that was given up never reaches the client: each try has a slot of its own.
 
+mod attempt;
+mod failure;
+mod kept;
+mod key;
 mod open;
 
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
 
-use pipy_filters::Lease;
 use pipy_http::{BodyLength, RequestHead};
-use pipy_observe::ClusterCounters;
-use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, Slot};
+use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, Slot, TimerId};
+use pipy_upstream::HealthResult;
 
 use crate::exchange::Exchange;
-use crate::runtime::Endpoint;
+use crate::runtime::{Cluster, InFlight, Retrying};
 use crate::stages::default::respond;
 
-pub(crate) use open::{Active, Upstream, open_upstream, source};
+use attempt::Attempt;
+use kept::Kept;
+
+pub(crate) use key::of_address;
+pub(crate) use open::{Upstream, open_upstream, source};
 
 pub(super) fn stage(exchange: &Rc<Exchange>) -> Box<dyn Filter> {
-    Box::new(LoadBalancing { exchange: Rc::clone(exchange), current: None, congested: false })
+    Box::new(LoadBalancing {
+        exchange: Rc::clone(exchange),
+        kept: None,
+        key: None,
+        current: None,
+        spent: None,
+        tries: 0,
+        retries: 0,
+        tried: Vec::new(),
+        failed: Vec::new(),
+        in_flight: None,
+        retrying: None,
+        waiting: false,
+        timer: None,
+        congested: false,
+        held: false,
+    })
 }
 
 struct LoadBalancing {
     exchange: Rc<Exchange>,
-    current: Option<Current>,
+    /// The request, until nothing of it will be sent again.
+    kept: Option<Kept>,
+    /// Its key, for a policy that hashes.
+    key: Option<u64>,
+    current: Option<Attempt>,
+    /// A try whose answer nobody wants: its connection may be used again when the answer has passed.
+    spent: Option<Attempt>,
+    /// Number of the try; the slot that its events come under.
+    tries: Slot,
+    /// Retries that the policy has made.
+    retries: u32,
+    /// Endpoints of the cluster that this request has failed at.
+    tried: Vec<usize>,
+    /// Clusters that have no endpoint left for it.
+    failed: Vec<usize>,
+    in_flight: Option<InFlight>,
+    retrying: Option<Retrying>,
+    /// In line for a connection.
+    waiting: bool,
+    timer: Option<TimerId>,
     /// The client's side can't take more.
     congested: bool,
+    /// We have told the client's side to wait.
+    held: bool,
 }
 
-/// The connection in use.
-struct Current {
-    lease: Lease,
-    endpoint: Rc<Endpoint>,
-    counters: Arc<ClusterCounters>,
-    fresh: bool,
-    bodiless: bool,
-    request_done: bool,
-    response_begun: bool,
-    response_done: bool,
-    /// The endpoint's side can't take more.
-    paused: bool,
-    /// In a tunnel: which of the two has finished.
-    client_finished: bool,
-    server_finished: bool,
+const TIMER_PAUSE: u32 = 0;
+const TIMER_TRY: u32 = 1;
+const TIMER_LINE: u32 = 2;
+
+const WAKE: u32 = 0;
+
+/// What to do with a request for which an endpoint is looked for.
+enum Found {
+    /// It is under way, waits, or was answered.
+    Done,
+    /// There is no endpoint: it is the next stage's.
+    Nothing,
 }
 
 impl LoadBalancing {
+    fn cluster(&self) -> Option<&Cluster> {
+        self.exchange.cluster().map(|(_, cluster)| cluster)
+    }
+
     fn request(&mut self, cx: &mut Cx<'_>, head: Box<RequestHead>, length: BodyLength) {
-        let Some((endpoint, cluster)) = self.pick() else {
+        let exchange = Rc::clone(&self.exchange);
+        let Some((position, cluster)) = exchange.cluster() else {
             return cx.forward(Event::Start(Head::Request(head), length));
         };
-        self.send(cx, &endpoint, cluster, true, head, length);
+        if let Some(plan) = exchange.runtime.plan.clusters.get(position) {
+            let client = exchange.connection.accepted.peer.ip();
+            self.key = key::of(&plan.config.balancing, &head, client);
+        }
+        self.in_flight = cluster.load.request();
+        if self.in_flight.is_none() {
+            cluster.load.counters.rq_overflow.inc();
+            return self.overflow(cx, "upstream overflow: too many requests under way");
+        }
+        self.kept = Some(Kept::new(head, length));
+        if matches!(self.find(cx, false), Found::Nothing)
+            && let Some(head) = self.kept.take().and_then(|kept| kept.head)
+        {
+            self.in_flight = None;
+            cx.forward(Event::Start(Head::Request(head), length));
+        }
     }
 
-    /// The endpoint whose turn it is, and the position of its cluster.
-    fn pick(&self) -> Option<(Rc<Endpoint>, usize)> {
-        let mut facts = self.exchange.facts.borrow_mut();
-        let route = facts.route.clone()?;
-        let target = self.exchange.runtime.target(&route.targets)?;
-        facts.cluster = Some(target.cluster);
-        facts.split_by = target.origin.clone();
-        let endpoint = self.exchange.runtime.cluster(target.cluster)?.endpoint()?;
-        facts.upstream = Some(endpoint.address);
-        facts.upstream_identity.clone_from(&endpoint.identity);
-        Some((Rc::clone(endpoint), target.cluster))
+    fn overflow(&mut self, cx: &mut Cx<'_>, text: &'static str) {
+        self.exchange.failure.set(Some(CloseReason::Overloaded));
+        self.kept = None;
+        respond(cx, 503, text);
     }
 
-    fn send(
-        &mut self,
-        cx: &mut Cx<'_>,
-        endpoint: &Rc<Endpoint>,
-        cluster: usize,
-        kept: bool,
-        head: Box<RequestHead>,
-        length: BodyLength,
-    ) {
-        let exchange = &self.exchange;
-        let Some(counters) = exchange.runtime.cluster(cluster).map(|c| Arc::clone(&c.counters)) else {
-            return;
-        };
-        let reused = if kept { endpoint.take() } else { None };
-        let fresh = reused.is_none();
-        let session = match reused {
-            Some(session) => session,
-            None => {
-                let config = exchange.runtime.plan.clusters.get(cluster).map(|plan| &plan.config);
-                let timeout = Duration::from_millis(config.map_or(0, |config| config.connect_timeout_ms));
-                let handshake_ms = exchange.runtime.plan.timeouts.handshake_ms;
-                let upstream = Upstream {
-                    address: endpoint.address,
-                    source: source(exchange.connection.direction, endpoint.address),
-                    timeout,
-                    handshake: Duration::from_millis(handshake_ms),
-                };
-                match open::open_session(cx, exchange, endpoint, &upstream, &counters) {
-                    Some(session) => session,
-                    None => {
-                        exchange.failure.set(Some(CloseReason::TlsFailed));
-                        return respond(cx, 502, "no credentials to reach the upstream with");
-                    }
-                }
+    /// Takes the event of the client's that belongs to the request.
+    fn carry(&mut self, cx: &mut Cx<'_>, event: Event) {
+        if let Some(kept) = &mut self.kept {
+            kept.note(&event, self.current.is_some());
+            // Nobody takes it at the moment: the client should not send it all.
+            if self.current.is_none() && kept.is_full() && !self.held {
+                self.held = true;
+                cx.back(Event::Pause);
             }
-        };
-        let Some(lease) = Lease::take(&session, cx, 0) else { return };
-        if self.congested {
-            lease.send(cx, Event::Pause);
         }
-        lease.send(cx, Event::Start(Head::Request(head), length));
-        self.current = Some(Current {
-            lease,
-            endpoint: Rc::clone(endpoint),
-            counters,
-            fresh,
-            bodiless: length == BodyLength::None,
-            request_done: false,
-            response_begun: false,
-            response_done: false,
-            paused: false,
-            client_finished: false,
-            server_finished: false,
-        });
+        let Some(current) = &mut self.current else { return };
+        let end = matches!(event, Event::End(_));
+        current.client_finished |= matches!(event, Event::Close(reason) if reason.is_clean());
+        current.request_done |= end;
+        current.lease.send(cx, event);
+        self.release(cx);
     }
 
-    /// The connection broke.
-    fn broken(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
-        let Some(current) = self.current.take() else { return };
-        count_bytes(&current);
-        let again = current.lease.take_request().filter(|head| head.method.is_idempotent());
-        match reason {
-            // The alert that tells the peer what is wrong with it must still reach it.
-            CloseReason::WrongPeer | CloseReason::TlsFailed => current.lease.close(cx),
-            _ => current.lease.abort(cx),
+    /// An answer begins. False when it is not for the client: the request is tried again.
+    fn answered(&mut self, cx: &mut Cx<'_>, status: u16) -> bool {
+        let exchange = Rc::clone(&self.exchange);
+        let Some(cluster) = self.cluster_of(&exchange) else { return true };
+        let Some(current) = &mut self.current else { return true };
+        current.response_begun = true;
+        let result = if status >= 500 { HealthResult::Failure } else { HealthResult::Success };
+        current.report(cluster, result, cx.now());
+        if self.retried(cx, cluster, status) {
+            return false;
         }
-        if current.response_done {
-            return;
-        }
-        if current.paused {
-            cx.back(Event::Resume);
-        }
-        if current.response_begun {
-            self.exchange.failure.set(Some(reason));
-            current.counters.cx_destroy_remote_with_active_rq.inc();
-            return cx.back(Event::Close(if reason.is_clean() { reason } else { CloseReason::Reset }));
-        }
-        if !current.fresh && current.bodiless && reason == CloseReason::Reset {
-            let cluster = self.exchange.facts.borrow().cluster;
-            if let (Some(head), Some(cluster)) = (again, cluster) {
-                self.send(cx, &current.endpoint, cluster, false, head, BodyLength::None);
-                if let Some(next) = &mut self.current
-                    && current.request_done
-                {
-                    next.request_done = true;
-                    next.lease.send(cx, Event::End(None));
-                }
-                return;
-            }
-        }
-        self.exchange.failure.set(Some(reason));
-        match reason {
-            CloseReason::ConnectTimeout => {
-                current.counters.cx_connect_timeout.inc();
-                respond(cx, 504, "upstream connect timeout");
-            }
-            CloseReason::ConnectFailed => {
-                current.counters.cx_connect_fail.inc();
-                respond(cx, 502, "upstream connect failure");
-            }
-            CloseReason::WrongPeer => respond(cx, 502, "upstream has another identity than expected"),
-            CloseReason::TlsFailed => respond(cx, 502, "upstream TLS failure"),
-            CloseReason::Protocol => respond(cx, 502, "upstream protocol error"),
-            _ => {
-                current.counters.cx_destroy_remote_with_active_rq.inc();
-                respond(cx, 502, "upstream closed the connection");
-            }
+        self.settled(cx);
+        true
+    }
+
+    fn cluster_of<'e>(&self, exchange: &'e Exchange) -> Option<&'e Cluster> {
+        exchange.cluster().map(|(_, cluster)| cluster)
+    }
+
+    /// The client gets what there is: nothing will be sent again.
+    fn settled(&mut self, cx: &mut Cx<'_>) {
+        self.kept = None;
+        self.retrying = None;
+        if let Some(timer) = self.timer.take() {
+            cx.cancel(timer);
         }
     }
 
     /// Both messages are complete: the connection is free.
     fn release(&mut self, cx: &mut Cx<'_>) {
         let Some(current) = self.current.take_if(|c| c.request_done && c.response_done) else { return };
-        count_bytes(&current);
         if self.congested {
             current.lease.send(cx, Event::Resume);
         }
-        let keep = !current.paused && !cx.draining();
-        if let Some(session) = current.lease.release(cx, keep)
-            && !current.endpoint.keep(&session)
-            && let Some(pipeline) = session.pipeline()
+        self.in_flight = None;
+        current.release(cx);
+    }
+
+    fn leave_line(&mut self, cx: &Cx<'_>) {
+        if std::mem::take(&mut self.waiting)
+            && let Some(cluster) = self.cluster()
         {
-            cx.close(pipeline);
+            cluster.load.give_up(cx.waker(WAKE));
         }
     }
-}
-
-fn count_bytes(current: &Current) {
-    let (sent, received) = current.lease.session().take_bytes();
-    current.counters.cx_tx_bytes.add(sent);
-    current.counters.cx_rx_bytes.add(received);
 }
 
 impl Filter for LoadBalancing {
@@ -216,24 +214,25 @@ impl Filter for LoadBalancing {
                     current.lease.send(cx, event);
                 }
             }
-            other => {
-                let Some(current) = &mut self.current else { return cx.forward(other) };
-                let end = matches!(other, Event::End(_));
-                current.client_finished |= matches!(other, Event::Close(reason) if reason.is_clean());
-                current.request_done |= end;
-                current.bodiless &= end;
-                current.lease.send(cx, other);
-                self.release(cx);
-            }
+            other if self.current.is_none() && self.kept.is_none() => cx.forward(other),
+            other => self.carry(cx, other),
         }
     }
 
-    fn sub(&mut self, cx: &mut Cx<'_>, _slot: Slot, event: Event) {
-        let Some(current) = &mut self.current else { return };
+    fn sub(&mut self, cx: &mut Cx<'_>, slot: Slot, event: Event) {
+        if slot != self.tries {
+            return self.drained(cx, &event);
+        }
+        let Some(current) = &mut self.current else { return self.drained(cx, &event) };
         match event {
             Event::Start(ref head, _) => {
-                current.response_begun |= !matches!(head, Head::Response(head) if head.is_interim());
-                cx.back(event);
+                let begins = match head {
+                    Head::Response(head) if !head.is_interim() => Some(head.status),
+                    _ => None,
+                };
+                if begins.is_none_or(|status| self.answered(cx, status)) {
+                    cx.back(event);
+                }
             }
             Event::End(_) => {
                 current.response_done = true;
@@ -254,16 +253,45 @@ impl Filter for LoadBalancing {
         }
     }
 
+    fn timer(&mut self, cx: &mut Cx<'_>, token: u32) {
+        self.timer = None;
+        match token {
+            TIMER_PAUSE => self.again(cx),
+            TIMER_TRY => self.timed_out(cx),
+            _ if self.waiting => {
+                self.leave_line(cx);
+                if let Some(cluster) = self.cluster() {
+                    cluster.load.counters.rq_pending_failure_eject.inc();
+                }
+                self.overflow(cx, "upstream overflow: no connection became free in time");
+            }
+            _ => {}
+        }
+    }
+
+    fn wake(&mut self, cx: &mut Cx<'_>, _token: u32) {
+        if self.waiting
+            && let Found::Nothing = self.find(cx, true)
+        {
+            self.waiting = false;
+            self.failed_for_good(cx, CloseReason::ConnectFailed);
+        }
+    }
+
     fn closed(&mut self, cx: &mut Cx<'_>) {
+        self.leave_line(cx);
+        if let Some(spent) = self.spent.take() {
+            spent.give_up(cx);
+        }
         if let Some(current) = self.current.take() {
-            count_bytes(&current);
             if current.client_finished && current.server_finished {
-                return current.lease.close(cx);
+                return current.close(cx);
             }
             if !current.response_done {
-                current.counters.cx_destroy_local_with_active_rq.inc();
+                current.counters().cx_destroy_local_with_active_rq.inc();
+                current.counters().rq_tx_reset.inc();
             }
-            current.lease.abort(cx);
+            current.give_up(cx);
         }
     }
 }

@@ -7,17 +7,12 @@ use std::time::Duration;
 
 use pipy_config::Protocol;
 use pipy_filters::{Http2Client, Http2Settings, HttpClient, STREAMS_FIRST, Scheme, Session, TlsClient};
-use pipy_observe::ClusterCounters;
 use pipy_pipeline::{ConnectTo, Cx, Filter, PipelineId};
 use rustls::pki_types::ServerName;
 
 use crate::exchange::{Direction, Exchange};
-use crate::runtime::Endpoint;
+use crate::runtime::{Endpoint, Load};
 use crate::sidecar::Shared;
-
-/// LIMIT: how long a connection to an endpoint is kept unused. Below the keep-alive of common servers (nginx 75 s, Go
-/// none, Apache 5 s), so that most are closed by us and not under a request.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The application sees requests come from this address, which tells them apart from those that the redirection must
 /// still catch.
@@ -40,23 +35,6 @@ pub(crate) fn source(direction: Direction, to: SocketAddr) -> Option<IpAddr> {
     (direction == Direction::Inbound && local).then_some(LOCAL_SOURCE)
 }
 
-/// Counts a connection as long as it lives.
-pub(crate) struct Active(Arc<ClusterCounters>);
-
-impl Active {
-    pub(crate) fn new(counters: &Arc<ClusterCounters>) -> Self {
-        counters.cx_total.inc();
-        counters.cx_active.inc();
-        Active(Arc::clone(counters))
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.cx_active.dec();
-    }
-}
-
 /// After how long a silence another sidecar is asked whether it is still there, while requests wait for it: a machine that
 /// is gone sends no reset, and many requests share the connection.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -68,20 +46,21 @@ pub(super) fn open_session(
     exchange: &Exchange,
     endpoint: &Endpoint,
     upstream: &Upstream,
-    counters: &Arc<ClusterCounters>,
+    load: &Rc<Load>,
+    idle: Duration,
 ) -> Option<Rc<Session>> {
     let shared = &exchange.connection.shared;
-    let guard = Box::new(Active::new(counters));
+    let guard = Box::new(load.connection());
     if exchange.facts.borrow().protocol != Some(Protocol::Grpc) {
         let session = Rc::new(Session::exclusive());
-        let client = HttpClient::new(Rc::clone(&session), IDLE_TIMEOUT, guard);
+        let client = HttpClient::new(Rc::clone(&session), idle, guard);
         open_upstream(cx, shared, endpoint, upstream, Some(Box::new(client)), &[])?;
         return Some(session);
     }
     let session = Rc::new(Session::multiplexed(STREAMS_FIRST));
     // Servers of gRPC take a PING without data for rude; on loopback none is needed.
     let keepalive = if endpoint.identity.is_some() { KEEPALIVE } else { Duration::ZERO };
-    let settings = Http2Settings { scheme: Scheme::Http, idle: IDLE_TIMEOUT, keepalive };
+    let settings = Http2Settings { scheme: Scheme::Http, idle, keepalive };
     let client = Http2Client::new(Rc::clone(&session), settings, cx.now(), guard);
     open_upstream(cx, shared, endpoint, upstream, Some(Box::new(client)), &[b"h2"])?;
     endpoint.keep(&session);

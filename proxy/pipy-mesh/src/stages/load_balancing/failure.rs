@@ -1,0 +1,237 @@
+//! What becomes of a try that failed: another endpoint, another try after a pause, or an answer to the client.
+
+use std::rc::Rc;
+
+use pipy_pipeline::{CloseReason, Cx, Event};
+use pipy_upstream::{HealthResult, Outcome, Verdict};
+
+use super::{Found, LoadBalancing, TIMER_PAUSE};
+use crate::runtime::Cluster;
+use crate::stages::default::respond;
+
+/// LIMIT: endpoints that one request is tried at because those before could not be reached. More would let a client wait
+/// for one connect timeout after the other.
+const ENDPOINTS_MAX: usize = 3;
+
+impl LoadBalancing {
+    /// The connection broke, or was never made.
+    pub(super) fn broken(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
+        let exchange = Rc::clone(&self.exchange);
+        let (Some(current), Some((_, cluster))) = (self.current.take(), exchange.cluster()) else { return };
+        let unreachable = is_unreachable(reason);
+        let returned = current.lease.take_request();
+        if current.response_done {
+            return finish(cx, current, reason);
+        }
+        if current.paused {
+            cx.back(Event::Resume);
+        }
+        let counters = current.counters();
+        match reason {
+            CloseReason::ConnectTimeout => counters.cx_connect_timeout.inc(),
+            CloseReason::ConnectFailed => counters.cx_connect_fail.inc(),
+            _ if unreachable => {}
+            _ => {
+                counters.cx_destroy_remote_with_active_rq.inc();
+                counters.rq_rx_reset.inc();
+            }
+        }
+        if current.response_begun {
+            exchange.failure.set(Some(reason));
+            finish(cx, current, reason);
+            return cx.back(Event::Close(if reason.is_clean() { reason } else { CloseReason::Reset }));
+        }
+        // Only an exclusive session keeps what was sent; others give back what the peer has not looked at.
+        let untouched = returned.is_some() && (unreachable || current.lease.session().is_multiplexed());
+        let stale = !current.fresh
+            && !current.lease.session().is_multiplexed()
+            && reason == CloseReason::Reset
+            && returned.as_ref().is_some_and(|head| head.method.is_idempotent());
+        if !stale && (!untouched || unreachable) {
+            let result = if unreachable { HealthResult::Unreachable } else { HealthResult::Failure };
+            current.report(cluster, result, cx.now());
+        }
+        let position = current.position;
+        finish(cx, current, reason);
+        if let Some(kept) = &mut self.kept
+            && kept.head.is_none()
+        {
+            kept.head = returned;
+        }
+        let whole = self.kept.as_ref().is_some_and(|kept| kept.is_whole() && kept.head.is_some());
+        if whole && (stale || untouched) && self.elsewhere(cx, position, stale) {
+            return;
+        }
+        let status = status_of(reason);
+        let outcome = if unreachable { Outcome::ConnectFailed(status) } else { Outcome::Reset(status) };
+        if !self.tries_again(cx, cluster, outcome) {
+            self.failed_for_good(cx, reason);
+        }
+    }
+
+    /// The next try, at once: at the same endpoint when only its connection was stale, else at another.
+    fn elsewhere(&mut self, cx: &mut Cx<'_>, position: usize, stale: bool) -> bool {
+        if self.tried.len() + self.failed.len() + 1 >= ENDPOINTS_MAX && !stale {
+            return false;
+        }
+        if !stale {
+            self.tried.push(position);
+        }
+        // A stale connection is rarely alone: those that were kept beside it are tried one after the other, and each is
+        // gone from the pool afterwards; so this ends.
+        matches!(self.find(cx, false), Found::Done)
+    }
+
+    /// Whether an answer with this status is given up for another try.
+    pub(super) fn retried(&mut self, cx: &mut Cx<'_>, cluster: &Cluster, status: u16) -> bool {
+        let Some(policy) = &cluster.retry else { return false };
+        if !policy.covers(Outcome::Status(status)) {
+            if self.retries > 0 {
+                cluster.load.counters.retry_success.inc();
+            }
+            return false;
+        }
+        if !self.tries_again(cx, cluster, Outcome::Status(status)) {
+            return false;
+        }
+        // The pause is time enough for most answers to pass, so that the connection can be used again.
+        if let Some(current) = self.current.take() {
+            cluster.load.counters.response(status);
+            self.tried.push(current.position);
+            if current.paused {
+                cx.back(Event::Resume);
+            }
+            if current.request_done {
+                self.spent = Some(current);
+            } else {
+                current.give_up(cx);
+            }
+        }
+        true
+    }
+
+    /// Asks the policy; when it says so, another try is made after a pause.
+    fn tries_again(&mut self, cx: &mut Cx<'_>, cluster: &Cluster, outcome: Outcome) -> bool {
+        let Some(policy) = &cluster.retry else { return false };
+        if !self.kept.as_ref().is_some_and(|kept| kept.is_whole() && kept.head.is_some()) {
+            return false;
+        }
+        let counters = &cluster.load.counters;
+        let mut dice = self.exchange.runtime.dice.borrow_mut();
+        match policy.decide(outcome, self.retries, cluster.load.budget(), &mut dice) {
+            Verdict::Answer => false,
+            Verdict::Exhausted => {
+                counters.retry_limit_exceeded.inc();
+                false
+            }
+            Verdict::OverBudget => {
+                counters.retry_overflow.inc();
+                false
+            }
+            Verdict::Retry(pause) => {
+                drop(dice);
+                self.retries += 1;
+                counters.retry.inc();
+                counters.retry_backoff_exponential.inc();
+                counters.request();
+                if !matches!(outcome, Outcome::Status(_)) {
+                    counters.response(0);
+                }
+                self.retrying.get_or_insert_with(|| cluster.load.retry());
+                if let Some(timer) = self.timer.take() {
+                    cx.cancel(timer);
+                }
+                self.timer = Some(cx.timer(pause, TIMER_PAUSE));
+                true
+            }
+        }
+    }
+
+    /// The pause is over.
+    pub(super) fn again(&mut self, cx: &mut Cx<'_>) {
+        if let Some(spent) = self.spent.take() {
+            spent.give_up(cx);
+        }
+        // When there is no other, one that has failed gets another chance.
+        let exchange = Rc::clone(&self.exchange);
+        if exchange.cluster().is_some_and(|(_, cluster)| self.tried.len() >= cluster.endpoints.len()) {
+            self.tried.clear();
+        }
+        if let Found::Nothing = self.find(cx, false) {
+            self.failed_for_good(cx, CloseReason::ConnectFailed);
+        }
+    }
+
+    /// The answer to this try did not begin in time.
+    pub(super) fn timed_out(&mut self, cx: &mut Cx<'_>) {
+        let exchange = Rc::clone(&self.exchange);
+        let Some((_, cluster)) = exchange.cluster() else { return };
+        let Some(current) = self.current.take_if(|current| !current.response_begun) else { return };
+        current.counters().rq_timeout.inc();
+        current.counters().rq_tx_reset.inc();
+        current.report(cluster, HealthResult::Failure, cx.now());
+        if current.paused {
+            cx.back(Event::Resume);
+        }
+        self.tried.push(current.position);
+        current.give_up(cx);
+        if !self.tries_again(cx, cluster, Outcome::Reset(504)) {
+            self.settled(cx);
+            exchange.failure.set(Some(CloseReason::ConnectTimeout));
+            exchange.answered_by.set(Some("the upstream did not answer in time"));
+            respond(cx, 504, "upstream request timeout");
+        }
+    }
+
+    /// Something comes of a try that was given up.
+    pub(super) fn drained(&mut self, cx: &mut Cx<'_>, event: &Event) {
+        let over = matches!(event, Event::End(_) | Event::Close(_));
+        let Some(mut spent) = self.spent.take_if(|_| over) else { return };
+        if matches!(event, Event::End(_)) {
+            spent.response_done = true;
+            spent.release(cx);
+        } else {
+            spent.give_up(cx);
+        }
+    }
+
+    /// The client is told.
+    pub(super) fn failed_for_good(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
+        self.settled(cx);
+        self.in_flight = None;
+        self.exchange.failure.set(Some(reason));
+        let text = match reason {
+            CloseReason::ConnectTimeout => "upstream connect timeout",
+            CloseReason::ConnectFailed => "upstream connect failure",
+            CloseReason::WrongPeer => "upstream has another identity than expected",
+            CloseReason::TlsFailed => "upstream TLS failure",
+            CloseReason::Protocol => "upstream protocol error",
+            _ => "upstream closed the connection",
+        };
+        respond(cx, status_of(reason), text);
+    }
+}
+
+/// Ends a try whose connection is no longer of use.
+fn finish(cx: &mut Cx<'_>, attempt: super::Attempt, reason: CloseReason) {
+    match reason {
+        // The alert that tells the peer what is wrong with it must still reach it.
+        CloseReason::WrongPeer | CloseReason::TlsFailed => attempt.close(cx),
+        _ => attempt.give_up(cx),
+    }
+}
+
+/// Whether the request has certainly not reached an application.
+fn is_unreachable(reason: CloseReason) -> bool {
+    matches!(
+        reason,
+        CloseReason::ConnectFailed
+            | CloseReason::ConnectTimeout
+            | CloseReason::WrongPeer
+            | CloseReason::TlsFailed
+    )
+}
+
+fn status_of(reason: CloseReason) -> u16 {
+    if reason == CloseReason::ConnectTimeout { 504 } else { 502 }
+}
