@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from weakref import WeakValueDictionary
 
 from fsm.compile import digest
 from fsm.compile.contract import (
@@ -52,16 +53,29 @@ class Written:
     digest: bytes
 
 
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class ClustersText:
+    """The clusters of an outbound half."""
+
+    names: tuple[str, ...] = field(repr=False)
+    """In order."""
+    ends: tuple[int, ...] = field(repr=False)
+    """Where each ends in the text of all of them."""
+    text: bytes = field(repr=False)
+    digest: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class SharedText:
     """An outbound half with its clusters, for all proxies that have the same."""
 
     outbound: Written
-    names: tuple[str, ...] = field(repr=False)
-    """The clusters, in order of name."""
-    ends: tuple[int, ...] = field(repr=False)
-    """Where each ends in the text of all of them."""
-    clusters: Written
+    clusters: ClustersText
+
+
+# WHY: in permissive mode the halves of all namespaces differ in names, and lead to the same
+# clusters, which are most of the text. Who uses them keeps them.
+_KNOWN_CLUSTERS: WeakValueDictionary[bytes, ClustersText] = WeakValueDictionary()
 
 
 def written(text: bytes) -> Written:
@@ -95,23 +109,28 @@ def share(
     before, found, after = rest.partition(_NO_MATCHES)
     # In a string the quotation marks would be escaped: the first is the only one.
     text = before + found[:-1] + b",".join(match.text for match in matches) + found[-1:] + after
-    names = sorted(clusters)
-    ends, end = [], -1
-    for name in names:
-        end += 1 + len(clusters[name].text)
-        ends.append(end)
     return SharedText(
         outbound=Written(
             text,
             digest.of_outbound(rest, digest.digest(b"".join(match.digest for match in matches))),
         ),
-        names=tuple(names),
-        ends=tuple(ends),
-        clusters=Written(
-            b",".join(clusters[name].text for name in names),
-            digest.digest(b"".join(clusters[name].digest for name in names)),
-        ),
+        clusters=_share_clusters(clusters),
     )
+
+
+def _share_clusters(clusters: Mapping[str, Written]) -> ClustersText:
+    names = sorted(clusters)
+    wanted = digest.digest(b"".join(clusters[name].digest for name in names))
+    known = _KNOWN_CLUSTERS.get(wanted)
+    if known is not None:
+        return known
+    ends, end = [], -1
+    for name in names:
+        end += 1 + len(clusters[name].text)
+        ends.append(end)
+    text = b",".join(clusters[name].text for name in names)
+    made = _KNOWN_CLUSTERS[wanted] = ClustersText(tuple(names), tuple(ends), text, wanted)
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +185,8 @@ def _merge(shared: SharedText, local: Mapping[str, Written]) -> Iterable[Part]:
     """Yield all clusters in order of name."""
     whole, begin, comma = memoryview(shared.clusters.text), 0, False
     for name, piece in local.items():
-        place = bisect_left(shared.names, name)
-        end = shared.ends[place - 1] if place else 0
+        place = bisect_left(shared.clusters.names, name)
+        end = shared.clusters.ends[place - 1] if place else 0
         if end > begin:
             if comma:
                 yield b","
