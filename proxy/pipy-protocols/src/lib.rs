@@ -12,10 +12,13 @@ pub mod compression;
 pub mod dns;
 pub mod dubbo;
 mod error;
+pub mod fastcgi;
 pub mod hessian;
 mod input;
 pub mod mqtt;
+pub mod multipart;
 pub mod resp;
+pub mod socks;
 #[cfg(test)]
 mod testing;
 pub mod thrift;
