@@ -85,6 +85,21 @@ pub struct ProxyConfig {
     /// Time limits that hold for every connection.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// How many connections are taken.
+    #[serde(default)]
+    pub connection_limits: DownstreamLimits,
+}
+
+/// Limits on accepted connections, per worker; `0` means no limit. One beyond a limit is reset and counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DownstreamLimits {
+    /// Open connections to the application.
+    pub inbound_connections_max: u32,
+    /// Open connections of the application.
+    pub outbound_connections_max: u32,
+    /// Both together.
+    pub connections_max: u32,
 }
 
 /// What a proxy's workload is called.
@@ -141,6 +156,8 @@ impl Default for Chains {
                 "inbound-http-routing",
                 "inbound-metrics-http",
                 "inbound-logging-http",
+                "inbound-throttle-service",
+                "inbound-throttle-route",
                 "inbound-http-load-balancing",
                 "inbound-http-default",
             ]),
@@ -154,6 +171,7 @@ impl Default for Chains {
                 "outbound-http-routing",
                 "outbound-metrics-http",
                 "outbound-logging-http",
+                "outbound-circuit-breaker",
                 "outbound-http-load-balancing",
                 "outbound-http-default",
             ]),
