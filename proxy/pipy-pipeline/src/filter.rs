@@ -135,6 +135,11 @@ impl Cx<'_> {
         self.graph.connect(pipeline, to)
     }
 
+    /// Connects the right end of a pipeline to an address over UDP: each `Data` is one datagram, both ways.
+    pub fn connect_datagrams(&mut self, pipeline: PipelineId, to: ConnectTo) -> SocketId {
+        self.graph.connect_datagrams(pipeline, to)
+    }
+
     /// By what this filter is woken later: see [`Graph::wake`].
     pub fn waker(&self, token: u32) -> crate::Waker {
         crate::Waker { pipeline: self.pipeline, index: self.index, token }

@@ -88,6 +88,9 @@ pub struct ConnectTo {
 pub enum Op {
     /// Make a connection.
     Connect(SocketId, ConnectTo),
+    /// Make a UDP socket that is connected to an address. From then on each `Write` to it is one datagram, and each `Data`
+    /// from it too.
+    ConnectDatagrams(SocketId, ConnectTo),
     /// Send bytes.
     Write(SocketId, Bytes),
     /// Everything was said: send what is queued, then end this direction.
@@ -338,6 +341,12 @@ impl Graph {
     pub(crate) fn connect(&mut self, pipeline: PipelineId, to: ConnectTo) -> SocketId {
         let socket = self.attach(pipeline, Side::Right);
         self.ops.push(Op::Connect(socket, to));
+        socket
+    }
+
+    pub(crate) fn connect_datagrams(&mut self, pipeline: PipelineId, to: ConnectTo) -> SocketId {
+        let socket = self.attach(pipeline, Side::Right);
+        self.ops.push(Op::ConnectDatagrams(socket, to));
         socket
     }
 

@@ -42,6 +42,21 @@ pub trait App {
     /// A connection came in on the listener with this key.
     fn accept(&mut self, listener: u32, connection: Accepted, now: Instant) -> Verdict;
 
+    /// UDP sockets to listen on (or to replace), and, with `None`, to close; asked after each update and step. Their keys are
+    /// apart from those of other listeners.
+    fn datagram_listeners(&mut self) -> Vec<(u32, Option<std::net::UdpSocket>)> {
+        Vec::new()
+    }
+
+    /// A peer's first datagram came to the UDP listener with this key. The destination is the listener's address:
+    /// where a datagram was redirected from is not known.
+    fn accept_datagrams(&mut self, _listener: u32, _session: Accepted, _now: Instant) -> Verdict {
+        Verdict::Close
+    }
+
+    /// So many datagrams were dropped in this turn: no room for their session, or not taken by the kernel.
+    fn datagrams_dropped(&mut self, _count: u64) {}
+
     /// An update arrived. Returns listeners to open (or replace), and, with `None`, to close.
     fn update(&mut self, update: Self::Update) -> Vec<(u32, Option<std::net::TcpListener>)>;
 

@@ -15,9 +15,12 @@ use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 
 use crate::app::{Accepted, App, Command, Handle, Settings, Verdict};
+use crate::datagrams::Datagrams;
 use crate::leaving::Leaving;
 use crate::listen::original_destination;
 use crate::socket::{OUT_HIGH, OUT_LOW, Socket};
+
+mod udp;
 
 /// LIMIT: bytes asked for in one read. Large enough that bulk transfer is not bound by system calls.
 const READ_BYTES: usize = 64 * 1024;
@@ -35,6 +38,7 @@ const ACCEPT_BUDGET: usize = 64;
 const WAKER: Token = Token(usize::MAX);
 const LISTENERS: usize = usize::MAX / 2;
 const LEAVING: usize = usize::MAX / 4;
+const DATAGRAMS: usize = usize::MAX / 8;
 
 /// How long to wait before accepting again when the process had no file descriptor for a connection. The queue of the
 /// kernel holds it meanwhile, and no readiness would tell of it again.
@@ -74,6 +78,7 @@ pub struct Worker<A: App> {
     dirty: Vec<SocketId>,
     /// Sockets that no pipeline has any more, and that have something left to do.
     leaving: Leaving,
+    datagrams: Datagrams,
     accept_again: Option<Instant>,
     app: A,
     app_due: Option<Instant>,
@@ -105,6 +110,7 @@ impl<A: App> Worker<A> {
                 unread: Vec::new(),
                 dirty: Vec::new(),
                 leaving: Leaving::new(LEAVING),
+                datagrams: Datagrams::new(DATAGRAMS),
                 accept_again: None,
                 app: app(),
                 app_due: None,
@@ -139,6 +145,7 @@ impl<A: App> Worker<A> {
                     Token(token) if token >= LEAVING => {
                         self.leaving.ready(token - LEAVING, self.graph.now);
                     }
+                    Token(token) if token >= DATAGRAMS => self.receive(token - DATAGRAMS),
                     Token(token) => {
                         self.ready(token, event.into());
                     }
@@ -146,6 +153,9 @@ impl<A: App> Worker<A> {
             }
             for id in std::mem::take(&mut self.unread) {
                 self.read(id);
+            }
+            for slot in std::mem::take(&mut self.datagrams.unread) {
+                self.receive(slot);
             }
             self.expire_connects();
             self.accept_late();
@@ -155,6 +165,7 @@ impl<A: App> Worker<A> {
             for (key, listener) in listeners {
                 self.listen(key as usize, listener);
             }
+            self.listen_for_datagrams();
             self.turn();
             self.leaving.sweep(self.graph.now);
             self.app_due = self.app.turn_ends(self.graph.now);
@@ -165,7 +176,7 @@ impl<A: App> Worker<A> {
     }
 
     fn timeout(&mut self) -> Option<Duration> {
-        if !self.unread.is_empty() {
+        if !self.unread.is_empty() || !self.datagrams.unread.is_empty() {
             return Some(Duration::ZERO);
         }
         let connect = self.connects.peek().map(|std::cmp::Reverse((at, _))| *at);
@@ -406,16 +417,27 @@ impl<A: App> Worker<A> {
     fn carry_out(&mut self, op: Op) {
         match op {
             Op::Connect(id, to) => self.connect(id, &to),
+            Op::ConnectDatagrams(id, to) => {
+                let (mark, registry) = (self.settings.mark, self.poll.registry());
+                if self.datagrams.connect(id, &to, mark, registry).is_err() {
+                    self.fail(id, CloseReason::ConnectFailed);
+                }
+            }
             Op::Write(id, bytes) => {
                 if let Some(socket) = self.socket(id) {
                     socket.queue(bytes);
                     self.mark_dirty(id);
+                } else {
+                    self.datagrams.send(id, &bytes);
                 }
             }
             Op::Finish(id) => {
                 if let Some(socket) = self.socket(id) {
                     socket.finishing = true;
                     self.mark_dirty(id);
+                } else if !self.datagrams.is_upstream(id) && self.datagrams.remove(id) {
+                    // A peer can't be told that there will be no more; an upstream may still answer.
+                    self.graph.socket_gone(id);
                 }
             }
             Op::Close(id, reset) => self.close(id, reset),
@@ -426,6 +448,8 @@ impl<A: App> Worker<A> {
                     if resumed {
                         self.unread.push(id);
                     }
+                } else {
+                    self.datagrams.set_reading(id, reading);
                 }
             }
         }
@@ -512,6 +536,7 @@ impl<A: App> Worker<A> {
         self.graph.run();
         // Dropping a socket closes it, and the event queue forgets what is closed.
         drop(self.remove(id));
+        self.datagrams.remove(id);
         self.graph.socket_gone(id);
     }
 
@@ -525,6 +550,8 @@ impl<A: App> Worker<A> {
             } else {
                 self.leaving.take(socket, self.poll.registry(), self.graph.now);
             }
+        } else {
+            self.datagrams.remove(id);
         }
         self.graph.socket_gone(id);
     }
