@@ -36,6 +36,8 @@ contract:  ## write the contract's JSON Schema anew
 
 docs: build  ## write the generated reference pages anew
 	$(BIN)/python -m fsm.cli.reference > docs/reference/cli.md
+	$(BIN)/python -m fsm.manifests.reference mesh-config > docs/reference/mesh-config.md
+	$(BIN)/python -m fsm.manifests.reference policies > docs/reference/policies.md
 
 conformance: build  ## h2spec against the running proxy; fails when any case does, writes the page of results
 	tools/setup conformance
