@@ -38,7 +38,10 @@ pub(crate) fn connect(to: &ConnectTo, mark: Option<u32>) -> io::Result<TcpStream
 /// LIMIT: a peer that has vanished without a word is found out after two minutes: a minute of silence, then four probes.
 /// Nothing on the same machine vanishes so.
 pub(crate) fn keepalive() -> TcpKeepalive {
-    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4)
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4)
 }
 
 /// The attempt goes on in the background (errno of Linux, asm-generic/errno.h).

@@ -14,7 +14,7 @@ import pytest
 from proxyrig import config
 from proxyrig.streams import echo, greeting, server
 from proxyrig.waiting import until
-from proxyrig.wire import Wire
+from proxyrig.wire import Address, Wire
 
 
 async def carried(rig, address, **changes):
@@ -168,3 +168,41 @@ async def test_nobody_there_looks_like_a_server_that_closes(rig):
             assert await wire.rest() == b""
     [line] = await proxy.log(1, protocol="tcp")
     assert line["reason"] == "connect_failed"
+
+
+async def test_connections_beyond_the_limit_are_reset_and_counted(rig):
+    async with server(greeting(b"in")) as app:
+        proxy = await carried(rig, app, connection_limits={"outbound_connections_max": 2})
+        first, second = await Wire.open(proxy.outbound), await Wire.open(proxy.outbound)
+        assert (await first.exactly(2), await second.exactly(2)) == (b"in", b"in")
+        async with await Wire.open(proxy.outbound) as third:
+            await third.send(b"x")
+            with pytest.raises(ConnectionResetError):
+                await third.rest()
+        [line] = await proxy.log(1, decision="denied")
+        assert "as many connections" in line["reason"]
+        assert (await proxy.stats())["denied.overloaded"] == "1"
+        first.close()
+        await proxy.log(1, decision="allowed")
+        async with await Wire.open(proxy.outbound) as fourth:
+            assert await fourth.exactly(2) == b"in"
+        second.close()
+
+
+async def test_the_other_family_is_carried_too(rig):
+    """From an IPv6 listener to an IPv4 server, and the other way round."""
+    for listen, host in (("[::1]:0", "127.0.0.1"), ("127.0.0.1:0", "::1")):
+        async with server(greeting(b"in"), host) as app:
+            proxy = await rig.pipy(outbound=listen)
+            at = f"[{app.host}]:{app.port}" if ":" in app.host else str(app)
+            await proxy.apply(
+                config.whole(
+                    outbound={"matches": [config.tcp_match(proxy.outbound.port)]},
+                    clusters={"app": config.cluster(config.endpoint(at))},
+                )
+            )
+            ours = Address(proxy.outbound.host.strip("[]"), proxy.outbound.port)
+            async with await Wire.open(ours) as wire:
+                assert await wire.exactly(2) == b"in"
+            [line] = await proxy.log(1)
+            assert line["upstream"] == at
