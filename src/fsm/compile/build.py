@@ -23,7 +23,7 @@ from fsm.model.mesh_config import MeshConfig
 from fsm.model.names import ACCESS_LOG_ANNOTATION, Key
 from fsm.model.snapshot import ObjectProblem, Parsed, Snapshot, snapshot_of
 from fsm.policies import BY_KIND
-from fsm.policies.violation import Invalid
+from fsm.policies.violation import Invalid, fit
 from fsm.settings import AccessLog, Settings
 
 _READERS: Mapping[str, Callable[[JsonObject], Any]] = {
@@ -226,9 +226,9 @@ class _Reader:
                 kind,
                 key.namespace,
                 key.name,
-                path,
-                message,
-                hint,
+                fit(path),
+                fit(message),
+                fit(hint),
                 generation if isinstance(generation, int) else 0,
             )
 

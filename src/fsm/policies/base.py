@@ -12,7 +12,7 @@ from typing import Any
 
 from fsm.model.fields import JsonObject
 from fsm.model.snapshot import Snapshot
-from fsm.policies.violation import Invalid, Violation
+from fsm.policies.violation import Invalid, Violation, fit
 from fsm.settings import Settings
 
 
@@ -51,7 +51,8 @@ class Policy:
 
     def validate(self, obj: JsonObject, settings: Settings) -> list[Violation]:
         """Return all faults of an object, in order of path."""
-        return sorted([*self._envelope(obj), *self.validate_body(obj, settings)])
+        found = [*self._envelope(obj), *self.validate_body(obj, settings)]
+        return sorted(Violation(fit(v.path), fit(v.message), fit(v.hint)) for v in found)
 
     def parse(self, obj: JsonObject, settings: Settings) -> Any:
         """Return the dataclass of an object.

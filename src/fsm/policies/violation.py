@@ -11,6 +11,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+TEXT_CHARS_MAX = 300
+"""LIMIT: characters of a message, a path or a hint. They carry what was wrong, which may be a
+megabyte, and go into statuses, logs and terminals; the document itself says the rest."""
+
+
+def fit(text: str) -> str:
+    """Return a text short enough to be read: its beginning and its end."""
+    if len(text) <= TEXT_CHARS_MAX:
+        return text
+    half = TEXT_CHARS_MAX // 2
+    return f"{text[:half]} … {text[-half:]}"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Violation:
     """One fault, or with ``warnings`` one doubt, about an object."""
