@@ -57,7 +57,7 @@ class Wire:
     @classmethod
     async def open(cls, address: Address, receive_buffer: int | None = None) -> Wire:
         """Connect."""
-        raw = socket.socket()
+        raw = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET)
         raw.setblocking(False)
         if receive_buffer is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
