@@ -171,7 +171,7 @@ class _Assessor:
                 name=name,
                 generation=problems[0].generation,
                 conditions=(
-                    Condition("Accepted", False, "Invalid", "; ".join(map(_in_words, problems))),
+                    Condition("Accepted", False, "Invalid", _listed(problems)),
                     Condition("Programmed", False, "Invalid", "the object is not valid"),
                     Condition("Conflicted", False, "NoConflict", "no other object says otherwise"),
                 ),
@@ -349,6 +349,16 @@ def _used(used: bool) -> _Findings:
     if used:
         return _Findings()
     return _Findings("NotReferenced", ("no TrafficTarget or TrafficSplit names it",))
+
+
+_TOLD_MAX = 20  # LIMIT: faults in a status; whoever mends these sees the next.
+
+
+def _listed(problems: list[ObjectProblem]) -> str:
+    told = [_in_words(problem) for problem in problems[:_TOLD_MAX]]
+    if len(problems) > _TOLD_MAX:
+        told.append(f"and {len(problems) - _TOLD_MAX} more")
+    return "; ".join(told)
 
 
 def _in_words(problem: ObjectProblem) -> str:

@@ -34,6 +34,8 @@ log = logging.getLogger("fsm.injector")
 
 # LIMIT: the API server accepts objects of up to 3 MiB and sends old and new together.
 REVIEW_BYTES_MAX = 8 * 1024 * 1024
+# LIMIT: problems that one answer lists; they go into a terminal.
+PROBLEMS_MAX = 100
 
 JsonObject = dict[str, Any]
 
@@ -180,7 +182,9 @@ class Webhook:
         if not problems:
             doubts = [_in_words(doubt) for doubt in self._warn(obj)]
             return {"allowed": True, "warnings": doubts} if doubts else {"allowed": True}
-        lines = [_in_words(problem) for problem in problems]
+        lines = [_in_words(problem) for problem in problems[:PROBLEMS_MAX]]
+        if len(problems) > PROBLEMS_MAX:
+            lines.append(f"and {len(problems) - PROBLEMS_MAX} more")
         kind = str(obj.get("kind", "object"))
         meta = obj.get("metadata") or {}
         log.info(
@@ -193,7 +197,7 @@ class Webhook:
             "kind": kind,
             "causes": [
                 {"reason": "FieldValueInvalid", "message": problem.message, "field": problem.path}
-                for problem in problems
+                for problem in problems[:PROBLEMS_MAX]
             ],
         }
         return answer

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
 TEXT_CHARS_MAX = 300
 """LIMIT: characters of a message, a path or a hint. They carry what was wrong, which may be a
 megabyte, and go into statuses, logs and terminals; the document itself says the rest."""

@@ -1,7 +1,7 @@
 """Whatever stands in the API: it is told in words, nothing is lost, and everything else goes on.
 
 Each case is one bad object beside a mesh that works. The webhook refuses most of them; here they
-are in the API all the same, because a webhook may be away, and objects may be older than their rules.
+are in the API all the same: a webhook may be away, and objects may be older than their rules.
 """
 
 from __future__ import annotations
@@ -143,6 +143,25 @@ def test_a_bad_object_is_told_and_disturbs_nobody(case: str) -> None:
         return
     again = {(v.path, v.message) for v in validate(obj)}
     assert again == {(p.path, p.message) for p in snapshot.problems}, "the webhook says the same"
+
+
+def test_of_a_thousand_faults_the_first_are_told_and_how_many_there_are() -> None:
+    sources = [{"kind": "ServiceAccount", "name": f"Wrong{n}"} for n in range(1_000)]
+    obj = bad(
+        "TrafficTarget",
+        spec={
+            "destination": {"kind": "ServiceAccount", "name": "a"},
+            "sources": sources,
+            "rules": [{"kind": "TCPRoute", "name": "r"}],
+        },
+    )
+    world = mesh()
+    world.found["TrafficTarget"].append(obj)
+    snapshot, problems = build_snapshot(world.objects(), world.settings)
+    assert len(problems) == 1_000
+    (status,) = [s for s in assess(snapshot, world.settings) if s.name == "bad"]
+    assert status.reason.endswith("; and 980 more")
+    assert len(status.reason) < 8_000
 
 
 def test_a_regex_that_would_backtrack_for_ever_elsewhere_is_matched_in_linear_time() -> None:
