@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
 # Says whether a counter of an application grows: ./counter.sh NAMESPACE APP COUNTER. It looks for three seconds.
 set -euo pipefail
+exec 3< <(exec kubectl port-forward -n "$1" "deployment/$2" :14001 2>&1)
+forward=$!
+trap 'kill $forward' EXIT
+read -r line <&3
+port=$(sed -E 's/.*127\.0\.0\.1:([0-9]+).*/\1/' <<<"$line")
 look() {
-    kubectl get --raw "/api/v1/namespaces/$1/pods/$pod:14001/proxy/counters" |
-        python3 -c 'import json, sys; print(json.load(sys.stdin)["counters"].get(sys.argv[1], 0))' "$3"
+    curl -sS "http://127.0.0.1:$port/counters" |
+        python3 -c 'import json, sys; print(json.load(sys.stdin)["counters"].get(sys.argv[1], 0))' "$1"
 }
-pod=$(kubectl get pods -n "$1" -l "app=$2" -o jsonpath='{.items[0].metadata.name}')
-first=$(look "$@")
-for second in $(seq 3); do
+first=$(look "$3")
+for _ in 1 2 3; do
     sleep 1
-    now=$(look "$@")
-    if [ "$now" -gt "$first" ]; then echo "$2: $3 grows"; exit 0; fi
+    if [ "$(look "$3")" -gt "$first" ]; then echo "$2: $3 grows"; exit 0; fi
 done
 echo "$2: $3 stands still"
