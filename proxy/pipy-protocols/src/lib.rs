@@ -17,6 +17,8 @@ pub mod hessian;
 mod input;
 pub mod mqtt;
 pub mod multipart;
+pub mod netlink;
+pub mod protobuf;
 pub mod resp;
 pub mod socks;
 #[cfg(test)]
