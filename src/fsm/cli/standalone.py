@@ -14,6 +14,7 @@ import typer
 MODULES = {
     "apiserver": ("fsm.standalone.apiserver", "Run the embedded Kubernetes API server."),
     "kube-controllers": ("fsm.standalone.workloads", "Run the small Kubernetes controllers."),
+    "gateway": ("fsm.standalone.node.gateway", "Run the way out of the box."),
     "node": ("fsm.standalone.node", "Run the node agent."),
 }
 

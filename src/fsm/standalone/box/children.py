@@ -38,11 +38,20 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class HeldSockets:
-    """Listening sockets that outlive the child which serves them, as descriptors of PID 1."""
+    """Sockets that outlive the child which serves them, as descriptors of PID 1.
+
+    Attributes:
+        api: listening for the API.
+        dns_udp: of the cluster DNS.
+        dns_tcp: of the cluster DNS.
+        outside: the pair to ``outside``; ``None`` when Pods are to have no way out.
+
+    """
 
     api: tuple[int, ...]
     dns_udp: int
     dns_tcp: int
+    outside: int | None = None
 
 
 def children(settings: StandaloneSettings, sockets: HeldSockets) -> tuple[Child, ...]:
@@ -62,9 +71,15 @@ def children(settings: StandaloneSettings, sockets: HeldSockets) -> tuple[Child,
         *("--dns-fds", f"{sockets.dns_udp},{sockets.dns_tcp}"),
     ]
     controllers = [*_module("fsm.standalone.workloads"), "--state-dir", state]
+    gateway: tuple[Child, ...] = ()
+    if sockets.outside is not None:
+        words = ("--settings", settings.to_json(), "--outside-fd", str(sockets.outside))
+        argv = (*_module("fsm.standalone.node.gateway"), *words)
+        gateway = (Child("gateway", argv, (sockets.outside,)),)
     return (
         Child("apiserver", tuple(api), sockets.api),
         Child("kube-controllers", tuple(controllers)),
+        *gateway,
         Child("node", tuple(node), (sockets.dns_udp, sockets.dns_tcp), drain=True),
     )
 

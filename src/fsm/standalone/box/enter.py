@@ -17,10 +17,11 @@ import argparse
 import errno
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 
-from fsm.standalone.box import syscalls
+from fsm.standalone.box import outside, syscalls
 from fsm.standalone.box.settings import StandaloneSettings
 
 _KINDS = (
@@ -39,6 +40,8 @@ def main() -> None:
     parser.add_argument("--lifeline-fd", type=int, help="the box closes when it reads as ended")
     given = parser.parse_args()
     settings = StandaloneSettings.from_json(sys.stdin.read())
+    # First: what it makes belongs to the namespaces in which it was begun.
+    way_out = outside.start() if settings.outside else None
     try:
         _unshare()
     except OSError as error:
@@ -48,7 +51,7 @@ def main() -> None:
     if pid:
         _answer({"pid": pid})
         return
-    _become_pid_1(settings, given.listen_fd, given.lifeline_fd)
+    _become_pid_1(settings, given.listen_fd, given.lifeline_fd, way_out)
 
 
 def explain_refusal(error: OSError, sysctls: Path = Path("/proc/sys")) -> str:
@@ -100,7 +103,12 @@ def _unshare() -> None:
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
 
 
-def _become_pid_1(settings: StandaloneSettings, listeners: list[int], lifeline: int | None) -> None:
+def _become_pid_1(
+    settings: StandaloneSettings,
+    listeners: list[int],
+    lifeline: int | None,
+    way_out: socket.socket | None,
+) -> None:
     from fsm.standalone.box import supervise
 
     os.setsid()
@@ -112,7 +120,7 @@ def _become_pid_1(settings: StandaloneSettings, listeners: list[int], lifeline: 
     os.dup2(null, 0)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    os._exit(supervise.run(settings, listeners, lifeline))
+    os._exit(supervise.run(settings, listeners, lifeline, way_out))
 
 
 def _answer(message: dict[str, object]) -> None:

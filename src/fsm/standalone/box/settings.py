@@ -16,6 +16,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+#: Where the gateway answers DNS inside the box: a loopback address of its own.
+OUTSIDE_DNS = "127.0.0.53"
+
 
 class SettingsError(ValueError):
     """A setting cannot work; the message lists every problem with a hint."""
@@ -37,6 +40,7 @@ class StandaloneSettings:
         mesh_name: name of the mesh that the control plane serves.
         image_map: an additional image map file; ``None`` means only ``state_dir/images.yaml``.
         upstream_dns: resolvers for names outside the cluster domain, addresses.
+        outside: whether Pods reach TCP servers, and names, outside the box.
         up_timeout_s: how long ``up`` waits for the node to be ready, seconds.
         down_timeout_s: how long ``down`` lets Pods end by themselves, seconds.
 
@@ -52,6 +56,7 @@ class StandaloneSettings:
     mesh_name: str = "fsm"
     image_map: Path | None = None
     upstream_dns: tuple[str, ...] = ()
+    outside: bool = True
     up_timeout_s: float = 60.0
     down_timeout_s: float = 15.0
 
@@ -72,6 +77,11 @@ class StandaloneSettings:
     def api_ip(self) -> str:
         """ClusterIP of the Service ``kubernetes``: the first address of the Service network."""
         return str(ipaddress.IPv4Network(self.service_cidr)[1])
+
+    @property
+    def resolvers(self) -> tuple[str, ...]:
+        """What the cluster DNS asks for names outside the cluster domain."""
+        return (OUTSIDE_DNS,) if self.outside and self.upstream_dns else self.upstream_dns
 
     def check(self) -> None:
         """Refuse what cannot work.

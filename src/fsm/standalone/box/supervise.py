@@ -21,6 +21,7 @@ import os
 import secrets
 import selectors
 import signal
+import socket
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -38,13 +39,23 @@ _HOUSEKEEPING_S = 15.0
 _LOG_BYTES_MAX = 8 << 20
 
 
-def run(settings: StandaloneSettings, listeners: list[int], lifeline: int | None = None) -> int:
+def run(
+    settings: StandaloneSettings,
+    listeners: list[int],
+    lifeline: int | None = None,
+    way_out: socket.socket | None = None,
+) -> int:
     """Be PID 1 until told to stop, or until ``lifeline`` ends; returns the exit status."""
     try:
         syscalls.set_process_name("fsm-box")
         world.furnish(settings)
         udp, tcp = world.dns_sockets(settings.dns_ip)
-        held = HeldSockets(tuple(listeners), udp.fileno(), tcp.fileno())
+        held = HeldSockets(
+            tuple(listeners),
+            udp.fileno(),
+            tcp.fileno(),
+            way_out.fileno() if way_out is not None else None,
+        )
         box_id = secrets.token_hex(8)
         Supervisor(settings, children(settings, held), environment(box_id), lifeline).run()
     except world.WorldError as error:

@@ -67,7 +67,7 @@ class Agent:
         services = Informer(self._client, SERVICES)
         slices = Informer(self._client, ENDPOINTSLICES)
         proxy = ServiceProxy(services, slices, settings.service_cidr, settings.node_ip)
-        names = DnsServer(settings.cluster_domain, services, slices, settings.upstream_dns)
+        names = DnsServer(settings.cluster_domain, services, slices, settings.resolvers)
         serving = asyncio.Event()
         self._claim_addresses()
         self._pods.subscribe(lambda *_: self._look.set())

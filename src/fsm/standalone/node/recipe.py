@@ -73,6 +73,8 @@ class Recipes:
             raise StartError("no command is given, and the image map has none for this image")
         paths = await self._volumes.prepare(pod)
         uid, gid = _user(pod, container)
+        # Pods have no way to the host's resolvers themselves; the cluster's DNS has.
+        outer = (settings.dns_ip,) if settings.outside else settings.upstream_dns
         _keep_previous(log)
         return ContainerSpec(
             argv=argv,
@@ -84,7 +86,7 @@ class Recipes:
             mounts=tuple(_mounts(pod, container, paths, env)),
             files={
                 "/etc/resolv.conf": environment.resolv_conf(
-                    pod, settings.dns_ip, settings.cluster_domain, settings.upstream_dns
+                    pod, settings.dns_ip, settings.cluster_domain, outer
                 ),
                 "/etc/hosts": environment.etc_hosts(pod, self._net.ip),
                 "/etc/hostname": environment.hostname(pod) + "\n",

@@ -1,0 +1,252 @@
+"""The way out of the box: TCP from Pods to addresses outside, and DNS for names outside.
+
+    Pod ── 192.0.2.7:443 ──nft──► gateway on the node's address ──relay──► a socket of the host's
+    cluster DNS ──► 127.0.0.53:53 ──► the resolvers of the host
+
+What comes in: the settings and the pair that ``box.outside`` answers on. What goes out: relayed
+bytes. The outside sees connections of the host, as behind a router that translates addresses.
+
+Invariants: cluster addresses, loopback and link-local ones (a cloud's metadata) are never dialled
+outside; what one side has not taken is not read from the other; a connection that cannot be made
+is reset, so that the Pod learns it at once (though after its own ``connect`` has succeeded).
+Not done here: UDP other than DNS, ICMP, IPv6, Pods with ``hostNetwork``: they have no way out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ipaddress
+import itertools
+import logging
+import os
+import signal
+import socket
+import struct
+
+from fsm.standalone.box.logformat import set_up
+from fsm.standalone.box.outside import REQUEST_BYTES
+from fsm.standalone.box.settings import OUTSIDE_DNS, StandaloneSettings
+from fsm.standalone.node import commands
+
+logger = logging.getLogger(__name__)
+
+TABLE = "fsm-outside"
+_PORT = 15999
+_SO_ORIGINAL_DST = 80
+_CHUNK = 64 << 10
+_DIAL_S = 10.0
+_DNS_S = 4.0
+#: LIMIT connections, and DNS questions, at a time; more are reset, or not answered.
+_AT_ONCE = 2000
+
+
+class Refused(Exception):
+    """There is no socket to be had outside, or the address is not to be dialled."""
+
+
+def ruleset(settings: StandaloneSettings) -> str:
+    """Write the rules that lead TCP from Pods to outside addresses here."""
+    inner = ", ".join((settings.pod_cidr, settings.service_cidr))
+    return (
+        f"table ip {TABLE} {{}}\ndelete table ip {TABLE}\ntable ip {TABLE} {{\n"
+        # After the Services' own rules, which rewrite what is theirs.
+        "  chain prerouting {\n    type nat hook prerouting priority dstnat + 5; policy accept;\n"
+        f'    iifname "fsm*" ip daddr != {{ {inner}, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/4 }}'
+        f" fib daddr type != local meta l4proto tcp dnat to {settings.node_ip}:{_PORT}\n"
+        "  }\n}\n"
+    )
+
+
+class Outside:
+    """Sockets of the host's network, one request at a time."""
+
+    def __init__(self, pair: socket.socket) -> None:
+        pair.setblocking(False)
+        self._pair = pair
+        self._turn = asyncio.Lock()
+        # Distinct from those of a gateway before us, whose answers may still be in the pair.
+        self._ids = itertools.count(int.from_bytes(os.urandom(4)) << 32)
+
+    async def socket(self, kind: bytes) -> socket.socket:
+        """Get an unconnected, non-blocking socket; ``kind`` is ``t`` (TCP) or ``u`` (UDP).
+
+        Raises:
+            Refused: there is none.
+
+        """
+        loop = asyncio.get_running_loop()
+        request = next(self._ids).to_bytes(8) + kind
+        async with self._turn:
+            try:
+                async with asyncio.timeout(_DNS_S):
+                    await loop.sock_sendall(self._pair, request)
+                    while True:
+                        answer, fds = await self._receive()
+                        if answer == request:
+                            break
+                        for fd in fds:
+                            os.close(fd)
+            except (OSError, TimeoutError) as error:
+                raise Refused(f"the process outside does not answer: {error!r}") from error
+        if not fds:
+            raise Refused("the process outside is out of descriptors")
+        made = socket.socket(fileno=fds[0])
+        made.setblocking(False)
+        return made
+
+    async def _receive(self) -> tuple[bytes, list[int]]:
+        loop = asyncio.get_running_loop()
+        while True:
+            readable = asyncio.Event()
+            try:
+                data, fds, _, _ = socket.recv_fds(self._pair, REQUEST_BYTES, 1)
+            except BlockingIOError:
+                loop.add_reader(self._pair.fileno(), readable.set)
+                try:
+                    await readable.wait()
+                finally:
+                    loop.remove_reader(self._pair.fileno())
+                continue
+            if not data:
+                raise ConnectionResetError("it has ended")
+            return data, fds
+
+
+async def run(settings: StandaloneSettings, pair: socket.socket) -> None:
+    """Serve until cancelled."""
+    outside = Outside(pair)
+    room = asyncio.Semaphore(_AT_ONCE)
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if room.locked():
+            _reset(writer)
+            return
+        async with room:
+            await _relay(outside, reader, writer)
+
+    server = await asyncio.start_server(relay, settings.node_ip, _PORT, backlog=512)
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    udp.setblocking(False)
+    udp.bind((OUTSIDE_DNS, 53))
+    await commands.run("nft", "-f", "-", feed=ruleset(settings))
+    async with server, asyncio.TaskGroup() as group:
+        loop = asyncio.get_running_loop()
+        while True:
+            question, client = await loop.sock_recvfrom(udp, 65535)
+            group.create_task(_resolve(outside, settings.upstream_dns, udp, question, client))
+
+
+async def _relay(
+    outside: Outside, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    where = "?"
+    try:
+        host, port = original_destination(writer.get_extra_info("socket"))
+        where = f"{host}:{port}"
+        if not may_dial(host):
+            raise Refused("the address is not outside")
+        sock = await outside.socket(b"t")
+        try:
+            async with asyncio.timeout(_DIAL_S):
+                await asyncio.get_running_loop().sock_connect(sock, (host, port))
+        except BaseException:
+            sock.close()
+            raise
+        far_reader, far_writer = await asyncio.open_connection(sock=sock)
+    except (OSError, TimeoutError, Refused) as error:
+        logger.info("no way out", extra={"to": where, "why": str(error) or "no answer"})
+        _reset(writer)
+        return
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_carry(reader, far_writer))
+            group.create_task(_carry(far_reader, writer))
+    except* OSError:
+        # One side was lost: so is the other, and it shall know.
+        _reset(writer)
+        _reset(far_writer)
+    finally:
+        for side in (writer, far_writer):
+            side.close()
+            with contextlib.suppress(OSError):
+                await side.wait_closed()
+
+
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while chunk := await reader.read(_CHUNK):
+        writer.write(chunk)
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    sock = writer.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def _resolve(
+    outside: Outside,
+    resolvers: tuple[str, ...],
+    udp: socket.socket,
+    question: bytes,
+    client: tuple[str, int],
+) -> None:
+    """Ask the host's resolvers one by one; the cluster DNS answers SERVFAIL when none does."""
+    loop = asyncio.get_running_loop()
+    for resolver in (address for address in resolvers if ":" not in address):
+        with contextlib.suppress(OSError, TimeoutError, Refused):
+            with await outside.socket(b"u") as sock:
+                async with asyncio.timeout(_DNS_S / len(resolvers)):
+                    await loop.sock_connect(sock, (resolver, 53))
+                    await loop.sock_sendall(sock, question)
+                    while (answer := await loop.sock_recv(sock, 65535))[:2] != question[:2]:
+                        continue
+            await loop.sock_sendto(udp, answer, client)
+            return
+
+
+def original_destination(sock: socket.socket) -> tuple[str, int]:
+    """Ask the kernel where a connection was going before it was led here."""
+    raw = sock.getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, 16)
+    port, address = struct.unpack("!2xH4s8x", raw)
+    return socket.inet_ntoa(address), int(port)
+
+
+def may_dial(host: str) -> bool:
+    """Tell whether an address may be dialled in the host's network."""
+    address = ipaddress.IPv4Address(host)
+    return not (
+        address.is_loopback
+        or address.is_link_local
+        or address.is_multicast
+        or address.is_unspecified
+        or address.is_reserved
+    )
+
+
+def main() -> None:
+    """Run the gateway."""
+    parser = argparse.ArgumentParser(prog="fsm standalone gateway", description=__doc__)
+    parser.add_argument("--settings", required=True, help="StandaloneSettings as JSON")
+    parser.add_argument("--outside-fd", type=int, required=True, help="of the pair to the outside")
+    given = parser.parse_args()
+    set_up(logging.INFO)
+
+    async def serve() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        settings = StandaloneSettings.from_json(given.settings)
+        await run(settings, socket.socket(fileno=given.outside_fd))
+
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(serve())
+
+
+if __name__ == "__main__":
+    main()
