@@ -20,7 +20,9 @@ TELLING = r"(?i:password|passwd|passphrase|secret|token|api[-_]?key|private[-_]?
 
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (
-        re.compile(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?(?:-----END \1-----|\Z)", re.DOTALL),
+        re.compile(
+            r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----(?! \*\*\*).*?(?:-----END \1-----|\Z)", re.DOTALL
+        ),
         rf"-----BEGIN \1----- {MARK}",
     ),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), MARK),

@@ -119,8 +119,9 @@ def _texts(names: list[str]) -> Iterator[tuple[str, str]]:
 def _parse(name: str, text: str, sources: list[Source], rows: list[dict[str, object]]) -> None:
     import yaml
 
-    loader = yaml.SafeLoader(text)
+    loader: yaml.SafeLoader | None = None
     try:
+        loader = yaml.SafeLoader(text)
         while loader.check_node():
             node = loader.get_node()
             line = node.start_mark.line + 1 if node is not None else 1
@@ -144,7 +145,8 @@ def _parse(name: str, text: str, sources: list[Source], rows: list[dict[str, obj
             }
         )
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _row(finding: Finding, source: Source) -> dict[str, object]:

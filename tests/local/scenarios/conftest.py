@@ -56,7 +56,8 @@ def box(scenario_box: Shell) -> Iterator[Shell]:
         scenario_box.kubectl("patch", *where, "--type", "json", "-p", change)
         made = namespaces(scenario_box) - USUAL
         if made:
-            scenario_box.kubectl("delete", "namespace", *sorted(made), "--wait=false")
+            how = ("--wait=false", "--ignore-not-found")
+            scenario_box.kubectl("delete", "namespace", *sorted(made), *how)
             until(lambda: not namespaces(scenario_box) - USUAL, f"{made} are gone", 60.0)
 
 
