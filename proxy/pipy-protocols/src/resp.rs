@@ -126,6 +126,9 @@ impl Decoder {
             _ if is_inline(first) => length,
             _ => return Err(self.malformed("a line ends without a carriage return".into())),
         };
+        if !is_inline(first) && memchr::memchr(b'\r', bytes.get(..end).unwrap_or_default()).is_some() {
+            return Err(self.malformed("a carriage return within a line".into()));
+        }
         self.searched = 0;
         let mut line = self.input.take(length + 1);
         line.truncate(end);

@@ -175,7 +175,7 @@ impl Writer {
 
     fn hex(&mut self, text: &str) -> Result<(), Error> {
         let digits = text.as_bytes();
-        if digits.len() % 2 != 0 {
+        if !digits.len().is_multiple_of(2) {
             return Err(wrong(format!("{text:?} has an odd number of hexadecimal digits")));
         }
         for pair in digits.chunks(2) {

@@ -111,16 +111,16 @@ impl Reader {
             b'H' => self.map(None)?,
             b'M' => {
                 let name = self.type_name()?;
-                self.map(Some(name))?
+                self.map(name)?
             }
             b'U' => {
                 let name = self.type_name()?;
-                self.list(Some(name), None)?
+                self.list(name, None)?
             }
             b'V' => {
                 let name = self.type_name()?;
                 let length = self.length("the length of a list")?;
-                self.list(Some(name), Some(length))?
+                self.list(name, Some(length))?
             }
             b'W' => self.list(None, None)?,
             b'X' => {
@@ -129,7 +129,7 @@ impl Reader {
             }
             0x70..=0x77 => {
                 let name = self.type_name()?;
-                self.list(Some(name), Some(usize::from(tag - 0x70)))?
+                self.list(name, Some(usize::from(tag - 0x70)))?
             }
             0x78..=0x7f => self.list(None, Some(usize::from(tag - 0x78)))?,
             b'C' => {
@@ -252,8 +252,13 @@ impl Reader {
         self.string(tag)
     }
 
+    /// A type that has a name.
+    fn type_name(&mut self) -> Result<Option<String>, Error> {
+        Ok(Some(self.any_type_name()?).filter(|name| !name.is_empty()))
+    }
+
     /// A type: its name, or the number of a name that was said before.
-    fn type_name(&mut self) -> Result<String, Error> {
+    fn any_type_name(&mut self) -> Result<String, Error> {
         let at = self.cursor.clone();
         match self.tagged_int()? {
             Some(index) => usize::try_from(index)

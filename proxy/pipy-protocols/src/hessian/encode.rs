@@ -82,7 +82,7 @@ impl Writer {
         let (kind, elements) = (object.get("kind").and_then(Value::as_str), object.get("elements"));
         let name = object.get("type").and_then(Value::as_str).filter(|name| !name.is_empty());
         let (Some(kind), Some(elements)) = (kind, elements) else {
-            return self.map(None, object.iter().map(|(key, value)| (key, value)), depth);
+            return self.map(None, object.iter(), depth);
         };
         match (kind, elements) {
             ("list", elements) => match elements.as_array() {

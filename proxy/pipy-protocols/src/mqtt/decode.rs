@@ -374,7 +374,12 @@ fn list(cursor: &mut Cursor, packet: u8, level_5: bool) -> Result<Vec<Value>, Er
     let mut list: Vec<Value> = Vec::new();
     while !cursor.is_empty() {
         if matches!(packet, SUBACK | UNSUBACK) {
-            list.push(cursor.u8("a code")?.into());
+            let code = cursor.u8("a code")?;
+            // MQTT 3.1.1 §3.9.3.
+            if !level_5 && !matches!(code, 0..=2 | 0x80) {
+                return Err(cursor.malformed(format!("code {code:#04x} of SUBACK")));
+            }
+            list.push(code.into());
             continue;
         }
         let filter = text(cursor, "a topic filter")?;

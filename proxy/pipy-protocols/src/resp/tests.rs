@@ -90,6 +90,7 @@ fn what_is_not_resp_is_refused() {
         ("$-2\r\n", "a length of -2"),
         ("$3\r\nabcd\r\n", "does not end there"),
         ("+OK\n", "carriage return"),
+        ("-a\rb\r\n", "carriage return within"),
         ("@foo\r\n", "starts no value"),
         ("*1\r\nPING\r\n", "starts no value"),
         ("#x\r\n", "starts no value"),

@@ -19,7 +19,7 @@ use crate::input::{Cursor, Input};
 pub enum ServerStep {
     /// Wait for more.
     Wait,
-    /// Send this, and go on with [`Server::next`].
+    /// Send this, and go on with [`Server::go_on`].
     Send(Bytes),
     /// Say by [`Server::authenticated`] whether these are good.
     Check {
@@ -73,7 +73,7 @@ impl Server {
     /// When that is not SOCKS.
     pub fn push(&mut self, data: Bytes) -> Result<ServerStep, Error> {
         self.input.push(data);
-        self.next()
+        self.go_on()
     }
 
     /// What to do next with what has arrived.
@@ -81,7 +81,7 @@ impl Server {
     /// # Errors
     ///
     /// When that is not SOCKS.
-    pub fn next(&mut self) -> Result<ServerStep, Error> {
+    pub fn go_on(&mut self) -> Result<ServerStep, Error> {
         match (&self.state, self.input.peek().first().copied()) {
             (State::Deciding | State::Done, _) | (_, None) => Ok(ServerStep::Wait),
             (State::Start, Some(4)) => self.request_4(),

@@ -24,7 +24,7 @@ fn serve(mut server: Server, bytes: &[u8], cut: usize) -> (Vec<u8>, Option<Reque
                 ServerStep::Request(asked) => request = Some(asked),
                 ServerStep::Fail(bytes, error) => panic!("{error} {bytes:?}"),
             }
-            step = server.next().unwrap();
+            step = server.go_on().unwrap();
         }
     }
     (sent, request)
@@ -66,7 +66,7 @@ fn answers_are_in_the_words_of_the_version() {
     assert_eq!(server.accept(bound), hex("005a 0063 0a000001"));
     let mut server = Server::new();
     server.push(capture("socks5").into()).unwrap();
-    server.next().unwrap();
+    server.go_on().unwrap();
     assert_eq!(server.refuse(Refusal::ConnectionRefused), hex("05 05 00 01 00000000 0000"));
 }
 
@@ -74,7 +74,7 @@ fn answers_are_in_the_words_of_the_version() {
 fn what_is_not_served_is_said_before_the_connection_closes() {
     let fail = |mut server: Server, bytes: &str| match server.push(hex(bytes).into()).unwrap() {
         ServerStep::Fail(answer, _) => answer,
-        ServerStep::Send(_) => match server.next().unwrap() {
+        ServerStep::Send(_) => match server.go_on().unwrap() {
             ServerStep::Fail(answer, _) => answer,
             other => panic!("{other:?}"),
         },
@@ -131,7 +131,7 @@ proptest! {
         let bytes = [starts[start], &bytes[..]].concat();
         let mut server = Server::new();
         if server.push(bytes.clone().into()).is_ok() {
-            let _ = server.next();
+            let _ = server.go_on();
         }
         let (mut client, _) = Client::new(&Host::Domain("a".into()), 1, None).unwrap();
         let _ = client.push(bytes.clone().into());
