@@ -129,7 +129,7 @@ BUILTIN: tuple[ApiResource, ...] = (
     _builtin("", "v1", "events", "Event", short="ev"),
     _builtin("", "v1", "nodes", "Node", short="no", cluster=True, sub="status"),
     _builtin(
-        "", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", short="pvc", enforced=False
+        "", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", short="pvc", sub="status"
     ),
     _builtin(
         "apps", "v1", "deployments", "Deployment", short="deploy", all_=True, sub="status scale"

@@ -11,7 +11,7 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/ (the constraints na
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from fsm.standalone.apiserver.errors import Cause
@@ -114,7 +114,7 @@ def _pod_update(new: Json, old: Json) -> list[Cause]:
 _CONTAINER_MUTABLE = ("image", "imagePullPolicy", "resources")
 
 
-def _pod_spec(spec: Json, path: str) -> list[Cause]:
+def _pod_spec(spec: Json, path: str, claims: Collection[str] = ()) -> list[Cause]:
     causes: list[Cause] = []
     if not spec.get("containers"):
         causes.append(_required(f"{path}.containers"))
@@ -141,6 +141,7 @@ def _pod_spec(spec: Json, path: str) -> list[Cause]:
                     "FieldValueForbidden",
                 )
             )
+    volumes |= set(claims)
     seen: set[str] = set()
     for group in ("initContainers", "containers"):
         for index, container in enumerate(spec.get(group) or []):
@@ -250,7 +251,11 @@ def _workload(new: Json, old: Json | None) -> list[Cause]:
     if (spec.get("replicas") or 0) < 0:
         causes.append(_bad("spec.replicas", spec["replicas"], "must be at least 0"))
     template = spec.get("template") or {}
-    causes += _pod_spec(template.get("spec") or {}, "spec.template.spec")
+    claims = {
+        str((claim.get("metadata") or {}).get("name"))
+        for claim in spec.get("volumeClaimTemplates") or []
+    }
+    causes += _pod_spec(template.get("spec") or {}, "spec.template.spec", claims)
     if (policy := (template.get("spec") or {}).get("restartPolicy")) not in (None, "Always"):
         causes += _one_of("spec.template.spec.restartPolicy", policy, ("Always",))
     selector = spec.get("selector") or {}

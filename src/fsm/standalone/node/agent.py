@@ -31,6 +31,7 @@ from fsm.kube.resources import ENDPOINTSLICES, NODES, PODS, SERVICES
 from fsm.standalone.box.settings import StandaloneSettings
 from fsm.standalone.node import network
 from fsm.standalone.node.dns_server import DnsServer
+from fsm.standalone.node.events import Events, Happening
 from fsm.standalone.node.images import Images
 from fsm.standalone.node.pod_worker import Node, PodWorker
 from fsm.standalone.node.records import load_pod
@@ -38,12 +39,14 @@ from fsm.standalone.node.runtime import Process, Runtime
 from fsm.standalone.node.server import NodeServer
 from fsm.standalone.node.service_proxy import ServiceProxy
 from fsm.standalone.node.status import timestamp
+from fsm.standalone.node.volumes import sweep_claims
 
 KubeObject = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 _HEARTBEAT_S = 10.0
 _AGAIN_S = 1.0
+_SWEEP_S = 60.0
 
 
 class Agent:
@@ -54,7 +57,9 @@ class Agent:
         images = Images([path for path in files if path is not None])
         self._settings = settings
         self._client = client
-        self._node = Node(settings, client, network.Addresses(settings.pod_cidr), images)
+        self._events = Events(client, settings.node_name)
+        addresses = network.Addresses(settings.pod_cidr)
+        self._node = Node(settings, client, addresses, images, self._events)
         self._pods = Informer(client, PODS)
         self._workers: dict[str, PodWorker] = {}
         self._look = asyncio.Event()
@@ -81,6 +86,8 @@ class Agent:
                 group.create_task(self._server().run(settings.state_dir / "node.sock", serving)),
                 group.create_task(self._heartbeat(serving)),
                 group.create_task(self._follow(group)),
+                group.create_task(self._events.run()),
+                group.create_task(self._sweep()),
             ]
             await self._draining.wait()
             await self._end_pods()
@@ -156,6 +163,10 @@ class Agent:
         body = {"spec": {"nodeName": self._settings.node_name}}
         try:
             await self._client.patch(PODS, meta["name"], body, meta["namespace"])
+            text = f"Successfully assigned {meta['namespace']}/{meta['name']} to" + (
+                f" {self._settings.node_name}"
+            )
+            self._events.tell(pod, [Happening("Normal", "Scheduled", text)])
         except NotFound:
             return
         except ApiError as error:
@@ -199,6 +210,16 @@ class Agent:
     def _pod_dirs(self) -> list[Path]:
         root = self._settings.state_dir / "pods"
         return sorted(root.iterdir()) if root.is_dir() else []
+
+    async def _sweep(self) -> None:
+        """Remove what is kept for objects that are gone, and events that are old."""
+        while True:
+            try:
+                await sweep_claims(self._client, self._settings.state_dir / "claims")
+                await self._events.forget_old(time.time())
+            except ApiError as error:
+                logger.warning("cannot sweep", extra={"why": str(error)})
+            await asyncio.sleep(_SWEEP_S)
 
     async def _heartbeat(self, serving: asyncio.Event) -> None:
         """Register the Node, and say every few seconds that it is ready."""

@@ -28,6 +28,7 @@ from fsm.kube import ApiError, Conflict, KubeClient, NotFound
 from fsm.kube.resources import PODS
 from fsm.standalone.box.settings import StandaloneSettings
 from fsm.standalone.node import network
+from fsm.standalone.node.events import Events, Happening, between
 from fsm.standalone.node.images import Images
 from fsm.standalone.node.recipe import Recipes
 from fsm.standalone.node.records import ContainerState, PodRecord, load, load_pod, save_pod
@@ -54,6 +55,7 @@ class Node:
     client: KubeClient
     addresses: network.Addresses
     images: Images
+    events: Events
 
     def pod_dir(self, uid: str) -> Path:
         """Directory of a Pod's logs and records."""
@@ -236,6 +238,7 @@ class PodWorker:
             self._node.client,
             _SECRET_DIR / self.uid,
             self.directory / "volumes",
+            self._node.settings.state_dir / "claims",
             net.ip,
             self._node.settings.node_ip,
         )
@@ -265,6 +268,10 @@ class PodWorker:
     async def _terminate(self, group: asyncio.TaskGroup) -> None:
         """End all containers within the grace period: applications, then native sidecars."""
         grace_s = self._grace()
+        for name, runner in self.runners.items():
+            if runner.process is not None:
+                text = f"Stopping container {name}"
+                self._node.events.tell(self.pod, [Happening("Normal", "Killing", text, name)])
         if not self.runners:
             self._adopt_for_the_end(group)
         deadline_s = asyncio.get_running_loop().time() + grace_s
@@ -352,6 +359,8 @@ class PodWorker:
                 continue
             try:
                 await self._node.client.patch_status(PODS, self.name, status, self.namespace)
+                before = self._sent or self.pod.get("status") or {}
+                self._node.events.tell(self.pod, between(before, status))
                 self._sent, wait_s = status, 0.1
             except NotFound:
                 continue

@@ -111,7 +111,9 @@ def _mounts(
         if Path(sub).is_absolute() or ".." in Path(sub).parts:
             raise VolumeProblem(f"mount {target}: subPath {sub!r} leaves the volume")
         source = paths[name] / sub
-        writable = bool({"emptyDir", "hostPath"} & set(kinds.get(name) or {}))
+        writable = bool(
+            {"emptyDir", "hostPath", "persistentVolumeClaim"} & set(kinds.get(name) or {})
+        )
         if sub and writable and not source.exists():
             source.mkdir(parents=True)
         made.append((str(source), target, bool(mount.get("readOnly")) or not writable))

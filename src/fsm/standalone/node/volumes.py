@@ -9,7 +9,8 @@ each volume, kept current by ``refresh``.
 
 Invariants: a reader sees one version of all files of a volume or the next, never a mixture;
 secrets and tokens lie on the tmpfs of the box only; a token is replaced when 80 % of its life is
-over. Not done here: mounting (``shim``), persistent volume claims (refused in words).
+over; what is in a claim stays until the claim itself is deleted (``sweep_claims``).
+Not done here: mounting (``shim``); sizes and access modes of claims (every claim is a directory).
 Source: https://kubernetes.io/docs/concepts/storage/projected-volumes/
 """
 
@@ -24,7 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from fsm.kube import KubeClient, NotFound
-from fsm.kube.resources import CONFIGMAPS, SECRETS, SERVICEACCOUNTS
+from fsm.kube.resources import (
+    CONFIGMAPS,
+    PERSISTENTVOLUMECLAIMS,
+    SECRETS,
+    SERVICEACCOUNTS,
+)
 from fsm.standalone.node import environment
 
 KubeObject = dict[str, Any]
@@ -54,6 +60,7 @@ class PodVolumes:
         client: session with the API.
         secret_dir: directory on a tmpfs for what must not reach a disk.
         disk_dir: directory for ``emptyDir``.
+        claims_dir: directory of all persistent volume claims of the node.
         pod_ip: for the downward API.
         node_ip: for the downward API.
 
@@ -62,6 +69,7 @@ class PodVolumes:
     client: KubeClient
     secret_dir: Path
     disk_dir: Path
+    claims_dir: Path
     pod_ip: str
     node_ip: str
     _tokens: dict[tuple[str, str], _Token] = field(default_factory=dict)
@@ -80,7 +88,7 @@ class PodVolumes:
     async def refresh(self, pod: KubeObject) -> None:
         """Bring those volumes up to date whose content comes from the API."""
         for volume in volumes_of(pod):
-            if not {"emptyDir", "hostPath"} & set(volume):
+            if not {"emptyDir", "hostPath", "persistentVolumeClaim"} & set(volume):
                 await self._volume(pod, volume)
 
     def remove(self) -> None:
@@ -110,6 +118,8 @@ class PodVolumes:
             return path
         if (host := volume.get("hostPath")) is not None:
             return _host_path(name, host)
+        if (claim := volume.get("persistentVolumeClaim")) is not None:
+            return await self._claim(pod, name, str(claim.get("claimName") or ""))
         if (projected := volume.get("projected")) is not None:
             mode, sources = projected.get("defaultMode", 0o644), projected.get("sources") or []
         elif (secret := volume.get("secret")) is not None:
@@ -129,6 +139,27 @@ class PodVolumes:
         if self._written.get(name) != files or not path.is_dir():
             _write_version(path, files)
             self._written[name] = files
+        return path
+
+    async def _claim(self, pod: KubeObject, volume: str, name: str) -> Path:
+        """Find the directory of a claim, made at its first use, and say that it is bound."""
+        namespace = pod["metadata"]["namespace"]
+        try:
+            claim = await self.client.get(PERSISTENTVOLUMECLAIMS, name, namespace)
+        except (NotFound, ValueError):
+            raise VolumeProblem(
+                f'volume "{volume}": persistentvolumeclaim "{name}" not found'
+            ) from None
+        path = self.claims_dir / str(claim["metadata"]["uid"])
+        _shared_directory(path)
+        if (claim.get("status") or {}).get("phase") != "Bound":
+            spec = claim.get("spec") or {}
+            status = {
+                "phase": "Bound",
+                "accessModes": spec.get("accessModes") or ["ReadWriteOnce"],
+                "capacity": (spec.get("resources") or {}).get("requests") or {},
+            }
+            await self.client.patch_status(PERSISTENTVOLUMECLAIMS, name, status, namespace)
         return path
 
     async def _source(
@@ -248,6 +279,22 @@ def wants_api_access(pod: KubeObject) -> bool:
     containers = [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
     paths = {m.get("mountPath") for c in containers for m in c.get("volumeMounts") or []}
     return TOKEN_PATH not in paths
+
+
+async def sweep_claims(client: KubeClient, claims_dir: Path) -> None:
+    """Remove the directories of claims that the API has no more."""
+    # The directories first: a claim that comes meanwhile is not among them.
+    if not (found := _entries(claims_dir)):
+        return
+    listed = await client.list(PERSISTENTVOLUMECLAIMS)
+    known = {claim["metadata"]["uid"] for claim in listed.items}
+    for path in found:
+        if path.name not in known:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _entries(directory: Path) -> list[Path]:
+    return list(directory.iterdir()) if directory.is_dir() else []
 
 
 def _shared_directory(path: Path) -> None:

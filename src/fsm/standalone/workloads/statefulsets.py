@@ -7,22 +7,22 @@ What comes in: StatefulSets and their Pods. What goes out: Pods created and dele
 
 Invariants: at most one Pod per ordinal; with OrderedReady nothing is started while a lower ordinal
 is not ready, and nothing is ended while another one is ending.
-Not done here: volume claim templates (a set that has some is told so in its status conditions).
+Claims made from templates keep their names and stay when the Pod, or the set, goes.
 Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable
 from typing import Any
 
 from fsm.kube import AlreadyExists
-from fsm.kube.resources import PODS, STATEFULSETS
+from fsm.kube.resources import PERSISTENTVOLUMECLAIMS, PODS, STATEFULSETS
 from fsm.standalone.workloads.cluster import (
     Cluster,
-    condition,
     controller_of,
     is_active,
     is_going,
@@ -31,7 +31,7 @@ from fsm.standalone.workloads.cluster import (
     keys_of,
 )
 from fsm.standalone.workloads.controller import Controller, Key, Retry
-from fsm.standalone.workloads.pods import now_text, pod_from
+from fsm.standalone.workloads.pods import pod_from
 
 KubeObject = dict[str, Any]
 _REVISION_LABEL = "controller-revision-hash"
@@ -128,11 +128,31 @@ class StatefulSets(Controller):
         }
         pod["spec"]["hostname"] = name
         pod["spec"]["subdomain"] = spec.get("serviceName") or ""
+        await self._claims(owner, pod)
         try:
             await self._cluster.create(PODS, pod, meta["namespace"])
         except AlreadyExists:
             # The one before it, of another owner or on its way out.
             raise Retry(0.5) from None
+
+    async def _claims(self, owner: KubeObject, pod: KubeObject) -> None:
+        """Make the Pod's claims, or find those of its predecessor, and mount them."""
+        volumes = {v["name"]: v for v in pod["spec"].get("volumes") or []}
+        for template in owner["spec"].get("volumeClaimTemplates") or []:
+            meta = template.get("metadata") or {}
+            name = f"{meta['name']}-{pod['metadata']['name']}"
+            labels = (owner["spec"].get("selector") or {}).get("matchLabels") or {}
+            claim = {
+                "metadata": {"name": name, "labels": labels | (meta.get("labels") or {})},
+                "spec": template.get("spec") or {},
+            }
+            with contextlib.suppress(AlreadyExists):
+                client, namespace = self._cluster.client, owner["metadata"]["namespace"]
+                await client.create(PERSISTENTVOLUMECLAIMS, claim, namespace)
+            source = {"persistentVolumeClaim": {"claimName": name}}
+            volumes[meta["name"]] = {"name": meta["name"], **source}
+        if volumes:
+            pod["spec"]["volumes"] = list(volumes.values())
 
     async def _report(self, owner: KubeObject, pods: dict[int, KubeObject]) -> None:
         revision = revision_of(owner)
@@ -155,9 +175,6 @@ class StatefulSets(Controller):
             "updateRevision": revision,
             "observedGeneration": owner["metadata"].get("generation", 1),
         }
-        if owner["spec"].get("volumeClaimTemplates"):
-            known = condition(owner, "VolumesSupported")
-            status["conditions"] = [known or _no_volumes()]
         await self._cluster.put_status(STATEFULSETS, owner, status)
 
     def _on_pod(self, old: KubeObject | None, new: KubeObject | None) -> None:
@@ -171,13 +188,3 @@ def revision_of(owner: KubeObject) -> str:
     """Name the revision of a StatefulSet by its Pod template."""
     text = json.dumps(owner["spec"].get("template") or {}, sort_keys=True)
     return f"{owner['metadata']['name']}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"[-63:]
-
-
-def _no_volumes() -> KubeObject:
-    return {
-        "type": "VolumesSupported",
-        "status": "False",
-        "reason": "NotImplemented",
-        "message": "volumeClaimTemplates are not supported in the standalone world; use emptyDir",
-        "lastTransitionTime": now_text(),
-    }
