@@ -27,6 +27,7 @@ impl Pages for NoPages {
     }
 }
 
+/// Protocols are waited for longer than the clock jumps: a request line that comes too late would be taken for bytes.
 fn plan() -> Plan {
     let endpoints = |port: u16| {
         let each = (1..=3).map(|n| format!(r#"{{"address":"10.0.0.{n}:{port}"}}"#));
@@ -39,7 +40,7 @@ fn plan() -> Plan {
         clusters("web")
     );
     let text = format!(
-        r#"{{"version":"1","outbound":{{"matches":[
+        r#"{{"version":"1","timeouts":{{"detect_ms":3000000}},"outbound":{{"matches":[
             {{"port":80,"protocol":"http","origin":"o","hosts":{hosts}}},
             {{"port":90,"protocol":"tcp","origin":"o","tcp":{tcp}}},
             {{"port":85,"protocol":"auto","origin":"o","hosts":{hosts},"tcp":{tcp}}}]}},
