@@ -9,7 +9,7 @@ BIN     := $(VENV)/bin
 STAMPS  := $(VENV)/.stamps
 RUST    := $(shell find proxy Cargo.toml Cargo.lock -name '*.rs' -o -name 'Cargo.*' 2>/dev/null)
 
-.PHONY: help build demo test check fmt contract docs bench bench-control conformance clean system peers
+.PHONY: fuzz help build demo test check fmt contract docs bench bench-control conformance clean system peers
 
 help:  ## list the tasks
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,7 @@ contract:  ## write the contract's JSON Schema anew
 
 docs: build  ## write the generated reference pages anew
 	$(BIN)/python -m fsm.cli.reference > docs/reference/cli.md
+	$(BIN)/python -m fsm.cli.reference values > docs/reference/install-values.md
 	$(BIN)/python -m fsm.manifests.reference mesh-config > docs/reference/mesh-config.md
 	$(BIN)/python -m fsm.manifests.reference policies > docs/reference/policies.md
 
@@ -49,6 +50,10 @@ bench: system build  ## pipy beside nginx, HAProxy and Envoy, in one run (root)
 
 bench-control: build  ## the control plane with 1,000 services and 2,000 proxies
 	$(BIN)/python -m tools.bench_control --services 1000 --proxies 2000
+
+FUZZ_SECONDS ?= 60
+fuzz:  ## feed garbage to every parser of foreign bytes, FUZZ_SECONDS each (nightly Rust, cargo-fuzz)
+	tools/fuzz $(FUZZ_SECONDS)
 
 system:  ## install what is missing of the Debian packages that demo and tests use
 	tools/setup system
