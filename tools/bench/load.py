@@ -8,6 +8,7 @@ and shrink as it gets cheaper.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,6 +92,97 @@ def run_wrk(
             popen.kill()
             popen.wait()
     return parse_wrk(output)
+
+
+def run_h2load(
+    site: Site,
+    directory: Path,
+    *,
+    seconds: int,
+    connections: int,
+    streams: int,
+    grpc: bool,
+    while_running: Callable[[], None],
+) -> Load:
+    """Load a site with HTTP/2 for some seconds, by prior knowledge.
+
+    Args:
+        site: what to load.
+        directory: for the body of calls and the file of latencies.
+        seconds: how long; 0: a single request.
+        connections: how many at once.
+        streams: requests at once on each.
+        grpc: send unary calls.
+        while_running: called a few times a second.
+
+    Raises:
+        RowError: h2load failed, or no request succeeded.
+
+    """
+    address, port = site.target
+    times = directory / "h2load.times"
+    times.unlink(missing_ok=True)
+    command = ["h2load", "-t1", f"-c{connections}", f"-m{streams}", f"--log-file={times}"]
+    command += [f"-D{seconds}"] if seconds else ["-n1"]
+    command += ["-H", f":authority: {at.HOST}", "-H", "user-agent: bench"]
+    if grpc:
+        message = directory / "message"
+        message.write_bytes(b"\0" + (100).to_bytes(4, "big") + b"x" * 100)
+        command += ["-d", str(message), "-H", "content-type: application/grpc"]
+        command += ["-H", "te: trailers"]
+    command.append(f"http://{address}:{port}{at.PATH}")
+    popen = subprocess.Popen(
+        wrap(command, core=at.LOAD_CORE, namespace_pid=site.client_namespace),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output = _wait(popen, seconds + 15.0, while_running)
+    finally:
+        if popen.poll() is None:
+            popen.kill()
+            popen.wait()
+    return parse_h2load(output, times.read_text() if times.exists() else "", seconds or 1)
+
+
+def parse_h2load(output: str, times: str, seconds: float) -> Load:
+    """Read what h2load printed, and its file: start, status and microseconds of each request.
+
+    Raises:
+        RowError: nothing was printed, or no request succeeded.
+
+    """
+    counts = _H2LOAD_COUNTS.search(output)
+    traffic = _H2LOAD_TRAFFIC.search(output)
+    if counts is None or traffic is None:
+        words = " / ".join(output.splitlines()[-3:]) or "no output"
+        raise RowError(f"h2load gave no result: {words}")
+    done, failed, errored, timeout = (int(counts[name]) for name in counts.groupdict())
+    rows = [line.split("\t") for line in times.splitlines()]
+    status = sum(row[1] != "200" for row in rows)
+    errors = {"status": status, "failed": failed, "errored": errored, "timeout": timeout}
+    good = done - status
+    if good <= 0:
+        raise RowError(f"no request succeeded: {errors}")
+    latencies = sorted(int(row[2]) for row in rows)
+    return Load(
+        requests=done,
+        duration_s=seconds,
+        p50_us=latencies[len(latencies) // 2],
+        p99_us=latencies[len(latencies) * 99 // 100],
+        bytes_per_request=int(traffic[1]) / done,
+        errors={kind: count for kind, count in errors.items() if count},
+    )
+
+
+_H2LOAD_COUNTS = re.compile(
+    r"requests: .* (?P<done>\d+) done, \d+ succeeded, (?P<failed>\d+) failed,"
+    r" (?P<errored>\d+) errored, (?P<timeout>\d+) timeout"
+)
+_H2LOAD_TRAFFIC = re.compile(r"^traffic: .*\((\d+)\) total", re.MULTILINE)
 
 
 def _wait(popen: subprocess.Popen[str], timeout_s: float, while_running: Callable[[], None]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tools.bench.peers.base import Kind
+from tools.bench.peers.base import HTTP1, Http2, Kind
 
 _KIB = 1024
 
@@ -26,6 +26,9 @@ class Row:
     close: bool = False
     """A new client connection per request."""
     access_log: bool = False
+    http2: Http2 = HTTP1
+    streams: int = 1
+    """Requests at once on each connection of clients that speak HTTP/2."""
     hold: int = 0
     """Not requests but connections: open so many, one request on each, and leave them idle. In a
     pair they are mTLS connections straight to proxy B, which alone is measured."""
@@ -40,6 +43,44 @@ ROWS: tuple[Row, ...] = (
     Row("pair-64k", "mTLS pair, 64 KB", Kind.PAIR, body_bytes=64 * _KIB),
     Row("plain-close", "HTTP/1.1 proxy, new client connection per request", Kind.HTTP, close=True),
     Row("pair-close", "mTLS pair, new client connection per request", Kind.PAIR, close=True),
+    Row(
+        "h2-h1",
+        "HTTP/2 to HTTP/1.1, 10 connections of 10 streams, 1 KB",
+        Kind.HTTP,
+        connections=10,
+        streams=10,
+        http2=Http2(client=True),
+    ),
+    Row(
+        "h2-h2",
+        "HTTP/2 to HTTP/2, 10 connections of 10 streams, 1 KB",
+        Kind.HTTP,
+        connections=10,
+        streams=10,
+        http2=Http2(client=True, backend=True),
+    ),
+    Row(
+        "grpc",
+        "gRPC unary, 10 connections of 10 streams, 1 KB",
+        Kind.HTTP,
+        connections=10,
+        streams=10,
+        http2=Http2(client=True, backend=True, grpc=True),
+    ),
+    Row(
+        "pair-h2",
+        "mTLS pair, clients of HTTP/1.1, HTTP/2 between the proxies",
+        Kind.PAIR,
+        http2=Http2(between=True),
+    ),
+    Row(
+        "pair-grpc",
+        "mTLS pair, gRPC unary, 10 connections of 10 streams, 1 KB",
+        Kind.PAIR,
+        connections=10,
+        streams=10,
+        http2=Http2(client=True, between=True, backend=True, grpc=True),
+    ),
     Row("plain-hold", "connection with one request, then idle", Kind.HTTP, hold=1000),
     Row("mtls-hold", "mTLS connection to proxy B with one request, then idle", Kind.PAIR, hold=500),
 )

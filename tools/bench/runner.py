@@ -167,11 +167,11 @@ def _set_up(
     plan: Plan,
 ) -> _Runner:
     pair = row.kind is Kind.PAIR
-    job = Job(row.kind, row.access_log, directory, certificates if pair else None)
+    job = Job(row.kind, row.access_log, directory, certificates if pair else None, row.http2)
     wanted = peer.proxies(installed, job)
     children = Children(directory)
     stack.callback(children.stop)
-    site = (pair_site if pair else plain_site)(children, body_bytes=row.body_bytes)
+    site = (pair_site if pair else plain_site)(children, body_bytes=row.body_bytes, http2=row.http2)
     measured, proxies = [], []
     for proxy in wanted:
         namespace = site.client_namespace if proxy.side is Side.CLIENT else site.server_namespace
@@ -197,7 +197,11 @@ def _set_up(
         proxies=proxies,
     )
     result.idle_bytes = measure.resident_bytes(runner.pids)
-    probe.check(site, row.kind, row.body_bytes, job.certificates)
+    if row.http2.client:
+        # The probe speaks HTTP/1.1; that strangers are refused is shown by the rows of that.
+        _send(runner, 0)
+    else:
+        probe.check(site, row.kind, row.body_bytes, job.certificates)
     runner.ensure_running()
     if not row.hold:
         _load(runner, plan.warm_up_s)
@@ -216,21 +220,9 @@ def _round(runner: _Runner, plan: Plan, *, first: bool) -> None:
 
 
 def _load(runner: _Runner, seconds: int) -> Sample:
-    """Run wrk for some seconds, the proxies' counters read around it."""
-
-    def watch_memory() -> None:
-        now = measure.resident_bytes(runner.pids)
-        runner.result.load_bytes = max(runner.result.load_bytes or 0, now)
-
+    """Load for some seconds, the proxies' counters read around it."""
     before = measure.read(runner.pids, runner.load_pids)
-    seen = load.run_wrk(
-        runner.site,
-        runner.directory,
-        seconds=seconds,
-        connections=runner.row.connections,
-        close=runner.row.close,
-        while_running=watch_memory,
-    )
+    seen = _send(runner, seconds)
     used = measure.span(before, measure.read(runner.pids, runner.load_pids))
     if seen.bytes_per_request < runner.row.body_bytes:
         raise RowError(
@@ -245,6 +237,34 @@ def _load(runner: _Runner, seconds: int) -> Sample:
         p50_us=seen.p50_us,
         p99_us=seen.p99_us,
         errors=seen.errors,
+    )
+
+
+def _send(runner: _Runner, seconds: int) -> load.Load:
+    """Send requests in the version of HTTP that the row's clients speak."""
+
+    def watch_memory() -> None:
+        now = measure.resident_bytes(runner.pids)
+        runner.result.load_bytes = max(runner.result.load_bytes or 0, now)
+
+    row = runner.row
+    if row.http2.client:
+        return load.run_h2load(
+            runner.site,
+            runner.directory,
+            seconds=seconds,
+            connections=row.connections if seconds else 1,
+            streams=row.streams,
+            grpc=row.http2.grpc,
+            while_running=watch_memory,
+        )
+    return load.run_wrk(
+        runner.site,
+        runner.directory,
+        seconds=seconds,
+        connections=row.connections,
+        close=row.close,
+        while_running=watch_memory,
     )
 
 

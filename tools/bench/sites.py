@@ -28,6 +28,7 @@ from dataclasses import dataclass
 
 from tools.bench import addresses as at
 from tools.bench.errors import BenchError
+from tools.bench.peers.base import Http2
 from tools.bench.processes import Child, Children, run, wait_for_listener
 
 CLIENT_RULES = f"""
@@ -64,14 +65,14 @@ class Site:
     """Address and port that the client dials."""
 
 
-def plain_site(children: Children, *, body_bytes: int) -> Site:
+def plain_site(children: Children, *, body_bytes: int, http2: Http2) -> Site:
     """Make the site of one proxy on loopback."""
     holder = _namespace(children, "namespace").pid
-    backend = _backend(children, holder, at.BACKEND_PORT, body_bytes)
+    backend = _backend(children, holder, at.BACKEND_PORT, body_bytes, http2)
     return Site(holder, holder, backend.pid, ("127.0.0.1", at.PLAIN_PORT))
 
 
-def pair_site(children: Children, *, body_bytes: int) -> Site:
+def pair_site(children: Children, *, body_bytes: int, http2: Http2) -> Site:
     """Make the site of two proxies in two namespaces, with redirection in both."""
     client = _namespace(children, "client namespace").pid
     server = _namespace(children, "server namespace").pid
@@ -85,7 +86,7 @@ def pair_site(children: Children, *, body_bytes: int) -> Site:
         _ip(holder, f"route add default via {other}")
     _nft(client, CLIENT_RULES)
     _nft(server, SERVER_RULES)
-    backend = _backend(children, server, at.SERVICE_PORT, body_bytes)
+    backend = _backend(children, server, at.SERVICE_PORT, body_bytes, http2)
     return Site(client, server, backend.pid, (at.SERVICE_IP, at.SERVICE_PORT))
 
 
@@ -107,7 +108,7 @@ def _namespace(children: Children, name: str) -> Child:
     return child
 
 
-def _backend(children: Children, holder: int, port: int, body_bytes: int) -> Child:
+def _backend(children: Children, holder: int, port: int, body_bytes: int, http2: Http2) -> Child:
     """Start the application: answers 200 with ``body_bytes`` bytes whatever is asked."""
     directory = children.directory
     config = directory / "backend.conf"
@@ -116,7 +117,17 @@ def _backend(children: Children, holder: int, port: int, body_bytes: int) -> Chi
     else:
         (directory / "body").write_text("x" * body_bytes)
         answer = f"root {directory}; try_files /body =404;"
-    config.write_text(_BACKEND.format(directory=directory, port=port, answer=answer))
+    if http2.grpc:
+        answer = f"add_trailer grpc-status 0; {answer}"
+    config.write_text(
+        _BACKEND.format(
+            directory=directory,
+            port=port,
+            answer=answer,
+            http2=" http2" if http2.backend else "",
+            type="application/grpc" if http2.grpc else "text/plain",
+        )
+    )
     child = children.start(
         "backend", ["nginx", "-c", config], core=at.LOAD_CORE, namespace_pid=holder
     )
@@ -150,8 +161,8 @@ http {{
   open_file_cache max=16 inactive=1h;
   open_file_cache_valid 1h;
   server {{
-    listen 127.0.0.1:{port} backlog=4096;
-    default_type text/plain;
+    listen 127.0.0.1:{port}{http2} backlog=4096;
+    default_type {type};
     location / {{ {answer} }}
   }}
 }}

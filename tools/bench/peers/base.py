@@ -42,6 +42,22 @@ class Side(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Http2:
+    """Where HTTP/2 is spoken instead of HTTP/1.1, always by prior knowledge or ALPN."""
+
+    client: bool = False
+    between: bool = False
+    """Between the two proxies of a pair."""
+    backend: bool = False
+    grpc: bool = False
+    """Requests and responses are unary calls of gRPC."""
+
+
+HTTP1 = Http2()
+"""Everywhere HTTP/1.1."""
+
+
+@dataclass(frozen=True, slots=True)
 class Installed:
     """A peer as found on this machine."""
 
@@ -59,6 +75,7 @@ class Job:
     """For its configuration, logs and temporary files."""
     certificates: Certificates | None
     """Present for a pair."""
+    http2: Http2 = HTTP1
 
     def members(self) -> Certificates:
         """Return the certificates of a pair."""

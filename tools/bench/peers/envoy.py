@@ -68,7 +68,7 @@ class Envoy:
                 _proxy(installed, job, "envoy B", Side.SERVER, _server_side(job, members)),
                 _proxy(installed, job, "envoy A", Side.CLIENT, _client_side(job, members)),
             ]
-        cluster = _cluster("app", "127.0.0.1", at.BACKEND_PORT)
+        cluster = _cluster("app", "127.0.0.1", at.BACKEND_PORT, job.http2.backend)
         if job.kind is Kind.TCP:
             tcp = {
                 "@type": f"{_TYPE}.filters.network.tcp_proxy.v3.TcpProxy",
@@ -128,7 +128,7 @@ def _client_side(job: Job, members: Certificates) -> Json:
     service["bind_to_port"] = False
     hosts = [_virtual_host([at.HOST, f"{at.HOST}:{at.SERVICE_PORT}"], "/books/", "bookstore")]
     service["filter_chains"] = [{"filters": [_http(job, "envoy-A", hosts)]}]
-    cluster = _cluster("bookstore", at.SERVER_IP, at.SERVICE_PORT)
+    cluster = _cluster("bookstore", at.SERVER_IP, at.SERVICE_PORT, job.http2.between)
     cluster["transport_socket"] = {
         "name": "tls",
         "typed_config": {
@@ -179,7 +179,8 @@ def _server_side(job: Job, members: Certificates) -> Json:
             },
         }
     ]
-    return _bootstrap([listener], [_cluster("app", "127.0.0.1", at.SERVICE_PORT)])
+    app = _cluster("app", "127.0.0.1", at.SERVICE_PORT, job.http2.backend)
+    return _bootstrap([listener], [app])
 
 
 _ORIGINAL_DST: Json = {
@@ -212,10 +213,11 @@ def _tls(members: Certificates, own: Member, peer_id: str | None) -> Json:
 
 
 def _http(job: Job, stem: str, hosts: list[Json], before_router: list[Json] | None = None) -> Json:
+    http2 = job.http2.between if stem == "envoy-B" else job.http2.client
     manager: Json = {
         "@type": f"{_TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": stem,
-        "codec_type": "HTTP1",
+        "codec_type": "HTTP2" if http2 else "HTTP1",
         "generate_request_id": False,
         "normalize_path": True,
         "merge_slashes": True,
@@ -263,7 +265,7 @@ def _virtual_host(domains: list[str], prefix: str, cluster: str) -> Json:
     return {"name": cluster, "domains": domains, "routes": [route]}
 
 
-def _cluster(name: str, address: str, port: int) -> Json:
+def _cluster(name: str, address: str, port: int, http2: bool = False) -> Json:
     endpoint = {"endpoint": {"address": _address(address, port)}}
     unlimited = 1_000_000
     threshold = {
@@ -272,7 +274,14 @@ def _cluster(name: str, address: str, port: int) -> Json:
         "max_requests": unlimited,
         "max_retries": unlimited,
     }
+    options = {
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": f"{_TYPE}.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }
+    }
     return {
+        **({"typed_extension_protocol_options": options} if http2 else {}),
         "name": name,
         "type": "STATIC",
         "connect_timeout": "5s",

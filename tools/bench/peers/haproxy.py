@@ -50,11 +50,11 @@ _HTTP_DEFAULTS = """
 
 _PLAIN = """
 frontend in
-  bind 127.0.0.1:{port}
+  bind 127.0.0.1:{port} {client_proto}
   default_backend app
 
 backend app
-  server app 127.0.0.1:{backend_port} pool-purge-delay 1h pool-max-conn 128
+  server app 127.0.0.1:{backend_port} {backend_proto} pool-purge-delay 1h pool-max-conn 128
 """
 
 _TCP = """
@@ -65,25 +65,26 @@ listen in
 
 _CLIENT_SIDE = """
 frontend outbound
-  bind :{port}
+  bind :{port} {client_proto}
   http-request return status 404 unless {{ req.hdr(host) {host} }} {{ path_beg /books/ }}
   default_backend bookstore
 
 backend bookstore
   default-server pool-purge-delay 1h pool-max-conn 128
   default-server ssl verify required ca-file {roots} verifyhost {server_name} crt {bundle}
+  {between_alpn}
   server bookstore {server_ip}:{service_port}
 """
 
 _SERVER_SIDE = """
 frontend inbound
-  bind :{port} ssl crt {bundle} ca-file {roots} verify required
+  bind :{port} ssl crt {bundle} ca-file {roots} verify required {bind_alpn}
   http-request return status 404 unless {{ req.hdr(host) {host} }} {{ path_beg /books/ }}
   http-request deny deny_status 403 unless {{ ssl_c_s_dn(CN) -m str {client_name} }}
   default_backend app
 
 backend app
-  server app 127.0.0.1:{service_port} pool-purge-delay 1h pool-max-conn 128
+  server app 127.0.0.1:{service_port} {backend_proto} pool-purge-delay 1h pool-max-conn 128
 
 frontend metrics
   bind 127.0.0.1:{metrics_port}
@@ -118,8 +119,14 @@ class HAProxy:
         if job.kind is Kind.TCP:
             body = _TCP.format(port=at.PLAIN_PORT, backend_port=at.BACKEND_PORT)
             return [_proxy(installed, job, "haproxy", Side.SERVER, at.PLAIN_PORT, body)]
+        versions = {
+            "client_proto": "proto h2" if job.http2.client else "",
+            "between_alpn": "default-server alpn h2" if job.http2.between else "",
+            "bind_alpn": "alpn h2" if job.http2.between else "",
+            "backend_proto": "proto h2" if job.http2.backend else "",
+        }
         if job.kind is Kind.HTTP:
-            body = _PLAIN.format(port=at.PLAIN_PORT, backend_port=at.BACKEND_PORT)
+            body = _PLAIN.format(port=at.PLAIN_PORT, backend_port=at.BACKEND_PORT, **versions)
             return [_proxy(installed, job, "haproxy", Side.SERVER, at.PLAIN_PORT, body)]
         members = job.members()
         names = {
@@ -130,6 +137,7 @@ class HAProxy:
             "server_name": members.server.dns_name,
             "client_name": members.client.dns_name,
             "metrics_port": at.METRICS_PORT,
+            **versions,
         }
         server_side = _SERVER_SIDE.format(
             port=at.INBOUND_PORT, bundle=members.server.bundle, **names

@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 
 from tools.bench import addresses as at
-from tools.bench.errors import MissingError
+from tools.bench.errors import MissingError, UnsupportedError
 from tools.bench.peers.base import Installed, Job, Kind, Proxy, Side
 
 _STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
@@ -41,6 +41,7 @@ http {{
   # Its defaults of 1,000 requests and 75 s would add reconnects that no other peer makes.
   keepalive_timeout 1h;
   keepalive_requests 1000000000;
+  http2_max_concurrent_streams 128;
   proxy_http_version 1.1;
   proxy_set_header Connection "";
   proxy_set_header Host $host;
@@ -59,8 +60,8 @@ _UPSTREAM = """
 
 _PLAIN = """
   server {{
-    listen 127.0.0.1:{port} backlog=4096;
-    location / {{ proxy_pass http://app; }}
+    listen 127.0.0.1:{port}{http2} backlog=4096;
+    location / {{ {pass_to}; }}
   }}
 """
 
@@ -165,8 +166,17 @@ class Nginx:
             return [self._proxy(installed, job, "nginx", Side.SERVER, at.PLAIN_PORT, stream)]
         if job.kind is Kind.HTTP:
             body = _UPSTREAM.format(address=f"127.0.0.1:{at.BACKEND_PORT}")
-            body += _PLAIN.format(port=at.PLAIN_PORT)
+            if job.http2.backend and not job.http2.grpc:
+                raise UnsupportedError("nginx speaks HTTP/2 to servers only for gRPC")
+            body += _PLAIN.format(
+                port=at.PLAIN_PORT,
+                # ``http2 on`` exists since 1.25.1; older ones know only this form, newer ones warn.
+                http2=" http2" if job.http2.client else "",
+                pass_to="grpc_pass grpc://app" if job.http2.grpc else "proxy_pass http://app",
+            )
             return [self._http(installed, job, "nginx", Side.SERVER, at.PLAIN_PORT, body)]
+        if job.http2.between:
+            raise UnsupportedError("nginx speaks HTTP/2 to servers only for gRPC")
         members = job.members()
         names = {"host": at.HOST, "roots": members.roots, "metrics_port": at.METRICS_PORT}
         client_side = _UPSTREAM.format(address=f"{at.SERVER_IP}:{at.SERVICE_PORT}")

@@ -17,7 +17,7 @@ from typing import Any
 from tools.bench import addresses as at
 from tools.bench.certs import Certificates, Member
 from tools.bench.errors import MissingError
-from tools.bench.peers.base import Installed, Job, Kind, Proxy, Side
+from tools.bench.peers.base import Http2, Installed, Job, Kind, Proxy, Side
 
 Json = dict[str, Any]
 
@@ -55,7 +55,7 @@ class Pipy:
                         *_identity(members, members.server),
                     ],
                     at.INBOUND_PORT,
-                    _server_side(members),
+                    _server_side(members, job.http2),
                 ),
                 _proxy(
                     installed,
@@ -67,11 +67,11 @@ class Pipy:
                         *_identity(members, members.client),
                     ],
                     at.OUTBOUND_PORT,
-                    _client_side(members),
+                    _client_side(members, job.http2),
                 ),
             ]
         flags = ["--outbound", f"127.0.0.1:{at.PLAIN_PORT}"]
-        return [_proxy(installed, job, "pipy", Side.SERVER, flags, at.PLAIN_PORT, _plain(job.kind))]
+        return [_proxy(installed, job, "pipy", Side.SERVER, flags, at.PLAIN_PORT, _plain(job))]
 
 
 def _proxy(
@@ -99,11 +99,12 @@ def _identity(members: Certificates, own: Member) -> list[str]:
     return ["--cert", str(own.chain), "--key", str(own.key), "--roots", str(members.roots)]
 
 
-def _plain(kind: Kind) -> Json:
+def _plain(job: Job) -> Json:
     cluster = {"origin": "Bench/app", "endpoints": [{"address": f"127.0.0.1:{at.BACKEND_PORT}"}]}
     target = [{"cluster": "app", "weight": 100}]
-    match: Json = {"port": at.PLAIN_PORT, "protocol": kind.value, "origin": "Bench/app"}
-    if kind is Kind.TCP:
+    protocol = "grpc" if job.http2.backend else job.kind.value
+    match: Json = {"port": at.PLAIN_PORT, "protocol": protocol, "origin": "Bench/app"}
+    if job.kind is Kind.TCP:
         match["tcp"] = {"origin": "Bench/app", "service": "bench/app", "clusters": target}
     else:
         route = {"origin": "Bench/app", "path": {"prefix": "/"}, "clusters": target}
@@ -115,7 +116,7 @@ def _plain(kind: Kind) -> Json:
     }
 
 
-def _client_side(members: Certificates) -> Json:
+def _client_side(members: Certificates, http2: Http2) -> Json:
     route = {
         "origin": "HTTPRouteGroup/bookstore/routes#books",
         "path": {"prefix": "/books"},
@@ -124,7 +125,8 @@ def _client_side(members: Certificates) -> Json:
     match = {
         "port": at.SERVICE_PORT,
         "destinations": [f"{at.SERVICE_IP}/32"],
-        "protocol": "http",
+        # Sidecars speak HTTP/2 to each other where the port is said to be gRPC.
+        "protocol": "grpc" if http2.between else "http",
         "origin": "Service/bookstore/bookstore",
         "hosts": [_host(_hosts(), "bookstore/bookstore", [route])],
     }
@@ -146,7 +148,7 @@ def _client_side(members: Certificates) -> Json:
     }
 
 
-def _server_side(members: Certificates) -> Json:
+def _server_side(members: Certificates, http2: Http2) -> Json:
     route = {
         "origin": "HTTPRouteGroup/bookstore/routes#books",
         "path": {"prefix": "/books"},
@@ -160,7 +162,7 @@ def _server_side(members: Certificates) -> Json:
     }
     match = {
         "port": at.SERVICE_PORT,
-        "protocol": "http",
+        "protocol": "grpc" if http2.backend else "http",
         "origin": "Service/bookstore/bookstore",
         "mtls": "strict",
         "hosts": [_host(_hosts(), "bookstore/bookstore", [route])],

@@ -10,9 +10,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tools.bench import certs
-from tools.bench.errors import MissingError
+from tools.bench.errors import MissingError, UnsupportedError
 from tools.bench.peers import PEERS, Installed, Job, Peer, Proxy
-from tools.bench.peers.base import Kind, Side
+from tools.bench.peers.base import HTTP1, Kind, Side
+from tools.bench.rows import ROWS, Row
 
 ROOT = Path(__file__).parents[3]
 
@@ -45,6 +46,29 @@ def test_peer_accepts_its_configuration(
         proxies = peer.proxies(peer.find(), Job(kind, access_log, tmp_path, certificates))
     except MissingError as missing:
         pytest.skip(str(missing))
+
+    for proxy in proxies:
+        checked = subprocess.run(
+            _check_command(peer, proxy), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if row.http2 != HTTP1], ids=lambda row: row.name
+)
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+def test_peer_accepts_its_configuration_for_http_2(
+    peer: Peer, row: Row, tmp_path: Path, certificates: certs.Certificates
+) -> None:
+    job = Job(row.kind, False, tmp_path, certificates, row.http2)
+    try:
+        proxies = peer.proxies(peer.find(), job)
+    except MissingError as missing:
+        pytest.skip(str(missing))
+    except UnsupportedError:
+        assert (peer.name, row.http2.grpc and row.kind is Kind.HTTP) == ("nginx", False)
+        return
 
     for proxy in proxies:
         checked = subprocess.run(
