@@ -1,16 +1,19 @@
-"""Writes ``docs/reference/cli.md`` from the program itself: ``python -m fsm.cli.reference``.
+"""Writes reference pages from the program itself: ``python -m fsm.cli.reference [values]``.
 
-What comes in: the built program. What goes out: one page of Markdown on stdout. A test fails when
-the page in the repository is not what this module writes.
+What comes in: the built program, the chart's table of keys. What goes out: one page of Markdown on
+stdout: ``docs/reference/cli.md``, or with ``values`` ``docs/reference/install-values.md``. A test
+fails when a page in the repository is not what this module writes.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import typer
 
+from fsm.cli import chart
 from fsm.cli.errors import ExitCode
 from fsm.cli.program import COMMANDS, build
 
@@ -35,7 +38,8 @@ its traceback.
 
 EXIT_CODES = {
     ExitCode.OK: "Done.",
-    ExitCode.FAILED: "It was tried and did not work, or a claim of the demo did not hold.",
+    ExitCode.FAILED: "It was tried and did not work; or the answer is no: not allowed, not valid, "
+    "in conflict, refused, not well, a claim of the demo did not hold.",
     ExitCode.USAGE: "The command line is wrong; nothing was tried.",
     ExitCode.NO_MESH: "Nothing to talk to: no box, no kubeconfig, or an API that does not answer.",
     ExitCode.TIMEOUT: "It did not happen within the time allowed; it may still happen.",
@@ -90,5 +94,59 @@ def _default(option: Any) -> str:
     return f"`{value}`"
 
 
+VALUES_HEADER = """# Values of an installation
+
+What `--set key=value` and `-f values.yaml` of `fsm up`, `fsm install` and `fsm mesh upgrade` may
+name. This page is written by `python -m fsm.cli.reference values`.
+
+`--set` may be repeated, and takes several assignments with commas; `{a,b}` is a list, `key[0]=x`
+an element, `null` removes, a backslash makes a comma or dot literal. `--set` goes over files,
+later over earlier. A key may also begin with `osm.` or `OpenServiceMesh.` instead of `fsm.`.
+
+The values are kept with the installation: an upgrade begins with them (`--reset-values` forgets
+them). What becomes a field of MeshConfig is its first value at the first installation; later,
+MeshConfig keeps what it says but for the values named in that very command.
+
+## With an effect
+
+| key | becomes |
+|---|---|
+"""
+
+
+def values_page() -> str:
+    """Return the page of the installation's values."""
+    rows = [f"| `{_key(knob)}` | {_becomes(knob)} |" for knob in chart.KNOBS if not knob.unused]
+    unused = [f"| `{_key(knob)}` | {knob.unused} |" for knob in chart.KNOBS if knob.unused]
+    second = ["", "## Accepted without an effect", "", "| key | why |", "|---|---|"]
+    return VALUES_HEADER + "\n".join([*rows, *second, *unused]) + "\n"
+
+
+def _key(knob: chart.Knob) -> str:
+    key = chart.full_key(knob)
+    return f"{key}*" if key.endswith(".") else key
+
+
+def _becomes(knob: chart.Knob) -> str:
+    parts = []
+    if knob.spec:
+        parts.append(f"MeshConfig `spec.{knob.spec}`")
+    if knob.setting:
+        parts.append(f"the control plane's {knob.setting.replace('_', ' ')}")
+    if knob.part:
+        parts.append(_PARTS[knob.part])
+    return ", ".join(parts)
+
+
+_PARTS = {
+    "registry": "where images come from",
+    "tag": "the tag of images",
+    "pull_policy": "`imagePullPolicy`",
+    "pull_secrets": "`imagePullSecrets`",
+    "resources": "resources of the control plane's container",
+    "provider": "who issues certificates: `tresor`",
+}
+
+
 if __name__ == "__main__":
-    print(page(), end="")
+    print(values_page() if sys.argv[1:] == ["values"] else page(), end="")

@@ -42,7 +42,7 @@ spec:
   sources:
   - {kind: ServiceAccount, name: curl, namespace: curl}
   rules:
-  - {kind: HTTPRouteGroup, name: get}
+  - {kind: HTTPRouteGroup, name: get, matches: [get]}
 """
 
 

@@ -62,6 +62,16 @@ def test_the_version_is_one_word_for_scripts(fsm):
         ["proxy", "list"],
         ["mesh", "list"],
         ["install"],
+        ["mesh", "upgrade"],
+        ["uninstall", "mesh"],
+        ["policy", "check-pods", "a/b", "c/d"],
+        ["policy", "check-conflicts", "TrafficSplit"],
+        ["verify", "control-plane"],
+        ["verify", "connectivity", "--from-pod", "a/b", "--to-pod", "c/d"],
+        ["metrics", "enable", "--namespace", "a"],
+        ["rollout", "status", "trafficsplit/a"],
+        ["explain", "a/b", "http://c/"],
+        ["support", "bug-report"],
     ],
     ids=" ".join,
 )
@@ -114,6 +124,30 @@ def test_every_command_has_help(fsm):
     for command in program.COMMANDS:
         assert (f"  {command.name} " in text) is not command.hidden
         assert fsm(command.name, "--help").returncode == 0
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_asks_the_program_itself(fsm, shell):
+    script = fsm("completion", shell).stdout
+    assert "fsm" in script
+    assert "_FSM_COMPLETE" in script
+
+
+def test_completion_completes_commands_and_options(fsm):
+    def complete(line):
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+        return fsm(_FSM_COMPLETE="complete_bash", **words).stdout.split()
+
+    assert complete("fsm roll") == ["rollout"]
+    assert complete("fsm rollout status --ti") == ["--timeout"]
+
+
+def test_env_tells_what_is_talked_to(fsm, tmp_path):
+    told = json.loads(fsm("env", "-o", "json", KUBECONFIG="/tmp/some").stdout)
+    assert told["kubeconfig"] == "/tmp/some"
+    assert told["fsm_namespace"] == "fsm-system"
+    assert told["box"] == "not running"
+    assert json.loads(fsm("env", "-o", "json").stdout)["kubeconfig"] is None
 
 
 def test_osm_is_the_same_program(tmp_path):
@@ -200,6 +234,7 @@ def test_the_reference_page_is_what_the_program_says():
 
     from fsm.cli import reference
 
-    page = Path(__file__).resolve().parents[3] / "docs" / "reference" / "cli.md"
-    wanted = "refresh it: python -m fsm.cli.reference > docs/reference/cli.md"
-    assert page.read_text() == reference.page(), wanted
+    folder = Path(__file__).resolve().parents[3] / "docs" / "reference"
+    how = "refresh it: make docs"
+    assert (folder / "cli.md").read_text() == reference.page(), how
+    assert (folder / "install-values.md").read_text() == reference.values_page(), how
