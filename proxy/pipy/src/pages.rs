@@ -126,8 +126,8 @@ impl State {
 /// What a listener is called.
 pub(crate) fn listener_name(key: u32) -> &'static str {
     match key {
-        listener::INBOUND => "inbound-listener",
-        listener::OUTBOUND => "outbound-listener",
+        listener::INBOUND | listener::INBOUND_6 => "inbound-listener",
+        listener::OUTBOUND | listener::OUTBOUND_6 => "outbound-listener",
         listener::ADMIN => "admin-listener",
         listener::LIVENESS => "liveness-probe-listener",
         listener::READINESS => "readiness-probe-listener",

@@ -63,6 +63,10 @@ impl Workers {
         self.refuse_own_ports(&plan)?;
         let mut wanted =
             vec![(listener::INBOUND, plan.inbound.is_some()), (listener::OUTBOUND, plan.outbound.is_some())];
+        wanted.extend([
+            (listener::INBOUND_6, plan.inbound.is_some()),
+            (listener::OUTBOUND_6, plan.outbound.is_some()),
+        ]);
         wanted.extend(
             PROBE_LISTENERS
                 .map(|(key, probes)| (key, plan.probes.iter().any(|probe| probe.listener == probes))),

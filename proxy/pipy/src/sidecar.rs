@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -49,7 +50,7 @@ pub(crate) fn run(options: SidecarOptions) -> Result<(), String> {
     let quit = sender.clone();
     let quit = Box::new(move || drop(quit.send(Happening::Quit)));
     let state = State::new(Arc::clone(&metrics), quit);
-    let addresses = BTreeMap::from([
+    let mut addresses = BTreeMap::from([
         (listener::INBOUND, options.inbound),
         (listener::OUTBOUND, options.outbound),
         (listener::ADMIN, options.admin),
@@ -59,6 +60,11 @@ pub(crate) fn run(options: SidecarOptions) -> Result<(), String> {
         (listener::STARTUP, options.startup),
         (listener::TCP_PROBES, options.tcp_probes),
     ]);
+    for (key, of) in
+        [(listener::INBOUND_6, options.inbound), (listener::OUTBOUND_6, options.outbound)]
+    {
+        addresses.extend(beside(of).map(|address| (key, address)));
+    }
     let pages: Arc<dyn Pages> = Arc::clone(&state) as Arc<dyn Pages>;
     let workers = Workers::start(options.workers, options.mark, addresses, &metrics, &log, &pages)?;
     state.listening(workers.open());
@@ -82,6 +88,14 @@ pub(crate) fn run(options: SidecarOptions) -> Result<(), String> {
     main.workers.stop();
     log.shutdown();
     Ok(())
+}
+
+/// WHY: one socket for both families can't tell where a redirected IPv4 connection was going. Who listens on all of IPv4's
+/// addresses means all there are; a kernel without IPv6 has no others.
+fn beside(address: SocketAddr) -> Option<SocketAddr> {
+    let all = address.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED) && address.port() != 0;
+    let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()));
+    (all && UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()).then_some(v6)
 }
 
 impl Main {

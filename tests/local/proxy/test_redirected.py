@@ -247,3 +247,60 @@ async def test_egress_passes_through_to_where_it_was_going(rig, authority, space
     finally:
         listener.terminate()
         await listener.wait()
+
+
+async def test_ipv6_is_redirected_and_its_destination_known(rig, spaces):
+    """The product's own ruleset; the sidecar listens on all addresses of IPv4 and so of IPv6."""
+    from fsm.injector.ruleset import Redirection, redirect_ruleset
+    from fsm.settings import Ports
+
+    rules = redirect_ruleset(Redirection(ports=Ports(), mark=MARK))
+    for name, host in ((spaces.client, 1), (spaces.server, 2)):
+        address = f"fd77::{host}/64"
+        await must("ip", "-n", name, "-6", "addr", "add", address, "dev", "eth0", "nodad")
+    await must("ip", "-n", spaces.client, "-6", "route", "add", "default", "via", "fd77::2")
+    await must(*spaces.within(spaces.server), "nft", "flush", "ruleset")
+    await must(*spaces.within(spaces.client), "nft", "flush", "ruleset")
+    await must(*spaces.within(spaces.client), "nft", "-f", "-", stdin=rules)
+    app = await asyncio.create_subprocess_exec(
+        *spaces.within(spaces.server),
+        sys.executable,
+        "-c",
+        APP.replace("http.server.ThreadingHTTPServer((", "Server((")
+        .replace(
+            "server = ",
+            "import socket\nclass Server(http.server.ThreadingHTTPServer):\n"
+            "    address_family = socket.AF_INET6\nserver = ",
+        )
+        .replace("0.0.0.0", "::"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert app.stdout is not None
+        assert await asyncio.wait_for(app.stdout.readline(), 10) == b"ready\n"
+        match = config.http_match(
+            14001, config.host(config.route(), names=("*",)), destinations=["fd99::1/128"]
+        )
+        told = config.whole(
+            outbound={"matches": [match], "unmatched": "passthrough"},
+            clusters={"app": config.cluster(config.endpoint("[fd77::2]:14001"))},
+        )
+        client = await rig.pipy(
+            boot=told,
+            flags=(f"--mark={MARK}",),
+            outbound="0.0.0.0:15001",
+            command=spaces.within(spaces.client),
+        )
+        curl = (*spaces.within(spaces.client), "curl", "-s", "--max-time", "10")
+        # By rule, to an address that no one has; and passing through, to where it was going.
+        assert await must(*curl, "http://[fd99::1]:14001/") == "fd77::1"
+        assert await must(*curl, "http://[fd77::2]:14001/") == "fd77::1"
+        ruled, passed = await client.log(2)
+        assert ruled["original_destination"] == "[fd99::1]:14001"
+        assert ruled["upstream"] == "[fd77::2]:14001"
+        assert (passed["decision"], passed["upstream"]) == ("passthrough", "[fd77::2]:14001")
+        # The other family goes on beside it.
+        assert (await sh(*curl, "http://10.77.0.9:1/"))[0] == 52
+    finally:
+        app.terminate()
+        await app.wait()
