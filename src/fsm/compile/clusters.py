@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from fsm.compile.contract import Cluster, Endpoint, WeightedCluster
 from fsm.compile.hosts import bracketed
+from fsm.compile.upstream import bounded
 from fsm.model.names import ServiceAccount, origin
 from fsm.model.service import Service, ServicePort
 from fsm.model.snapshot import Snapshot
@@ -103,6 +104,7 @@ class ClusterSet:
     snapshot: Snapshot
     settings: Settings
     permitted: Permitted
+    caller: ServiceAccount
     clusters: dict[str, Cluster] = field(default_factory=dict)
 
     def reachable(self, service: Service, port: ServicePort) -> list[Target]:
@@ -172,7 +174,7 @@ class ClusterSet:
         return name
 
     def _add(self, name: str, service: Service, targets: Sequence[Target]) -> None:
-        self.clusters[name] = Cluster(
+        cluster = Cluster(
             origin=origin("Service", service.namespace, service.name),
             endpoints=tuple(
                 Endpoint(address=socket_address(t.address, t.number), identity=t.identity)
@@ -180,6 +182,7 @@ class ClusterSet:
             ),
             connect_timeout_ms=self.settings.proxy.connect_timeout_ms,
         )
+        self.clusters[name] = bounded(self.snapshot, self.caller, service.key, cluster)
 
 
 def _one_family(service: Service, targets: Sequence[Target]) -> list[Target]:

@@ -35,6 +35,7 @@ from fsm.compile.contract import (
 )
 from fsm.compile.hosts import address_names, service_names
 from fsm.compile.routes import allowed_by, everything, route_of
+from fsm.compile.upstream import connection_limit, limited_routes, request_limit
 from fsm.model.names import origin
 from fsm.model.policy import TrafficTarget
 from fsm.model.service import Protocol, Service, ServicePort
@@ -161,6 +162,7 @@ class _Builder:
             origin=first.origin,
             mtls=Mtls.DISABLED if self.mesh.sidecar.disabled_mtls else Mtls.STRICT,
             hosts=tuple(hosts),
+            rate_limit=connection_limit(self.snapshot, first.service.key),
             tcp=tcp,
         )
 
@@ -177,7 +179,8 @@ class _Builder:
                         names=names,
                         service=str(door.service.key),
                         origin=door.origin,
-                        routes=self._routes(door),
+                        rate_limit=request_limit(self.snapshot, door.service.key),
+                        routes=limited_routes(self.snapshot, door.service.key, self._routes(door)),
                     )
                 )
         return hosts

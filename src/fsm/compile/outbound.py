@@ -41,6 +41,7 @@ from fsm.model.names import Key, ServiceAccount, origin
 from fsm.model.policy import TrafficTarget
 from fsm.model.service import Protocol, Service, ServicePort
 from fsm.model.snapshot import Snapshot, address_order
+from fsm.policies.retry.compile import retries_of
 from fsm.policies.traffic_split.compile import FULL_WEIGHT, Division, division
 from fsm.policies.traffic_target.compile import granted_port, granted_routes
 from fsm.settings import Settings
@@ -93,10 +94,11 @@ def asker_of(snapshot: Snapshot, account: ServiceAccount) -> ServiceAccount:
     """Return for whom an outbound half is made: those with the same one are the same.
 
     In permissive mode who asks makes no difference, except for which names may go without a
-    namespace; it is then nobody of that namespace.
+    namespace, and for whom there are retries; others are nobody of their namespace.
     """
-    permissive = snapshot.mesh.traffic.permissive
-    return ServiceAccount(account.namespace, "") if permissive else account
+    if not snapshot.mesh.traffic.permissive or retries_of(snapshot, account):
+        return account
+    return ServiceAccount(account.namespace, "")
 
 
 def build_outbound(snapshot: Snapshot, account: ServiceAccount, settings: Settings) -> OutboundHalf:
@@ -118,7 +120,9 @@ class OutboundBuilder:
         for target in self.targets:
             self.by_destination[target.destination].append(target)
         permitted = {a: _ports(targets) for a, targets in self.by_destination.items()}
-        self.clusters = ClusterSet(snapshot, settings, None if self.permissive else permitted)
+        self.clusters = ClusterSet(
+            snapshot, settings, None if self.permissive else permitted, account
+        )
 
     def build(self) -> OutboundHalf:
         """Return the whole."""

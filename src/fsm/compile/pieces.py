@@ -51,7 +51,8 @@ def shared_text(snapshot: Snapshot, asker: ServiceAccount, settings: Settings) -
         settings: those of the mesh.
 
     """
-    if snapshot.mesh.traffic.permissive:
+    # Those with retries of their own have a half of their own, in permissive mode too.
+    if snapshot.mesh.traffic.permissive and not asker.name:
         return _of_pieces(snapshot, asker.namespace, settings)
 
     def make(snapshot: Snapshot) -> _Piece:

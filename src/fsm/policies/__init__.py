@@ -15,10 +15,12 @@ from fsm.model.fields import JsonObject
 from fsm.policies import (
     http_route_group,
     mesh_config,
+    retry,
     tcp_route,
     traffic_split,
     traffic_target,
     udp_route,
+    upstream_traffic_setting,
 )
 from fsm.policies.base import Policy
 from fsm.policies.violation import Invalid, Violation
@@ -31,6 +33,8 @@ POLICIES: tuple[Policy, ...] = (
     udp_route.POLICY,
     traffic_target.POLICY,
     traffic_split.POLICY,
+    retry.POLICY,
+    upstream_traffic_setting.POLICY,
 )
 BY_KIND = {policy.kind: policy for policy in POLICIES}
 

@@ -19,6 +19,8 @@ SHORT = {
     "TCPRoute": "tr",
     "TrafficSplit": "ts",
     "UDPRoute": "ur",
+    "Retry": "rt",
+    "UpstreamTrafficSetting": "uts",
     "MeshConfig": "meshconfig",
 }
 

@@ -24,6 +24,8 @@ API = {
     "HTTPRouteGroup": "specs.smi-spec.io/v1alpha4",
     "TCPRoute": "specs.smi-spec.io/v1alpha4",
     "UDPRoute": "specs.smi-spec.io/v1alpha4",
+    "Retry": "policy.flomesh.io/v1alpha1",
+    "UpstreamTrafficSetting": "policy.flomesh.io/v1alpha1",
     "TrafficSplit": "split.smi-spec.io/v1alpha4",
     "MeshConfig": "config.flomesh.io/v1alpha3",
     "Pod": "v1",
