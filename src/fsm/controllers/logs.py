@@ -47,7 +47,10 @@ def set_up(level: str, stream: TextIO | None = None) -> None:
 
 def set_level(level: str) -> None:
     """Change the level while running; MeshConfig's ``observability.fsmLogLevel`` does."""
-    known = {"trace": "DEBUG", "warn": "WARNING", "fatal": "CRITICAL", "disabled": "CRITICAL"}
+    known = {"trace": "DEBUG", "warn": "WARNING", "fatal": "CRITICAL"} | {
+        "panic": "CRITICAL",
+        "disabled": "CRITICAL",
+    }
     name = known.get(level.lower(), level.upper())
     if name in logging.getLevelNamesMapping():
         logging.getLogger("fsm").setLevel(name)
