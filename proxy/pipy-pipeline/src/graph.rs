@@ -279,6 +279,14 @@ impl Graph {
         }
     }
 
+    /// Gives back the room that tables have for more than is there; worth its time when most of it has gone.
+    pub fn shrink(&mut self) {
+        self.pipelines.shrink_to_fit();
+        self.sockets.shrink_to_fit();
+        self.queue.shrink_to_fit();
+        self.timers.shrink();
+    }
+
     /// How many pipelines there are; a leak shows here.
     pub fn pipelines(&self) -> usize {
         self.pipelines.len()

@@ -52,6 +52,14 @@ impl Timers {
         }
     }
 
+    pub(crate) fn shrink(&mut self) {
+        let live = &self.live;
+        let set = |id: &TimerId| live.get(id.index).is_some_and(|timer| timer.serial == id.serial);
+        self.heap.retain(|Reverse((_, id))| set(id));
+        self.heap.shrink_to_fit();
+        self.live.shrink_to_fit();
+    }
+
     /// How many timers are set; a leak shows here.
     pub fn len(&self) -> usize {
         self.live.len()

@@ -3,6 +3,8 @@
 //! INVARIANT: every function here is safe to call with any arguments; `SAFETY.md` beside this crate says what the unsafe
 //! blocks rely on.
 
+mod memory;
 mod socket_options;
 
+pub use memory::give_back_memory;
 pub use socket_options::bind_address_no_port;

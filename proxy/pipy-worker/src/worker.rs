@@ -35,6 +35,9 @@ const READ_BUDGET: usize = 4 * READ_BYTES;
 /// LIMIT: connections accepted in a row before the open ones have their turn.
 const ACCEPT_BUDGET: usize = 64;
 
+/// LIMIT: fewer open connections than this hold too little memory to be worth the search for it.
+const GIVE_BACK_MIN: usize = 512;
+
 const WAKER: Token = Token(usize::MAX);
 const LISTENERS: usize = usize::MAX / 2;
 const LEAVING: usize = usize::MAX / 4;
@@ -82,6 +85,8 @@ pub struct Worker<A: App> {
     accept_again: Option<Instant>,
     app: A,
     app_due: Option<Instant>,
+    /// Most sockets that were open since memory was given back last.
+    peak: usize,
 }
 
 impl<A: App> Worker<A> {
@@ -114,6 +119,7 @@ impl<A: App> Worker<A> {
                 accept_again: None,
                 app: app(),
                 app_due: None,
+                peak: 0,
             };
             worker.run();
         })?;
@@ -169,10 +175,26 @@ impl<A: App> Worker<A> {
             self.turn();
             self.leaving.sweep(self.graph.now);
             self.app_due = self.app.turn_ends(self.graph.now);
+            self.give_back();
             if self.graph.draining && self.graph.sockets() == 0 && self.leaving.is_empty() {
                 return;
             }
         }
+    }
+
+    /// Gives the memory of connections back once most of them have closed.
+    fn give_back(&mut self) {
+        let open = self.graph.sockets();
+        self.peak = self.peak.max(open);
+        if self.peak < GIVE_BACK_MIN || open > self.peak / 4 {
+            return;
+        }
+        self.peak = open;
+        let used = self.sockets.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        self.sockets.truncate(used);
+        self.sockets.shrink_to_fit();
+        self.graph.shrink();
+        pipy_sys::give_back_memory();
     }
 
     fn timeout(&mut self) -> Option<Duration> {
