@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use pipy_config as config;
 use pipy_http::{Headers, Method, normalise_path};
 use serde::Serialize;
 
@@ -65,6 +66,9 @@ pub struct Explanation {
     /// Where it goes, by share.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub clusters: Vec<Share>,
+    /// What bounds how much is let in: of the service, then of the route.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rate_limits: Vec<config::RateLimit>,
 }
 
 /// A route that was tried.
@@ -94,6 +98,18 @@ pub struct Share {
     pub split_by: Option<Arc<str>>,
     /// Its endpoints.
     pub endpoints: Vec<Target>,
+    /// Which failures would be tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<config::Retry>,
+    /// When it would be spared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker: Option<config::CircuitBreaker>,
+    /// How much it may be loaded, where that is bounded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<config::ConnectionLimits>,
+    /// How an endpoint is picked, where not in turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub balancing: Option<config::Balancing>,
 }
 
 /// An endpoint that may be picked.
@@ -124,6 +140,7 @@ pub fn explain(plan: &Plan, question: &Question) -> Result<Explanation, String> 
         normalised: None,
         tried: Vec::new(),
         clusters: Vec::new(),
+        rate_limits: Vec::new(),
     };
     let caller = identity.map_or(Caller::Unknown, Caller::Member);
     let (hosts, tcp) = if question.inbound {
@@ -224,7 +241,11 @@ impl Explanation {
         self.allowed_by = decision.allowed_by.cloned();
         Ok(match decision.verdict {
             Err(refusal) => self.refused(refusal),
-            Ok(route) => self.routed(plan, &route.targets),
+            Ok(route) => {
+                let limits = [&route.service_limit, &route.route_limit];
+                self.rate_limits = limits.into_iter().flatten().map(|limit| limit.config.clone()).collect();
+                self.routed(plan, &route.targets)
+            }
         })
     }
 
@@ -243,11 +264,19 @@ impl Explanation {
                     endpoints: endpoints
                         .map(|e| Target { address: e.address, identity: e.identity.clone() })
                         .collect(),
+                    retry: cluster.config.retry.clone(),
+                    circuit_breaker: cluster.config.circuit_breaker.clone(),
+                    limits: unless_default(&cluster.config.limits),
+                    balancing: unless_default(&cluster.config.balancing),
                 })
             })
             .collect();
         self
     }
+}
+
+fn unless_default<T: Default + PartialEq + Clone>(value: &T) -> Option<T> {
+    (*value != T::default()).then(|| value.clone())
 }
 
 fn tried(route: &RoutePlan, request: Request<'_>, caller: Caller<'_>) -> Tried {

@@ -91,3 +91,24 @@ fn a_question_that_cannot_be_read_says_what_is_wrong() {
     };
     assert!(explain(&plan(), &question).is_err());
 }
+
+#[test]
+fn limits_retries_and_breakers_that_would_apply_are_told_with_their_origins() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contract/samples/valid/upstream.json");
+    let config = pipy_config::parse(&std::fs::read(file).expect("the sample is there")).expect("it is valid");
+    let question = Question {
+        inbound: true,
+        destination: "10.244.0.9:80".parse().expect("an address"),
+        identity: Some(BUYER.into()),
+        method: "GET".into(),
+        authority: "curl".into(),
+        target: "/".into(),
+        headers: Vec::new(),
+    };
+    let answer = explain(&Plan::new(config), &question).expect("the question can be read");
+    let origins: Vec<&str> = answer.rate_limits.iter().map(|limit| &*limit.origin).collect();
+    assert_eq!(origins, ["UpstreamTrafficSetting/demo/curl", "UpstreamTrafficSetting/demo/curl#.*"]);
+    let share = &answer.clusters[0];
+    assert!(share.balancing.is_some(), "it is not the default");
+    assert!(share.retry.is_none() && share.circuit_breaker.is_none() && share.limits.is_none());
+}

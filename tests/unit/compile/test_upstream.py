@@ -177,7 +177,8 @@ def test_a_policy_that_comes_and_goes_is_delivered_and_taken_back(permissive: bo
     fresh.begin(world.objects(), trust_roots=world.roots)
     for uid in uids:
         mine, anew = compiler.compile(uid), fresh.compile(uid)
-        assert mine is not None and anew is not None
+        assert mine is not None
+        assert anew is not None
         assert mine.version == anew.version
     assert len(texts) == len(uids)
 
