@@ -166,7 +166,7 @@ impl Front {
         let limits = &runtime.plan.connection_limits;
         let open = |direction: Direction| {
             let gauge = &self.shared.metrics.proxy.listeners.get(direction.label()).cx_active;
-            u64::try_from(gauge.get()).unwrap_or_default()
+            gauge.get()
         };
         let (limit, other) = match direction {
             Direction::Inbound => (limits.inbound_connections_max, Direction::Outbound),
