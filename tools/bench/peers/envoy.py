@@ -213,11 +213,14 @@ def _tls(members: Certificates, own: Member, peer_id: str | None) -> Json:
 
 
 def _http(job: Job, stem: str, hosts: list[Json], before_router: list[Json] | None = None) -> Json:
-    http2 = job.http2.between if stem == "envoy-B" else job.http2.client
+    codec = "HTTP2" if job.http2.client else "HTTP1"
+    if stem == "envoy-B":
+        # The probe speaks HTTP/1.1 to it.
+        codec = "AUTO" if job.http2.between else "HTTP1"
     manager: Json = {
         "@type": f"{_TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": stem,
-        "codec_type": "HTTP2" if http2 else "HTTP1",
+        "codec_type": codec,
         "generate_request_id": False,
         "normalize_path": True,
         "merge_slashes": True,
