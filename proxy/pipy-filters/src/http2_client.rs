@@ -278,10 +278,9 @@ impl Http2Client {
                 self.tell(cx, slot, event);
                 self.forget_if_done(slot);
             }
-            Heard::Writable { .. } => {
-                if std::mem::take(&mut request.waiting) {
-                    self.tell(cx, slot, Event::Resume);
-                }
+            Heard::Writable { .. } if request.waiting => {
+                request.waiting = false;
+                self.tell(cx, slot, Event::Resume);
             }
             Heard::Reset { cause, .. } => {
                 let head = request.head.take();

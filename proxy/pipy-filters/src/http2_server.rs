@@ -93,18 +93,13 @@ enum Response {
     Tunnel,
 }
 
-/// What a server of ours offers.
-pub(crate) fn config() -> Config {
-    Config { extended_connect: true, ..Config::default() }
-}
-
 impl Http2Server {
     /// A server for a connection whose client's first bytes are those of HTTP/2.
     pub(crate) fn new(service: Rc<dyn HttpService>, limits: Limits, congested: bool, now: Instant) -> Self {
         Http2Server {
             service,
             limits,
-            connection: Connection::server(config()),
+            connection: Connection::server(Config::default()),
             exchanges: Ids::default(),
             fed: Vec::new(),
             pieces: Vec::new(),
