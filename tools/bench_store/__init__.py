@@ -1,0 +1,1 @@
+"""How fast the standalone world's API server stores, lists and watches many objects."""
