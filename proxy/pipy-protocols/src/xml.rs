@@ -56,6 +56,11 @@ pub fn parse(text: &str) -> Result<Value, Error> {
     parser.root.take().ok_or_else(|| parser.malformed("no element"))
 }
 
+/// What no document may have (XML 1.0 §2.2).
+const fn is_forbidden(c: char) -> bool {
+    !matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
+}
+
 struct Open {
     name: String,
     attributes: Vec<(String, Value)>,
@@ -221,6 +226,9 @@ impl<'a> Parser<'a> {
                 return Err(self.malformed(format!("the value of {key} has a <")));
             }
             let value = self.unescape(value)?;
+            if value.contains(is_forbidden) {
+                return Err(self.malformed("a character that no document may have"));
+            }
             if !seen.insert(key.clone()) {
                 return Err(self.malformed(format!("attribute {key} occurs twice")));
             }
@@ -245,6 +253,9 @@ impl<'a> Parser<'a> {
     }
 
     fn text(&mut self, text: String) -> Result<(), Error> {
+        if text.contains(is_forbidden) {
+            return Err(self.malformed("a character that no document may have"));
+        }
         if self.open.is_empty() {
             return if text.trim().is_empty() {
                 Ok(())
@@ -287,7 +298,7 @@ impl<'a> Parser<'a> {
                 "quot" => '"',
                 _ => number
                     .and_then(char::from_u32)
-                    .filter(|c| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..))
+                    .filter(|c| !is_forbidden(*c))
                     .ok_or_else(|| self.malformed(format!("unknown entity &{name};")))?,
             });
         }

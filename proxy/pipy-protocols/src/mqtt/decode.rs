@@ -170,8 +170,13 @@ impl Decoder {
                 if flags > 1 {
                     return Err(cursor.malformed("reserved flags of CONNACK are set"));
                 }
+                let code = cursor.u8("a return code")?;
+                // MQTT 3.1.1 §3.2.2.3, and §3.2.2.2: a refusal has no session.
+                if (!level_5 && code > 5) || (code != 0 && flags == 1) {
+                    return Err(cursor.malformed(format!("code {code:#04x} with flags {flags} of CONNACK")));
+                }
                 head.set("sessionPresent", flags == 1);
-                head.set("reasonCode", cursor.u8("a return code")?);
+                head.set("reasonCode", code);
                 if level_5 {
                     head.set("properties", properties::read(cursor, packet)?);
                 }

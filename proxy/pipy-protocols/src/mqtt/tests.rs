@@ -109,6 +109,8 @@ fn what_the_standard_forbids_is_refused_where_it_stands() {
         ("10 0d 00 04 4d 51 54 54 04 02 00 00 00 00 00", "too many"),
         ("10 0d 00 04 4d 51 54 54 05 02 00 00 02 01 00", "does not belong"),
         ("f0 00", "AUTH in MQTT 3.1.1"),
+        ("20 02 00 40", "code 0x40 with flags 0"),
+        ("20 02 01 05", "code 0x05 with flags 1"),
         ("90 03 00 01 30", "code 0x30 of SUBACK"),
     ];
     for (bytes, reason) in cases {

@@ -46,6 +46,8 @@ fn what_is_not_well_formed_is_refused_where_it_stands() {
         ("<a b='<'/>", "has a <"),
         ("<a>&x;</a>", "unknown entity &x;"),
         ("<a>&#0;</a>", "unknown entity"),
+        ("<a>\0</a>", "no document may have"),
+        ("<a b='\u{1}'/>", "no document may have"),
         ("<a>& b</a>", "starts no entity"),
         ("<1/>", "a name"),
         ("<a", "not closed"),

@@ -91,10 +91,7 @@ fn escape(output: &mut String, text: &str, quoted: bool) {
             // Readers would make blanks of these.
             '\n' | '\t' if quoted => output.push_str(&format!("&#{};", u32::from(character))),
             '\r' => output.push_str("&#13;"),
-            // What no XML document can say (XML 1.0 §2.2).
-            '\u{0}'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => {
-                output.push('\u{fffd}');
-            }
+            character if super::is_forbidden(character) => output.push('\u{fffd}'),
             character => output.push(character),
         }
     }
