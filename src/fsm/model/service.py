@@ -45,8 +45,9 @@ _BY_APP_PROTOCOL = {
     "tcp-server-first": Protocol.TCP_SERVER_FIRST,
     "https": Protocol.TCP,
     "tls": Protocol.TCP,
-    "h2c": Protocol.HTTP,
-    "kubernetes.io/h2c": Protocol.HTTP,
+    # What an application of gRPC and any other of HTTP/2 have in common: it is asked in HTTP/2.
+    "h2c": Protocol.GRPC,
+    "kubernetes.io/h2c": Protocol.GRPC,
     "kubernetes.io/ws": Protocol.HTTP,
     "kubernetes.io/wss": Protocol.TCP,
 }
