@@ -87,7 +87,7 @@ def test_mesh_config_chooses_the_forms_of_names(
         (port(80, app="tcp"), Protocol.TCP),
         (port(80, app="https"), Protocol.TCP),
         (port(80, app="grpc", name="tcp-shop"), Protocol.GRPC),
-        (port(80, app="kubernetes.io/h2c"), Protocol.HTTP),
+        (port(80, app="kubernetes.io/h2c"), Protocol.GRPC),
         (port(80, app="mysql"), Protocol.TCP),
     ],
 )
