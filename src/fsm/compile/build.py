@@ -241,6 +241,10 @@ class _Reader:
             return None, (problem(malformed.path, malformed.message, malformed.hint),)
         except Invalid as invalid:
             return None, tuple(problem(v.path, v.message, v.hint) for v in invalid.violations)
+        except Exception as error:
+            # WHY: a fault of ours about one object must not keep the mesh from all the others.
+            text = f"cannot be read ({type(error).__name__}: {error})"
+            return None, (problem("", text, "this is a fault of fsm, please report it"),)
         if kind not in ("Pod", "Namespace"):
             return parsed, ()
         problems = [

@@ -108,6 +108,9 @@ def read(obj: JsonObject, model: type[Body], *, at_root: bool = False) -> Readin
     violations = []
     if not key.name and not metadata.get("generateName"):
         violations.append(Violation("metadata.name", "is required"))
+    for field, text in (("name", key.name), ("namespace", key.namespace)):
+        if text and (len(text) > _NAME_LENGTH_MAX or not _NAME.fullmatch(text)):
+            violations.append(Violation(f"metadata.{field}", f"{text!r} is not a name"))
     if under_spec:
         document: Any = rest.pop("spec", None)
         document = {} if document is None else document

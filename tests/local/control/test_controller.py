@@ -155,21 +155,22 @@ async def test_one_proxy_that_cannot_be_compiled_keeps_what_it_has(
     await wait_until(lambda: running.world.monitored(STORE))
     buyer, store = await follow(BUYER), await follow(STORE)
     await wait_until(lambda: last(buyer) and last(store))
-    real, before = incremental.compile_own, len(buyer.applied)
+    made, before = incremental.IncrementalCompiler, len(buyer.applied)
+    real = made._text
 
-    def broken(snapshot, pod, settings):
-        if pod.name == "bookbuyer-1":
+    def broken(self, snapshot, uid):
+        if uid == "uid-bookbuyer":
             raise RuntimeError("a fault of ours")
-        return real(snapshot, pod, settings)
+        return real(self, snapshot, uid)
 
-    monkeypatch.setattr(incremental, "compile_own", broken)
+    monkeypatch.setattr(made, "_text", broken)
     workload(kube, "third", "10.244.0.9")
     await wait_until(lambda: "third/third|14001" in last(store)["clusters"])
     _, answer = await ask(running, "/proxies")
     errors = {row["pod"]: row["compile_error"] for row in answer["proxies"]}
     assert errors == {"bookbuyer-1": "RuntimeError: a fault of ours", "bookstore-1": None}
     assert len(buyer.applied) == before
-    monkeypatch.setattr(incremental, "compile_own", real)
+    monkeypatch.setattr(made, "_text", real)
     workload(kube, "fourth", "10.244.0.10")
     await wait_until(lambda: "fourth/fourth|14001" in last(buyer)["clusters"])
 

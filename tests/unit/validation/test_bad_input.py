@@ -232,3 +232,26 @@ def test_whatever_stands_anywhere_in_any_object_the_world_can_be_compiled(
         for uid in snapshot.pods_by_uid:
             compiler.compile(uid)
         assess(snapshot, world.settings)
+
+
+def test_a_namespace_that_is_no_name_is_a_fault_of_the_object_alone() -> None:
+    spec = {"service": "a", "backends": [{"service": "b", "weight": 1}]}
+    obj = bad("TrafficSplit", spec=spec)
+    obj["metadata"]["namespace"] = "0 /"
+    assert [v.path for v in validate(obj)] == ["metadata.namespace"]
+
+
+def test_a_fault_of_ours_about_one_object_leaves_the_others_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from fsm.compile import build
+
+    def broken(obj: Any) -> Any:
+        raise KeyError("a fault of ours")
+
+    world = mesh()
+    monkeypatch.setitem(build._READERS, "EndpointSlice", broken)  # type: ignore[arg-type]
+    snapshot, problems = build_snapshot(world.objects(), world.settings)
+    assert {p.kind for p in problems} == {"EndpointSlice"}
+    assert all("a fault of ours" in p.message for p in problems)
+    assert snapshot.targets
