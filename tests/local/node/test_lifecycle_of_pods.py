@@ -354,12 +354,12 @@ async def test_stubborn_container_is_killed_after_its_grace_period(
 
 
 async def test_rejected_volume_is_told_and_the_pod_waits(box: Box, namespace: str) -> None:
-    volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "none"}}]
+    volumes = [{"name": "v", "nfs": {"server": "nowhere", "path": "/"}}]
     apply(box, namespace, pod("p", volumes=volumes))
 
     async def told() -> bool:
         status = await _status(box, namespace, "p")
-        return "persistentVolumeClaim" in status.get("message", "")
+        return "kind nfs is not supported here" in status.get("message", "")
 
     await until(told, "the message names the kind of the volume")
     box.kubectl("delete", "pod", "p", "-n", namespace, "--timeout=20s")
