@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,4 +26,14 @@ def test_every_scenario_is_in_the_list() -> None:
 @pytest.mark.scenario
 @pytest.mark.parametrize("name", NAMES)
 def test_the_readme_holds(walk: Walk, name: str) -> None:
+    if name == "canary" and not runs_scripts():
+        pytest.skip("the proxy that is built runs no scripts yet (`pipy -e`)")
     walk(name)
+
+
+def runs_scripts() -> bool:
+    """Whether `pipy` takes a script, as the applications of the canary scenario need it."""
+    pipy = Path(sys.executable).parent / "pipy"
+    asked = [pipy, "--help"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=20).stdout
+    return re.search(r"(^|\s)-e\b", told) is not None
