@@ -103,11 +103,11 @@ def show(data: dict[str, Any]) -> None:
 
 
 async def _objects(client: KubeClient) -> list[dict[str, str]]:
+    from fsm.cli import kinds
     from fsm.kube import NotFound
-    from fsm.kube.resources import HTTPROUTEGROUPS, TCPROUTES, TRAFFICSPLITS, TRAFFICTARGETS
 
     rows: list[dict[str, str]] = []
-    for resource in (TRAFFICTARGETS, TRAFFICSPLITS, HTTPROUTEGROUPS, TCPROUTES):
+    for resource in kinds.resources():
         try:
             items = (await client.list(resource)).items
         except NotFound:
