@@ -183,7 +183,7 @@ fn a_stranger_is_not_let_in_and_not_believed() {
     let mut pair = Pair::new(&member(&mesh.other, A, &mesh.ours), &ours, B);
     pair.world.say(pair.client, "secret");
     pair.carry(usize::MAX);
-    assert_eq!(*pair.ended.borrow(), [Handshake::Failed]);
+    assert_eq!(*pair.ended.borrow(), [Handshake::UnknownIssuer]);
     assert_eq!(pair.heard_a.take(), ["close tls_failed"]);
     assert!(!pair.heard_b.take().iter().any(|note| note.contains("secret")));
     let mut pair = Pair::new(&ours, &member(&mesh.other, A, &mesh.other), A);

@@ -209,11 +209,7 @@ pub fn outbound_connection(plan: &Plan, destination: SocketAddr) -> OutboundConn
     if plan.exclusions.covers(destination) {
         return OutboundConnection::Passthrough;
     }
-    let found = outbound
-        .matches
-        .get(&destination.port())
-        .and_then(|rules| rules.iter().find(|rule| rule.covers(destination.ip())));
-    match (found, outbound.unmatched) {
+    match (outbound.matches.find(destination), outbound.unmatched) {
         (Some(rule), _) => OutboundConnection::Match(rule),
         (None, Unmatched::Passthrough) => OutboundConnection::Passthrough,
         (None, Unmatched::Refuse) => OutboundConnection::Refuse(Refusal::EgressClosed),

@@ -9,6 +9,7 @@ pub mod decide;
 mod exchange;
 pub mod explain;
 mod front;
+mod outbound_table;
 mod pages;
 mod plan;
 pub mod probes;
@@ -18,6 +19,7 @@ mod sniff;
 mod stages;
 mod tcp;
 
+pub use outbound_table::OutboundTable;
 pub use pages::{Page, Pages};
 pub use sidecar::{PROBE_LISTENERS, Sidecar, Update, listener};
 pub use stages::unknown_stages;

@@ -2,7 +2,6 @@
 //! workers; what changes while running (balancing, connections) is each worker's own, in `runtime`.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -10,6 +9,8 @@ use pipy_config as config;
 use pipy_config::{AccessLog, Mtls, Protocol, ProxyConfig, REGEX_BYTES_MAX, Unmatched};
 use pipy_upstream::hash;
 use regex::bytes::{Regex, RegexBuilder};
+
+use crate::outbound_table::OutboundTable;
 
 /// A configuration made ready for use.
 #[derive(Debug)]
@@ -49,8 +50,8 @@ pub struct Plan {
 /// The outbound side.
 #[derive(Debug)]
 pub struct Outbound {
-    /// Matches by port: those with destinations first.
-    pub matches: HashMap<u16, Vec<OutboundMatch>>,
+    /// Matches by destination.
+    pub matches: OutboundTable,
     /// What happens where none fits.
     pub unmatched: Unmatched,
 }
@@ -109,13 +110,6 @@ impl TlsTable {
     pub fn find(&self, name: &str) -> Option<&Arc<TcpPlan>> {
         let suffix = || self.0.suffixes.iter().find(|(suffix, _)| name.ends_with(&**suffix));
         self.0.exact.get(name).or_else(|| suffix().map(|(_, rule)| rule))
-    }
-}
-
-impl OutboundMatch {
-    /// Whether it is for this address.
-    pub fn covers(&self, address: IpAddr) -> bool {
-        self.destinations.is_empty() || self.destinations.iter().any(|net| net.contains(&address))
     }
 }
 
@@ -325,9 +319,7 @@ impl Builder {
     }
 
     fn outbound(&mut self, outbound: config::Outbound) -> Outbound {
-        let mut matches: HashMap<u16, Vec<OutboundMatch>> = HashMap::new();
-        for rule in outbound.matches {
-            let port = rule.port;
+        let matches = outbound.matches.into_iter().map(|rule| {
             let plan = OutboundMatch {
                 protocol: rule.protocol,
                 origin: self.intern(&rule.origin),
@@ -336,12 +328,9 @@ impl Builder {
                 tcp: rule.tcp.map(|tcp| Arc::new(self.tcp(&tcp))),
                 tls: self.tls(&rule.tls),
             };
-            matches.entry(port).or_default().push(plan);
-        }
-        for rules in matches.values_mut() {
-            rules.sort_by_key(|rule| rule.destinations.is_empty());
-        }
-        Outbound { matches, unmatched: outbound.unmatched }
+            (rule.port, plan)
+        });
+        Outbound { matches: OutboundTable::new(matches), unmatched: outbound.unmatched }
     }
 
     fn hosts(&mut self, rules: Vec<config::HostRule>) -> HostTable {

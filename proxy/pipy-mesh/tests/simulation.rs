@@ -339,6 +339,5 @@ fn every_request_has_one_outcome_and_nothing_is_left() {
         let Outcomes { answered, failed, cut, echoed } = outcomes;
         let all = [answered, failed, cut, echoed].iter().all(|count| *count > 0);
         assert!(all, "something never happens: {outcomes:?}");
-        println!("{outcomes:?}");
     }
 }
