@@ -67,6 +67,11 @@ class Authority(Protocol):
         """The trust bundle: PEM blocks, one per root."""
         ...
 
+    @property
+    def signer(self) -> str:
+        """The authority key identifier of what it issues now, hex; another one after a rotation."""
+        ...
+
     def issue(
         self,
         csr_pem: str,

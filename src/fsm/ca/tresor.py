@@ -65,7 +65,13 @@ def new_root(now: datetime) -> tuple[str, str]:
 class Tresor:
     """An ``Authority`` whose key is in this process."""
 
-    def __init__(self, certificates_pem: str, private_key_pem: str, trust_domain: str) -> None:
+    def __init__(
+        self,
+        certificates_pem: str,
+        private_key_pem: str,
+        trust_domain: str,
+        believed: Sequence[str] | None = None,
+    ) -> None:
         """Take over a root.
 
         Args:
@@ -73,6 +79,7 @@ class Tresor:
                 rest of its chain up to and including the root.
             private_key_pem: unencrypted; ECDSA or RSA.
             trust_domain: of all identities.
+            believed: the trust bundle, PEM, where it is more than this root, as in a rotation.
 
         Raises:
             CaError: the texts are broken, do not belong together, or are no authority.
@@ -100,7 +107,7 @@ class Tresor:
             raise CaError(
                 "the CA certificates hold no self-signed root: add the root of the intermediate"
             )
-        self._roots = tuple(_pem(root) for root in roots)
+        self._roots = tuple(believed or (_pem(root) for root in roots))
         # What a peer needs between the leaf and the root: the issuer first, unless it is a root.
         between = [self._issuer, *(found for found in certificates if found != self._issuer)]
         self._above = (
@@ -117,6 +124,18 @@ class Tresor:
     def roots(self) -> tuple[str, ...]:
         """The trust bundle: PEM blocks, one per root."""
         return self._roots
+
+    @property
+    def signer(self) -> str:
+        """The key identifier that its certificates name as their issuer's, hex."""
+        public = self._key.public_key()
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(public).key_identifier
+        return (identifier or b"").hex()
+
+    @property
+    def issuer(self) -> x509.Certificate:
+        """The certificate that signs."""
+        return self._issuer
 
     @property
     def not_after(self) -> datetime:

@@ -3,8 +3,8 @@
 What comes in: a client, at a moment when the API may not be up yet. What goes out: an authority; a
 MeshConfig object, made from the preset if there was none.
 
-Invariants: an existing MeshConfig or root is never changed; waiting for the API never ends in a
-crash, but an unusable root does, with the reason in words.
+Invariants: an existing MeshConfig is never changed, nor a root that can still sign; waiting for the
+API never ends in a crash, but an unusable root does, with the reason in words.
 """
 
 from __future__ import annotations
@@ -17,10 +17,19 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, TypeVar
 
-from fsm.ca import Tresor, load_or_create_root
+from fsm.ca import (
+    LiveAuthority,
+    load_or_create_root,
+    new_root,
+    read_root,
+    read_state,
+    rotation,
+)
+from fsm.ca.rotation import State
+from fsm.ca.store import patch_of
 from fsm.controllers.settings import ControllerSettings
 from fsm.kube import AlreadyExists, ApiError, Backoff, KubeClient, NotFound
-from fsm.kube.resources import CONFIGMAPS, MESHCONFIGS
+from fsm.kube.resources import CONFIGMAPS, MESHCONFIGS, SECRETS
 
 log = logging.getLogger("fsm.bootstrap")
 
@@ -32,19 +41,50 @@ _BACKOFF = Backoff(first_s=0.2, last_s=5.0)
 
 async def authority(
     client: KubeClient, settings: ControllerSettings, now: Callable[[], datetime]
-) -> Tresor:
-    """Open the built-in authority, making its root if there is none.
+) -> LiveAuthority:
+    """Open the built-in authority, making its root if there is none, or if it has expired.
 
     Raises:
         CaError: there is a root, and it is unusable.
     """
     mesh = settings.mesh
 
-    async def load() -> tuple[str, str]:
-        return await load_or_create_root(client, mesh.fsm_namespace, settings.ca_secret, now())
+    async def load() -> State:
+        moment = now()
+        secret = await load_or_create_root(client, mesh.fsm_namespace, settings.ca_secret, moment)
+        state = read_state(secret)
+        if moment < state.current.not_after:
+            return state
+        return await _replace_expired(client, settings, secret, state, moment)
 
-    certificate, key = await until_answered("read the root certificate", load)
-    return Tresor(certificate, key, mesh.trust_domain)
+    state = await until_answered("read the root certificate", load)
+    return LiveAuthority(state, mesh.trust_domain)
+
+
+async def _replace_expired(
+    client: KubeClient,
+    settings: ControllerSettings,
+    secret: dict[str, Any],
+    state: State,
+    now: datetime,
+) -> State:
+    """Go over to a root that can sign; nothing can start before there is one.
+
+    Raises:
+        ApiError: it cannot be written, or another controller was faster.
+    """
+    other = state.other
+    new = other if other and other.valid(now) else read_root(*new_root(now))
+    after = rotation.begin(state, new, now)
+    await client.patch(
+        SECRETS, settings.ca_secret, patch_of(after, secret), settings.mesh.fsm_namespace
+    )
+    log.error(
+        "the root certificate had expired at %s and was replaced; proxies come back with their"
+        " tokens as soon as they read the new root from their ConfigMap",
+        state.current.not_after.isoformat(timespec="seconds"),
+    )
+    return after
 
 
 async def ensure_mesh_config(client: KubeClient, settings: ControllerSettings) -> None:

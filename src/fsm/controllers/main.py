@@ -5,7 +5,7 @@ server, 9091 for people and machines; statuses and a few objects in the API.
 
     root certificate ─► health, webhooks ─► world synced ─► first snapshot ─► delivery ─► MeshConfig
                                                                                  │
-    loops from then on: world · publisher · status · roots · webhook bundle · TLS keys
+    loops from then on: world · publisher · status · roots · rotation · webhook bundle · TLS keys
 
 Invariants: delivery opens only when the first snapshot is there, so no proxy is told "you have
 nothing" by a controller that has not looked; SIGTERM sends waiting proxies away before the process
@@ -28,12 +28,13 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Gauge
 
 from fsm import __version__, policies
-from fsm.ca import CaError, Tresor
+from fsm.ca import CaError, LiveAuthority
 from fsm.controllers import bootstrap, logs
 from fsm.controllers.engine import Engine
 from fsm.controllers.loops import Reconciler
 from fsm.controllers.observe import Observer
 from fsm.controllers.publisher import Publisher
+from fsm.controllers.rotation import Rotator
 from fsm.controllers.settings import ControllerSettings, SettingsError
 from fsm.controllers.status import StatusWriter
 from fsm.controllers.trust import RootsEverywhere, WebhookBundle, webhook_names
@@ -77,6 +78,8 @@ class Controller:
         self.world = World(client, mesh, self.metrics)
         self.started = asyncio.Event()
         self.ports: dict[str, int] = {}
+        self._servers: dict[str, ServerTls] = {}
+        self.rotator: Rotator | None = None
         self._phase = "starting"
         self._mesh_config = MeshConfig()
         Gauge(
@@ -98,24 +101,25 @@ class Controller:
                 self._delivery_metrics,
                 lambda: self._phase,
                 self._status_of,
+                lambda: self.rotator.report() if self.rotator else None,
             )
             await observer.start(self._settings.host, self._settings.mesh.ports.health)
             stack.push_async_callback(observer.stop)
             self.ports["health"] = observer.port
             self._phase = "waiting for the root certificate"
-            tresor = await bootstrap.authority(self._client, self._settings, self._now)
+            authority = await bootstrap.authority(self._client, self._settings, self._now)
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    await self._assemble(tresor, stack, tasks)
+                    await self._assemble(authority, stack, tasks)
             except BaseExceptionGroup as group:
                 # The tasks are loops that catch what they can; what ends one is a single cause.
                 raise group.exceptions[0] from group
 
     async def _assemble(
-        self, tresor: Tresor, stack: contextlib.AsyncExitStack, tasks: asyncio.TaskGroup
+        self, authority: LiveAuthority, stack: contextlib.AsyncExitStack, tasks: asyncio.TaskGroup
     ) -> None:
         mesh = self._settings.mesh
-        engine = Engine(mesh, lambda: tresor.roots)
+        engine = Engine(mesh, lambda: authority.roots)
         publisher = Publisher[Snapshot](
             self.world,
             self.registry,
@@ -124,15 +128,15 @@ class Controller:
             coalesce_s=mesh.delivery.coalesce_ms / 1000,
             on_snapshot=self._on_snapshot,
         )
-        self._loops(tresor, publisher, tasks)
+        self._loops(authority, publisher, tasks)
         for coroutine in self.world.tasks():
             tasks.create_task(coroutine)
-        await self._start_webhook(tresor, stack, tasks)
+        await self._start_webhook(authority, stack, tasks)
         self._phase = "waiting for the Kubernetes API"
         await self._until_synced()
         await publisher.first()
         tasks.create_task(publisher.run())
-        await self._start_delivery(tresor, publisher, stack, tasks)
+        await self._start_delivery(authority, publisher, stack, tasks)
         # Whoever waits until we are ready may patch MeshConfig the moment after.
         self._phase = "waiting for the API to take MeshConfig"
         await bootstrap.until_answered(
@@ -149,18 +153,18 @@ class Controller:
         )
 
     def _loops(
-        self, tresor: Tresor, publisher: Publisher[Snapshot], tasks: asyncio.TaskGroup
+        self, authority: LiveAuthority, publisher: Publisher[Snapshot], tasks: asyncio.TaskGroup
     ) -> None:
         client, settings, mesh = self._client, self._settings, self._settings.mesh
         roots = RootsEverywhere(
-            client, self.world, settings.ca_config_map, mesh.mesh_name, lambda: tresor.roots
+            client, self.world, settings.ca_config_map, mesh.mesh_name, lambda: authority.roots
         )
         bundle = WebhookBundle(
             client,
             mesh.fsm_namespace,
             SERVICE,
             webhook_names(mesh.mesh_name),
-            lambda: tresor.roots,
+            lambda: authority.roots,
         )
         status = StatusWriter(
             client,
@@ -186,11 +190,33 @@ class Controller:
         for informer in bundle.informers.values():
             informer.subscribe(bundles.poke)
             tasks.create_task(informer.run())
+        rotator = Rotator(
+            client,
+            authority,
+            self.world,
+            self.registry,
+            self.metrics,
+            namespace=mesh.fsm_namespace,
+            secret=settings.ca_secret,
+            now=self._now,
+            leaf_lifetime=self._leaf_lifetime,
+            unspread=lambda: [*roots.lacking(), *bundle.lacking()],
+            servers=lambda: [(name, tls.signer) for name, tls in self._servers.items()],
+        )
+        self._rotation_loop = loop("rotating the root", rotator.reconcile)
+        rotator.again = self._rotation_loop.poke
+        rotator.informer.subscribe(self._rotation_loop.poke)
+        tasks.create_task(rotator.informer.run())
+        self.rotator = rotator
+        secret = f"Secret/{mesh.fsm_namespace}/{settings.ca_secret}"
+        for listener in (spread.poke, bundles.poke, self.registry.wake_all):
+            authority.subscribe(listener)
+        authority.subscribe(lambda: self.world.nudge(secret))
         self._status_loop = loop("writing statuses", status.reconcile, settings.status_delay_s)
         status.again = self._status_loop.poke
 
     async def _start_webhook(
-        self, tresor: Tresor, stack: contextlib.AsyncExitStack, tasks: asyncio.TaskGroup
+        self, authority: LiveAuthority, stack: contextlib.AsyncExitStack, tasks: asyncio.TaskGroup
     ) -> None:
         mesh = self._settings.mesh
         webhook = Webhook(
@@ -201,7 +227,7 @@ class Controller:
             warn=policies.warnings,
             metrics=self.metrics,
         )
-        tls = self._tls(tresor, client_certificates=False)
+        tls = self._tls("webhook", authority, client_certificates=False)
         await webhook.start(tls.context, self._settings.host, mesh.ports.webhook)
         stack.push_async_callback(webhook.stop)
         tasks.create_task(tls.keep_fresh())
@@ -209,43 +235,48 @@ class Controller:
 
     async def _start_delivery(
         self,
-        tresor: Tresor,
+        authority: LiveAuthority,
         publisher: Publisher[Snapshot],
         stack: contextlib.AsyncExitStack,
         tasks: asyncio.TaskGroup,
     ) -> None:
         mesh = self._settings.mesh
         server = DeliveryServer(
-            authority=tresor,
+            authority=authority,
             registry=self.registry,
             reviewer=self._client,
             world=self.world,
             metrics=self._delivery_metrics,
-            leaf_lifetime=lambda: timedelta(
-                seconds=self._mesh_config.certificate.service_cert_validity_s
-            ),
+            leaf_lifetime=self._leaf_lifetime,
             now=self._now,
             on_new_proxy=publisher.new_proxy,
             on_ack=self._status_loop.poke,
+            on_credentials=self._rotation_loop.poke,
             wait_max_s=mesh.delivery.wait_max_s,
             review_timeout_s=mesh.api.request_timeout_s,
         )
-        tls = self._tls(tresor, client_certificates=True)
+        tls = self._tls("delivery", authority, client_certificates=True)
         await server.start(tls.context, self._settings.host, mesh.ports.delivery)
         stack.push_async_callback(server.stop)
         tasks.create_task(tls.keep_fresh())
         self.ports["delivery"] = server.port
 
-    def _tls(self, tresor: Tresor, *, client_certificates: bool) -> ServerTls:
+    def _tls(self, name: str, authority: LiveAuthority, *, client_certificates: bool) -> ServerTls:
         mesh = self._settings.mesh
         base = f"{SERVICE}.{mesh.fsm_namespace}"
-        return ServerTls(
-            tresor,
+        made = ServerTls(
+            authority,
             [f"{base}.svc", f"{base}.svc.{mesh.cluster_domain}", base],
             lifetime=timedelta(seconds=mesh.certificates.server_lifetime_s),
             now=self._now,
             client_certificates=client_certificates,
         )
+        authority.subscribe(made.refresh)
+        self._servers[name] = made
+        return made
+
+    def _leaf_lifetime(self) -> timedelta:
+        return timedelta(seconds=self._mesh_config.certificate.service_cert_validity_s)
 
     def _on_snapshot(self, snapshot: Snapshot, change: Change | None) -> None:
         if snapshot.mesh.log_level != self._mesh_config.log_level:

@@ -38,6 +38,7 @@ class Observer:
         delivery: DeliveryMetrics,
         not_ready: Callable[[], str],
         status: Callable[[str], Mapping[str, Any] | None] = lambda name: None,
+        certificates: Callable[[], dict[str, Any] | None] = lambda: None,
     ) -> None:
         """Put it together.
 
@@ -47,6 +48,7 @@ class Observer:
             delivery: whose gauge of connected proxies is set when somebody looks.
             not_ready: says why the controller is not ready; empty when it is.
             status: finds the status of an object by ``Kind/namespace/name``.
+            certificates: tells about roots and their rotation; ``None`` before there are any.
         """
         metrics.register(AppliedTimes(registry))
         self._registry = registry
@@ -54,6 +56,7 @@ class Observer:
         self._delivery = delivery
         self._not_ready = not_ready
         self._status = status
+        self._certificates = certificates
         self._runner: web.AppRunner | None = None
         self.port = 0
 
@@ -74,6 +77,7 @@ class Observer:
                 web.get("/proxies", self._proxies),
                 web.get("/changes", self._changes),
                 web.get("/rollout", self._rollout),
+                web.get("/certs", self._certs),
             ]
         )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
@@ -105,6 +109,12 @@ class Observer:
 
     async def _changes(self, request: web.Request) -> web.Response:
         return _json({"changes": [_change_row(change) for change in self._registry.changes]})
+
+    async def _certs(self, request: web.Request) -> web.Response:
+        found = self._certificates()
+        if found is None:
+            return _json({"error": "there is no root certificate yet"}, status=503)
+        return _json(found)
 
     async def _rollout(self, request: web.Request) -> web.Response:
         name = request.query.get("object", "")

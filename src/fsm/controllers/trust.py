@@ -42,6 +42,16 @@ class RootsEverywhere:
         self._roots = roots
         self.informer = Informer(client, CONFIGMAPS, fields=f"metadata.name={name}")
 
+    def lacking(self) -> list[str]:
+        """Name the ConfigMaps that do not carry the roots of the moment (yet)."""
+        data = {ROOTS_KEY: "".join(self._roots())}
+        return [
+            f"ConfigMap {namespace}/{self._name}"
+            for namespace in self._world.monitored_namespaces()
+            if not self._world.leaving(namespace)
+            and (self.informer.get(namespace, self._name) or {}).get("data") != data
+        ]
+
     async def reconcile(self) -> None:
         """Look at every namespace of the mesh and write what is missing or different.
 
@@ -108,9 +118,21 @@ class WebhookBundle:
             for resource, name in names.items()
         }
 
+    def lacking(self) -> list[str]:
+        """Name the webhook configurations that do not carry the roots of the moment (yet)."""
+        bundle = self._bundle()
+        return [
+            f"{resource.kind} {self._names[resource]}"
+            for resource, informer in self.informers.items()
+            if (found := informer.get("", self._names[resource])) and self._patch(found, bundle)
+        ]
+
+    def _bundle(self) -> str:
+        return base64.b64encode("".join(self._roots()).encode()).decode()
+
     async def reconcile(self) -> None:
         """Look at each webhook and patch those that do not know our roots."""
-        bundle = base64.b64encode("".join(self._roots()).encode()).decode()
+        bundle = self._bundle()
         for resource, informer in self.informers.items():
             name = self._names[resource]
             found = informer.get("", name)

@@ -165,6 +165,13 @@ class World:
         self._arrived.clear()
         return batch
 
+    def nudge(self, name: str) -> None:
+        """Have a batch though no object that is watched here changed, but ``name`` did."""
+        if self._first is None:
+            self._first = time.monotonic()
+        self._names[name] = None
+        self._arrived.set()
+
     def _news(self) -> Iterator[Touched]:
         for kind, namespace, name in self._touched:
             yield Touched(kind, namespace, name, self.informers[kind].get(namespace, name))

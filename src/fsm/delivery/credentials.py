@@ -124,11 +124,13 @@ class Member:
         namespace: of its ServiceAccount.
         service_account: its name.
         not_after: the end of the certificate, seconds since the epoch.
+        signer: which key signed it, hex; see ``fsm.ca.signer_of``.
     """
 
     namespace: str
     service_account: str
     not_after: float
+    signer: str = ""
 
 
 def identity_of_peer(peer: Mapping[str, Any] | None, trust_domain: str, wall: float) -> Member:

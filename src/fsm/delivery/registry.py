@@ -155,6 +155,12 @@ class ProxyRecord:
     refused_reason: str | None = None
     compile_error: str | None = None
     certificate_not_after: float | None = None
+    signer: str = ""
+    """Which key signed the certificate that it shows, hex."""
+    trust: str = ""
+    """``fsm.ca.trust_id`` of the roots that it believes, as it says; empty: it has not said."""
+    hastened: str = ""
+    """For which signer it was asked to renew its certificate at once."""
     polls: int = 0
     reconnects: int = 0
     pending: list[tuple[str, Change]] = field(default_factory=list)
@@ -271,6 +277,11 @@ class ProxyRegistry:
             self._settle(record, compiled.version, "applied")
         record.wake()
         return True
+
+    def wake_all(self) -> None:
+        """Let every poll look again, because something other than its configuration changed."""
+        for record in self._records.values():
+            record.wake()
 
     def withdraw(self, key: ProxyKey) -> None:
         """Shall have nothing for a proxy: its Pod is not in the mesh, or not known (yet).

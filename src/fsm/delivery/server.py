@@ -21,17 +21,19 @@ import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import orjson
 from aiohttp import web
 
-from fsm.ca import Authority, CaError, CsrError
+from fsm.ca import Authority, CaError, CsrError, signer_of
 from fsm.delivery.body import SLICE_BYTES, SlicedBody
 from fsm.delivery.credentials import (
     AUDIENCE,
     Denied,
+    Member,
     PodFacts,
     World,
     claimed_pod,
@@ -51,6 +53,11 @@ REQUEST_BYTES_MAX = 64 * 1024
 REASON_CHARS_MAX = 2000
 # LIMIT: of the version strings that proxies send back; ours are 16 characters.
 VERSION_CHARS_MAX = 128
+
+# LIMIT: certificates that are asked to be renewed within one second.
+RENEWALS_PER_S = 100
+# A certificate that lives so much longer than it would if issued now is called in.
+LIFETIME_SLACK = 1.1
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -78,6 +85,7 @@ class DeliveryServer:
         now: Callable[[], datetime],
         on_new_proxy: Callable[[ProxyRecord], None],
         on_ack: Callable[[], None] = lambda: None,
+        on_credentials: Callable[[], None] = lambda: None,
         wait_max_s: float = 55.0,
         review_timeout_s: float = 10.0,
     ) -> None:
@@ -93,6 +101,8 @@ class DeliveryServer:
             now: the wall clock.
             on_new_proxy: is told of a proxy that has no configuration yet; must not block.
             on_ack: is called after each acknowledgement; must not block.
+            on_credentials: is called when a proxy shows another certificate, or believes other
+                roots, than before; must not block.
             wait_max_s: the longest that a poll waits, seconds.
             review_timeout_s: the longest that a token review may take, seconds.
         """
@@ -105,6 +115,7 @@ class DeliveryServer:
         self._now = now
         self._on_new_proxy = on_new_proxy
         self._on_ack = on_ack
+        self._on_credentials = on_credentials
         self._wait_max_s = wait_max_s
         self._review_timeout_s = review_timeout_s
         self._closing = False
@@ -213,10 +224,11 @@ class DeliveryServer:
             self._metrics.polls.labels(str(status)).inc()
 
     async def _poll(self, request: web.Request) -> web.StreamResponse:
-        facts, not_after = self._member(request)
+        facts, member = self._member(request)
         version = request.query.get("version", "")[:VERSION_CHARS_MAX]
         wait_s = min(_seconds(request.query.get("wait_s", "0")), self._wait_max_s)
-        record = self._known(facts, not_after)
+        record = self._known(facts, member)
+        self._believes(record, request.headers.get("fsm-trust", "")[:VERSION_CHARS_MAX])
         self._registry.polled(
             record, version, request.headers.get("fsm-applied", "")[:VERSION_CHARS_MAX]
         )
@@ -225,7 +237,9 @@ class DeliveryServer:
             async with asyncio.timeout(wait_s):
                 while not self._closing and self._registry.get(record.key) is record:
                     if record.target is not None and record.target.version != version:
-                        return self._send(request, record)
+                        return self._send(request, record, member)
+                    if self._hasten(record, member):
+                        break
                     await record.changed.wait()
         except TimeoutError:
             pass
@@ -239,14 +253,37 @@ class DeliveryServer:
         if record.target is None:
             why = record.compile_error or "it is not compiled yet"
             raise Denied(503, f"there is no configuration for {record.key}: {why}")
-        return web.Response(status=304, headers={"ETag": f'"{version}"'})
+        headers = {"ETag": f'"{version}"'} | self._renewal(member)
+        return web.Response(status=304, headers=headers)
 
-    def _send(self, request: web.Request, record: ProxyRecord) -> web.StreamResponse:
+    def _hasten(self, record: ProxyRecord, member: Member) -> bool:
+        """Whether to end a poll early, once per certificate, so that it is renewed now."""
+        fresh = f"{self._authority.signer} {member.not_after}"
+        if not self._renewal(member) or record.hastened == fresh:
+            return False
+        record.hastened = fresh
+        return True
+
+    def _renewal(self, member: Member) -> dict[str, str]:
+        """Return the header that asks for a renewal, where it should come before its time.
+
+        That is so when another root signs now, or when certificates shall live shorter.
+        """
+        longest = self._now() + self._leaf_lifetime() * LIFETIME_SLACK
+        too_long = member.not_after > longest.timestamp()
+        if member.signer == self._authority.signer and not too_long:
+            return {}
+        # A second per hundred proxies: each renewal costs a token review and a signature.
+        return {"fsm-renew": str(1 + len(self._registry) // RENEWALS_PER_S)}
+
+    def _send(
+        self, request: web.Request, record: ProxyRecord, member: Member
+    ) -> web.StreamResponse:
         assert record.target is not None
         self._registry.sent(record, record.target.version)
         self._metrics.sent.labels(record.identity).inc()
         log.debug("sent a configuration proxy=%s version=%s", record.key, record.target.version)
-        headers = {"ETag": f'"{record.target.version}"'}
+        headers = {"ETag": f'"{record.target.version}"'} | self._renewal(member)
         if record.target.size > SLICE_BYTES:
             if request.transport is not None:
                 request.transport.set_write_buffer_limits(SLICE_BYTES)
@@ -256,7 +293,7 @@ class DeliveryServer:
         )
 
     async def _acks(self, request: web.Request) -> web.StreamResponse:
-        facts, not_after = self._member(request)
+        facts, member = self._member(request)
         body = await _json_object(request)
         version, outcome = body.get("version"), body.get("outcome")
         reason = body.get("reason") or ""
@@ -264,7 +301,7 @@ class DeliveryServer:
             raise Denied(400, "the field version must be the version that was received")
         if not isinstance(reason, str):
             raise Denied(400, "the field reason must be a text")
-        record = self._known(facts, not_after)
+        record = self._known(facts, member)
         if outcome == "applied":
             self._registry.acknowledge(record, version, "applied", "")
             log.debug("configuration applied proxy=%s version=%s", record.key, version)
@@ -284,8 +321,8 @@ class DeliveryServer:
         self._on_ack()
         return web.Response(status=204)
 
-    def _member(self, request: web.Request) -> tuple[PodFacts, float]:
-        """Find out which Pod a mesh member speaks for, and until when its certificate holds.
+    def _member(self, request: web.Request) -> tuple[PodFacts, Member]:
+        """Find out which Pod a mesh member speaks for, and what its certificate says.
 
         Raises:
             Denied: it is no member, or may not speak for that Pod.
@@ -293,16 +330,25 @@ class DeliveryServer:
         tls = request.transport.get_extra_info("ssl_object") if request.transport else None
         peer = tls.getpeercert() if tls is not None else None
         member = identity_of_peer(peer, self._authority.trust_domain, self._now().timestamp())
+        member = replace(member, signer=signer_of(tls.getpeercert(True) if tls else b""))
         claim = claimed_pod(request.headers.get("fsm-pod", ""))
-        return pod_of_peer(self._world, member, claim), member.not_after
+        return pod_of_peer(self._world, member, claim), member
 
-    def _known(self, facts: PodFacts, not_after: float) -> ProxyRecord:
+    def _believes(self, record: ProxyRecord, trust: str) -> None:
+        if trust != record.trust:
+            record.trust = trust
+            self._on_credentials()
+
+    def _known(self, facts: PodFacts, member: Member) -> ProxyRecord:
         domain = self._authority.trust_domain
         identity = f"spiffe://{domain}/ns/{facts.key.namespace}/sa/{facts.service_account}"
         before = self._registry.get(facts.key)
         reconnects = before.reconnects if before else 0
         record, new = self._registry.touch(facts.key, identity)
-        record.certificate_not_after = not_after
+        record.certificate_not_after = member.not_after
+        if record.signer != member.signer:
+            record.signer = member.signer
+            self._on_credentials()
         if record.reconnects > reconnects:
             self._metrics.reconnected.inc()
         if new:

@@ -1,7 +1,7 @@
 """TLS of the control plane's own servers: a certificate that renews itself while they run.
 
-What comes in: an authority and the names of a server. What goes out: an ``SSLContext`` whose
-certificate is replaced in place, so that new connections always see a fresh one.
+What comes in: an authority and the names of a server. What goes out: an ``SSLContext`` that hands
+each new connection to one with a fresh certificate and the roots of the moment.
 
 Invariants: TLS 1.3 only where our own proxies connect; the private key never touches a disk; no
 session is ever resumed, because a resumed one would let an expired client certificate live on.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.sslproto
+import contextlib
 import logging
 import os
 import ssl
@@ -63,32 +64,60 @@ class ServerTls:
         self._names = tuple(names)
         self._lifetime = lifetime
         self._now = now
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = (
-            ssl.TLSVersion.TLSv1_3 if client_certificates else ssl.TLSVersion.TLSv1_2
-        )
-        self.context.num_tickets = 0
-        self.context.options |= ssl.OP_NO_TICKET
-        if client_certificates:
-            self.context.verify_mode = ssl.CERT_OPTIONAL
-            self.context.load_verify_locations(cadata="".join(authority.roots))
-        self.certificate = self._renew()
+        self._clients = client_certificates
+        self._due = asyncio.Event()
+        self.name = self._names[0]
+        self.signer = ""
+        self.context = self._context()
+        self._renew()
+        # WHY: a context's list of roots can only grow, and a server keeps the context that it was
+        # started with; so each connection is handed over to the context of the moment.
+        self.context.sni_callback = self._hand_over
 
-    def _renew(self) -> ServerCertificate:
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = (
+            ssl.TLSVersion.TLSv1_3 if self._clients else ssl.TLSVersion.TLSv1_2
+        )
+        context.num_tickets = 0
+        context.options |= ssl.OP_NO_TICKET
+        if self._clients:
+            context.verify_mode = ssl.CERT_OPTIONAL
+            context.load_verify_locations(cadata="".join(self._authority.roots))
+        return context
+
+    def _renew(self) -> None:
         issued = self._authority.issue_server(self._names, lifetime=self._lifetime, now=self._now())
-        load_certificate(self.context, issued)
-        return issued
+        context = self._context()
+        load_certificate(context, issued)
+        if not self.signer:
+            load_certificate(self.context, issued)
+        self.certificate, self._current = issued, context
+        self.signer, self._roots = self._authority.signer, self._authority.roots
+
+    def _hand_over(
+        self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext
+    ) -> None:
+        connection.context = self._current
+
+    def refresh(self) -> None:
+        """Look at once whether the authority signs or believes otherwise; fits as its listener."""
+        self._due.set()
 
     async def keep_fresh(self) -> None:
-        """Renew the certificate whenever two thirds of its life are over, until cancelled."""
+        """Renew the certificate after two thirds of its life, or with the root; for ever."""
         while True:
             left = (self.certificate.renew_at - self._now()).total_seconds()
-            # LIMIT one hour: the wall clock may jump, a sleep does not notice.
-            await asyncio.sleep(min(max(left, 0.0), 3600.0))
-            if self._now() < self.certificate.renew_at:
+            with contextlib.suppress(TimeoutError):
+                # LIMIT one hour: the wall clock may jump, a sleep does not notice.
+                async with asyncio.timeout(min(max(left, 0.0), 3600.0)):
+                    await self._due.wait()
+            self._due.clear()
+            same = (self.signer, self._roots) == (self._authority.signer, self._authority.roots)
+            if same and self._now() < self.certificate.renew_at:
                 continue
             try:
-                self.certificate = self._renew()
+                self._renew()
                 log.info(
                     "renewed the server certificate name=%s not_after=%s",
                     self._names[0],
@@ -97,6 +126,7 @@ class ServerTls:
             except CaError as error:
                 log.error("cannot renew the certificate name=%s: %s", self._names[0], error)
                 await asyncio.sleep(RETRY_S)
+                self._due.set()
 
 
 def load_certificate(context: ssl.SSLContext, certificate: ServerCertificate) -> None:

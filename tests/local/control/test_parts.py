@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsm import policies
-from fsm.ca import CaError, load_or_create_root
+from fsm.ca import CaError, load_or_create_root, read_state
 from fsm.controllers.changes import matters, name_of
 from fsm.controllers.logs import LineFormatter
 from fsm.controllers.loops import Reconciler
@@ -29,7 +29,8 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 async def root_of(kube):
-    return await load_or_create_root(kube, "fsm-system", "fsm-ca-bundle", NOW)
+    secret = await load_or_create_root(kube, "fsm-system", "fsm-ca-bundle", NOW)
+    return read_state(secret).current
 
 
 async def test_the_root_is_made_once_and_read_ever_after(kube):
