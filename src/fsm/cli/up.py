@@ -45,6 +45,15 @@ def up(
             show_default=False,
         ),
     ] = None,
+    expose: Annotated[
+        str | None,
+        typer.Option(
+            "--expose",
+            help="Address of this machine on which LoadBalancer and NodePort Services answer; "
+            "0.0.0.0 means all. Default: 127.0.0.1.",
+            show_default=False,
+        ),
+    ] = None,
     no_mesh: Annotated[
         bool, typer.Option("--no-mesh", help="Only the API and the node, no control plane.")
     ] = False,
@@ -59,6 +68,8 @@ def up(
     changes: dict[str, object] = {} if port is None else {"api_port": port}
     if images is not None:
         changes["image_map"] = _image_map(images)
+    if expose is not None:
+        changes["expose"] = expose
     settings = StandaloneSettings.default(**changes)
     given = values.gather(files, assignments)
     # Wrong values are told before anything is started.

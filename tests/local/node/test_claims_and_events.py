@@ -47,7 +47,8 @@ async def test_each_pod_of_a_statefulset_finds_its_own_data_again(box: Box, name
     box.kubectl("delete", "-n", namespace, "pod", "db-1", "--now")
 
     async def twice() -> bool:
-        return (await box.run(namespace, "db-1", "cat /data/log"))["stdout"] == "db-1\ndb-1\n"
+        said = await box.run(namespace, "db-1", "cat /data/log")
+        return bool(said["stdout"] == "db-1\ndb-1\n")
 
     await until(twice, "the second db-1 sees what the first one wrote")
     assert (await box.run(namespace, "db-0", "cat /data/log"))["stdout"] == "db-0\n"

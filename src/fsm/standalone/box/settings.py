@@ -40,7 +40,10 @@ class StandaloneSettings:
         mesh_name: name of the mesh that the control plane serves.
         image_map: an additional image map file; ``None`` means only ``state_dir/images.yaml``.
         upstream_dns: resolvers for names outside the cluster domain, addresses.
-        outside: whether Pods reach TCP servers, and names, outside the box.
+        outside: whether Pods reach TCP servers, and names, outside the box, and the host reaches
+            LoadBalancer and NodePort Services.
+        expose: IPv4 address of the host on which those Services answer; ``0.0.0.0`` means all of
+            them, and so everybody who reaches this machine.
         up_timeout_s: how long ``up`` waits for the node to be ready, seconds.
         down_timeout_s: how long ``down`` lets Pods end by themselves, seconds.
 
@@ -57,6 +60,7 @@ class StandaloneSettings:
     image_map: Path | None = None
     upstream_dns: tuple[str, ...] = ()
     outside: bool = True
+    expose: str = "127.0.0.1"
     up_timeout_s: float = 60.0
     down_timeout_s: float = 15.0
 
@@ -113,6 +117,10 @@ class StandaloneSettings:
                     found.append(f"dns_ip {self.dns_ip} is not in service_cidr {services}")
             except ValueError:
                 found.append(f"dns_ip {self.dns_ip!r} is not an IPv4 address")
+        try:
+            ipaddress.IPv4Address(self.expose)
+        except ValueError:
+            found.append(f"expose {self.expose!r} is not an IPv4 address of this machine")
         if not 0 <= self.api_port <= 65535:
             found.append(f"api_port {self.api_port} is not a port number (0 to 65535)")
         path = self.state_dir.absolute()

@@ -1,4 +1,4 @@
-"""Events of Pods: what `kubectl get events` and `kubectl describe` tell of a Pod's life.
+"""Events of Pods and Services: what `kubectl get events` and `kubectl describe` tell of them.
 
 What comes in: two statuses of a Pod, one after the other, or single happenings. What goes out:
 Event objects; the same happening again raises the count of the first.
@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 _KEPT_S = 3600.0
 #: LIMIT happenings that wait to be written, and those that are remembered to be counted.
 _WAITING_MAX, _REMEMBERED_MAX = 500, 2000
-_SOURCE = "kubelet"
 #: Why a container waits, to type and reason of its event; other reasons are told by nobody.
 _WAITING = {
     "ErrImagePull": ("Warning", "Failed"),
@@ -86,17 +85,18 @@ def _of_container(before: KubeObject, after: KubeObject) -> list[Happening]:
 class Events:
     """Writes events, one after the other, in the background (``run``)."""
 
-    def __init__(self, client: KubeClient, node: str) -> None:
+    def __init__(self, client: KubeClient, node: str, source: str = "kubelet") -> None:
         self._client = client
+        self._source = source
         self._node = node
         self._waiting: asyncio.Queue[tuple[KubeObject, Happening]] = asyncio.Queue(_WAITING_MAX)
         self._known: dict[tuple[str, Happening], tuple[str, int]] = {}
 
-    def tell(self, pod: KubeObject, happenings: list[Happening]) -> None:
-        """Take note of what happened to a Pod."""
+    def tell(self, about: KubeObject, happenings: list[Happening]) -> None:
+        """Take note of what happened to an object; one that names no kind is a Pod."""
         for happening in happenings:
             with contextlib.suppress(asyncio.QueueFull):
-                self._waiting.put_nowait((pod, happening))
+                self._waiting.put_nowait((about, happening))
 
     async def run(self) -> None:
         """Write what is told until cancelled."""
@@ -120,7 +120,7 @@ class Events:
                 return
         about = {
             "apiVersion": "v1",
-            "kind": "Pod",
+            "kind": pod.get("kind") or "Pod",
             "namespace": meta["namespace"],
             "name": meta["name"],
             "uid": meta["uid"],
@@ -134,8 +134,8 @@ class Events:
             "type": happening.kind,
             "reason": happening.reason,
             "message": happening.message[:1024],
-            "source": {"component": _SOURCE, "host": self._node},
-            "reportingComponent": _SOURCE,
+            "source": {"component": self._source, "host": self._node},
+            "reportingComponent": self._source,
             "reportingInstance": self._node,
             "firstTimestamp": now,
             "lastTimestamp": now,

@@ -2,6 +2,7 @@
 
     Pod ── 192.0.2.7:443 ──nft──► gateway on the node's address ──relay──► a socket of the host's
     cluster DNS ──► 127.0.0.53:53 ──► the resolvers of the host
+    the host's 127.0.0.1:80 ──► ``host_ports`` ──► a Service of the box
 
 What comes in: the settings and the pair that ``box.outside`` answers on. What goes out: relayed
 bytes. The outside sees connections of the host, as behind a router that translates addresses.
@@ -25,24 +26,27 @@ import signal
 import socket
 import struct
 
+from fsm.kube import KubeClient
 from fsm.standalone.box.logformat import set_up
 from fsm.standalone.box.outside import REQUEST_BYTES
 from fsm.standalone.box.settings import OUTSIDE_DNS, StandaloneSettings
+from fsm.standalone.box.waiting import wait_for_api
 from fsm.standalone.node import commands
+from fsm.standalone.node.host_ports import HostPorts
+from fsm.standalone.node.streams import join, reset
 
 logger = logging.getLogger(__name__)
 
 TABLE = "fsm-outside"
 _PORT = 15999
 _SO_ORIGINAL_DST = 80
-_CHUNK = 64 << 10
 _DIAL_S = 10.0
 _DNS_S = 4.0
 #: LIMIT connections, and DNS questions, at a time; more are reset, or not answered.
 _AT_ONCE = 2000
 
 
-class Refused(Exception):
+class Refused(OSError):
     """There is no socket to be had outside, or the address is not to be dialled."""
 
 
@@ -121,7 +125,7 @@ async def run(settings: StandaloneSettings, pair: socket.socket) -> None:
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if room.locked():
-            _reset(writer)
+            reset(writer)
             return
         async with room:
             await _relay(outside, reader, writer)
@@ -132,10 +136,17 @@ async def run(settings: StandaloneSettings, pair: socket.socket) -> None:
     udp.bind((OUTSIDE_DNS, 53))
     await commands.run("nft", "-f", "-", feed=ruleset(settings))
     async with server, asyncio.TaskGroup() as group:
+        group.create_task(_let_in(settings, outside))
         loop = asyncio.get_running_loop()
         while True:
             question, client = await loop.sock_recvfrom(udp, 65535)
             group.create_task(_resolve(outside, settings.upstream_dns, udp, question, client))
+
+
+async def _let_in(settings: StandaloneSettings, outside: Outside) -> None:
+    async with KubeClient.from_unix_socket(settings.state_dir / "api.sock") as client:
+        await wait_for_api(client)
+        await HostPorts(client, outside.socket, settings.expose, settings.node_name).run()
 
 
 async def _relay(
@@ -154,39 +165,12 @@ async def _relay(
         except BaseException:
             sock.close()
             raise
-        far_reader, far_writer = await asyncio.open_connection(sock=sock)
-    except (OSError, TimeoutError, Refused) as error:
+        far = await asyncio.open_connection(sock=sock)
+    except (OSError, TimeoutError) as error:
         logger.info("no way out", extra={"to": where, "why": str(error) or "no answer"})
-        _reset(writer)
+        reset(writer)
         return
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_carry(reader, far_writer))
-            group.create_task(_carry(far_reader, writer))
-    except* OSError:
-        # One side was lost: so is the other, and it shall know.
-        _reset(writer)
-        _reset(far_writer)
-    finally:
-        for side in (writer, far_writer):
-            side.close()
-            with contextlib.suppress(OSError):
-                await side.wait_closed()
-
-
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while chunk := await reader.read(_CHUNK):
-        writer.write(chunk)
-        await writer.drain()
-    if writer.can_write_eof():
-        writer.write_eof()
-
-
-def _reset(writer: asyncio.StreamWriter) -> None:
-    sock = writer.get_extra_info("socket")
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
+    await join((reader, writer), far)
 
 
 async def _resolve(
@@ -199,7 +183,7 @@ async def _resolve(
     """Ask the host's resolvers one by one; the cluster DNS answers SERVFAIL when none does."""
     loop = asyncio.get_running_loop()
     for resolver in (address for address in resolvers if ":" not in address):
-        with contextlib.suppress(OSError, TimeoutError, Refused):
+        with contextlib.suppress(OSError, TimeoutError):
             with await outside.socket(b"u") as sock:
                 async with asyncio.timeout(_DNS_S / len(resolvers)):
                     await loop.sock_connect(sock, (resolver, 53))
