@@ -49,6 +49,16 @@ pub(crate) enum Polled {
     Config { version: String, bytes: Vec<u8>, begun: Instant, received: Instant },
 }
 
+/// What a poll tells.
+pub(crate) struct Said<'a> {
+    /// The last version received.
+    pub(crate) version: &'a str,
+    /// The last version applied.
+    pub(crate) applied: &'a str,
+    /// Whom we believe.
+    pub(crate) trust: &'a str,
+}
+
 /// What became of a configuration.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Acknowledgement {
@@ -150,35 +160,38 @@ impl Calls {
         self.body(self.accepted(answer, StatusCode::OK)?, ANSWER_BYTES_MAX)
     }
 
-    /// `GET /v1/config`: what is newer than `version`, after `wait_s` at the latest.
+    /// `GET /v1/config`: what is newer than the version received, after `wait_s` at the latest; and within how many
+    /// seconds the certificate should be renewed, if it should be.
     pub(crate) fn poll(
         &self,
         pod: &Pod,
-        version: &str,
-        applied: &str,
+        said: Said<'_>,
         wait_s: u64,
-    ) -> Result<Polled, Failure> {
+    ) -> Result<(Polled, Option<u64>), Failure> {
         let answer = self
             .agent
             .get(format!("{}/v1/config", self.origin))
-            .query("version", version)
+            .query("version", said.version)
             .query("wait_s", wait_s.to_string())
             .header("fsm-pod", pod_header(pod))
-            .header("fsm-applied", applied)
+            .header("fsm-applied", said.applied)
+            .header("fsm-trust", said.trust)
             .config()
             .timeout_recv_response(Some(Duration::from_secs(wait_s) + self.answer_timeout))
             .build()
             .call()
             .map_err(|error| self.failure(error))?;
         let begun = Instant::now();
+        // What is no number asks for nothing.
+        let renew = answer.headers().get("fsm-renew").and_then(|value| value.to_str().ok()?.parse().ok());
         if answer.status() == StatusCode::NOT_MODIFIED {
             self.body(answer, ERROR_BYTES_MAX)?;
-            return Ok(Polled::Unchanged);
+            return Ok((Polled::Unchanged, renew));
         }
         let answer = self.accepted(answer, StatusCode::OK)?;
         let version = etag(&answer)?;
         let bytes = self.body(answer, CONFIG_BYTES_MAX)?;
-        Ok(Polled::Config { version, bytes, begun, received: Instant::now() })
+        Ok((Polled::Config { version, bytes, begun, received: Instant::now() }, renew))
     }
 
     /// `POST /v1/acks`.

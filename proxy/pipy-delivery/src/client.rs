@@ -26,12 +26,13 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 
 use crate::backoff::{Backoff, random_fraction};
-use crate::calls::{Acknowledgement, Calls, Polled};
+use crate::calls::{Acknowledgement, Calls, Polled, Said};
 use crate::error::{Failure, FailureKind};
 use crate::event::{Ack, Event};
-use crate::identity::{Request, certificates_of_pem, provider};
+use crate::identity::{Credentials, Request, certificates_of_pem, provider};
 use crate::settings::Settings;
 use crate::stop::{Handle, Stop};
+use crate::trust;
 
 /// LIMIT: bytes of the files that we read: a token, some roots.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -39,6 +40,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 const RENEW_AFTER_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How much earlier than asked a renewal may be, as a fraction: proxies that started together drift apart.
 const RENEW_EARLIER: f64 = 0.05;
+/// LIMIT: how soon after one renewal the control plane can have another; what asks for more is in a muddle.
+const RENEW_APART: Duration = Duration::from_secs(2);
 /// So many times in a row the control plane may hang up on us before we blame our certificate.
 const HANG_UPS_MAX: u32 = 3;
 /// For how long "not known yet" is normal: a Pod asks within milliseconds of its birth.
@@ -75,7 +78,12 @@ impl Client {
 /// A certificate in use.
 struct Member {
     calls: Calls,
+    credentials: Credentials,
+    /// Whom we believe, as the control plane said last.
     roots: Vec<CertificateDer<'static>>,
+    /// What they are called together.
+    trust: String,
+    issued_at: Instant,
     renew_at: Instant,
     /// Seconds since the epoch.
     not_after: u64,
@@ -200,11 +208,15 @@ impl<E: FnMut(Event) -> Ack> Session<E> {
             return Err(Failure::Garbage(format!("the certificate is of no use to this proxy: {why}")));
         }
         let after = Duration::from_secs(credentials.renew_after_s.max(1)).min(RENEW_AFTER_MAX);
+        let now = Instant::now();
         self.member = Some(Member {
             calls,
-            roots: credentials.roots,
-            renew_at: Instant::now() + after.mul_f64(1.0 - RENEW_EARLIER * random_fraction()),
+            roots: credentials.roots.clone(),
+            trust: trust::id(&credentials.roots, &self.provider),
+            issued_at: now,
+            renew_at: now + after.mul_f64(1.0 - RENEW_EARLIER * random_fraction()),
             not_after: credentials.not_after,
+            credentials,
         });
         self.renewal_pauses.reset();
         self.renewal_fails = false;
@@ -242,7 +254,9 @@ impl<E: FnMut(Event) -> Ack> Session<E> {
             }
         };
         let asked = Instant::now();
-        let polled = member.calls.poll(&self.settings.pod, &self.version, &self.applied, wait_s)?;
+        let said = Said { version: &self.version, applied: &self.applied, trust: &member.trust };
+        let (polled, renew) = member.calls.poll(&self.settings.pod, said, wait_s)?;
+        self.hasten(renew);
         match polled {
             Polled::Unchanged => {
                 self.restored();
@@ -256,8 +270,10 @@ impl<E: FnMut(Event) -> Ack> Session<E> {
             Polled::Config { version, bytes, begun, received } => {
                 self.restored();
                 self.version.clone_from(&version);
+                let roots = trust::of_config(&bytes);
                 let mut owed = match self.tell(Event::Config { bytes, version: version.clone() })? {
                     Ack::Applied => {
+                        self.believe(roots)?;
                         self.applied.clone_from(&version);
                         Acknowledgement::new(version, "applied", "")
                     }
@@ -269,6 +285,26 @@ impl<E: FnMut(Event) -> Ack> Session<E> {
                 self.settle()
             }
         }
+    }
+
+    /// Renews the certificate before its time, because the control plane asks for it: within so many seconds.
+    fn hasten(&mut self, within_s: Option<u64>) {
+        let (Some(within_s), Some(member)) = (within_s, &mut self.member) else { return };
+        let pause = Duration::from_secs(within_s).min(RENEW_AFTER_MAX).mul_f64(random_fraction());
+        let at = (Instant::now() + pause).max(member.issued_at + RENEW_APART);
+        member.renew_at = member.renew_at.min(at);
+    }
+
+    /// Believes the roots of a configuration that is in effect, here as in the owner's connections.
+    fn believe(&mut self, roots: Vec<CertificateDer<'static>>) -> Result<(), Failure> {
+        let Some(member) = &mut self.member else { return Ok(()) };
+        let trust = trust::id(&roots, &self.provider);
+        if roots.is_empty() || trust == member.trust {
+            return Ok(());
+        }
+        member.calls = Calls::new(&self.settings, &roots, Some(&member.credentials), &self.provider)?;
+        (member.roots, member.trust) = (roots, trust);
+        Ok(())
     }
 
     /// Hands the owner something new; nothing more once we are to stop.

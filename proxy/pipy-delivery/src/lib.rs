@@ -30,6 +30,7 @@ mod identity;
 mod marked;
 mod settings;
 mod stop;
+mod trust;
 
 pub use calls::{ANSWER_BYTES_MAX, CONFIG_BYTES_MAX, ERROR_BYTES_MAX};
 pub use client::Client;

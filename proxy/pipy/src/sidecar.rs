@@ -35,10 +35,27 @@ const DRAIN_DEFAULT: Duration = Duration::from_secs(30);
 /// How often the end of the workers is looked for while draining.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
 
+/// What the control plane has certified, and the roots that are at work with it.
+struct Certified {
+    identity: String,
+    not_after: u64,
+    chain: String,
+    key: String,
+    roots: String,
+}
+
+impl Certified {
+    fn credentials(&self) -> Result<Credentials, String> {
+        Credentials::from_pem(&self.chain, &self.key, &self.roots).map_err(|error| causes(&error))
+    }
+}
+
 struct Main {
     workers: Workers,
     state: Arc<State>,
     drain: Duration,
+    /// `None` where credentials come from files: these bring their roots along.
+    certified: Option<Certified>,
 }
 
 pub(crate) fn run(options: SidecarOptions) -> Result<(), String> {
@@ -60,9 +77,7 @@ pub(crate) fn run(options: SidecarOptions) -> Result<(), String> {
         (listener::STARTUP, options.startup),
         (listener::TCP_PROBES, options.tcp_probes),
     ]);
-    for (key, of) in
-        [(listener::INBOUND_6, options.inbound), (listener::OUTBOUND_6, options.outbound)]
-    {
+    for (key, of) in [(listener::INBOUND_6, options.inbound), (listener::OUTBOUND_6, options.outbound)] {
         addresses.extend(beside(of).map(|address| (key, address)));
     }
     let pages: Arc<dyn Pages> = Arc::clone(&state) as Arc<dyn Pages>;
@@ -71,7 +86,7 @@ pub(crate) fn run(options: SidecarOptions) -> Result<(), String> {
     for (key, address) in workers.open() {
         notice::info(&format!("{} on {address}", listener_name(key)));
     }
-    let mut main = Main { workers, state, drain: DRAIN_DEFAULT };
+    let mut main = Main { workers, state, drain: DRAIN_DEFAULT, certified: None };
     match options.source {
         Source::Files { config, credentials } => {
             main.load(&config, credentials.as_ref())?;
@@ -180,7 +195,12 @@ impl Main {
         let shown = serde_json::to_value(&config).map_err(|error| error.to_string())?;
         let (version, workload) = (config.version.clone(), config.workload.clone());
         let drain = Duration::from_millis(config.timeouts.drain_ms);
+        let trusting = self.trusting(&config.trust.roots)?;
         let plan = self.workers.apply(Plan::new(config))?;
+        if let Some((certified, credentials)) = trusting {
+            notice::info("believing other roots");
+            self.use_certified(certified, &credentials);
+        }
         self.drain = if drain.is_zero() { DRAIN_DEFAULT } else { drain };
         self.state.metrics.set_workload(Labels {
             namespace: workload.namespace,
@@ -192,6 +212,36 @@ impl Main {
         Ok(version)
     }
 
+    /// What is certified together with the roots of a configuration, where these are others.
+    fn trusting(&self, roots: &[String]) -> Result<Option<(Certified, Credentials)>, String> {
+        let Some(now) = &self.certified else { return Ok(None) };
+        let roots = roots.join("\n");
+        if roots.is_empty() || roots == now.roots {
+            return Ok(None);
+        }
+        let certified = Certified {
+            identity: now.identity.clone(),
+            not_after: now.not_after,
+            chain: now.chain.clone(),
+            key: now.key.clone(),
+            roots,
+        };
+        let credentials = certified.credentials()?;
+        Ok(Some((certified, credentials)))
+    }
+
+    fn use_certified(&mut self, certified: Certified, credentials: &Credentials) {
+        self.workers.credentials(credentials);
+        self.state.metrics.control.certificate_not_after_s.set(certified.not_after);
+        self.state.certified(json!({
+            "identity": certified.identity,
+            "not_after_unix_s": certified.not_after,
+            "chain": certified.chain,
+            "roots": certified.roots,
+        }));
+        self.certified = Some(certified);
+    }
+
     fn delivered(&mut self, event: pipy_delivery::Event) -> pipy_delivery::Ack {
         use pipy_delivery::{Ack, Event};
         match event {
@@ -200,20 +250,15 @@ impl Main {
                 Err(reason) => Ack::Refused(reason),
             },
             Event::Credentials { chain_pem, key_pem, roots_pem, identity, not_after } => {
-                match Credentials::from_pem(&chain_pem, &key_pem, &roots_pem) {
+                let certified =
+                    Certified { identity, not_after, chain: chain_pem, key: key_pem, roots: roots_pem };
+                match certified.credentials() {
                     Ok(credentials) => {
-                        self.workers.credentials(&credentials);
-                        self.state.metrics.control.certificate_not_after_s.set(not_after);
-                        self.state.certified(json!({
-                            "identity": identity,
-                            "not_after_unix_s": not_after,
-                            "chain": chain_pem,
-                            "roots": roots_pem,
-                        }));
-                        notice::info(&format!("certified as {identity}"));
+                        notice::info(&format!("certified as {}", certified.identity));
+                        self.use_certified(certified, &credentials);
                         Ack::Applied
                     }
-                    Err(error) => Ack::Refused(causes(&error)),
+                    Err(error) => Ack::Refused(error),
                 }
             }
             Event::Lost { reason, .. } => {
