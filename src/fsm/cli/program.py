@@ -49,6 +49,7 @@ COMMANDS = (
     Command("explain", "explain", MESH),
     Command("validate", "validate", MESH),
     Command("rollout", "rollout", MESH, group=True),
+    Command("certs", "certs", MESH, group=True),
     Command("policy", "policy", MESH, group=True),
     Command("verify", "verify", MESH, group=True),
     Command("metrics", "metrics", MESH, group=True),
