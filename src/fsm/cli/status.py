@@ -60,6 +60,7 @@ async def collect(target: options.Target) -> dict[str, Any]:
             "objects": await _objects(client) if found else [],
         }
         problems = [] if found else ["no control plane is installed"]
+        problems += _troubles(client.connection.server)
         for plane in found:
             if not plane.ready:
                 problems.append(f"the control plane in {plane.namespace} is not ready")
@@ -153,6 +154,17 @@ def _box(server: str) -> dict[str, Any] | None:
         "kubeconfig": str(info.kubeconfig),
         "opened_at": info.opened_at,
     }
+
+
+def _troubles(server: str) -> list[str]:
+    from fsm.cli import box
+
+    info = box.behind(server)
+    if info is None:
+        return []
+    from fsm.standalone.box import lifecycle
+
+    return lifecycle.troubles(info)
 
 
 def _problems(data: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 from box_world import Box, apply, pod, until
 
-from fsm.standalone.box.outside import REQUEST_BYTES, serve
+from fsm.standalone.box import lifecycle
+from fsm.standalone.box.outside import LOCK, REQUEST_BYTES, serve
 from fsm.standalone.node.gateway import Outside, Refused, may_dial, ruleset
 
 box_test = pytest.mark.box
@@ -65,6 +67,68 @@ async def test_a_pod_reaches_a_server_of_the_host_and_survives_a_killed_gateway(
     box.inside("kill", "-9", str(before))
     await until(answered, "the server outside answers again")
     assert box.child("gateway")["pid"] != before
+
+
+def helpers(box: Box) -> list[int]:
+    """Find the processes of this box's way out: those that hold its lock."""
+    lock = os.stat(box.settings.state_dir / LOCK)
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or "fsm-outside" not in _name(entry):
+            continue
+        with contextlib.suppress(OSError):
+            files = [os.stat(path) for path in (entry / "fd").iterdir()]
+            if any((f.st_dev, f.st_ino) == (lock.st_dev, lock.st_ino) for f in files):
+                found.append(int(entry.name))
+    return sorted(found)
+
+
+def _name(entry: Path) -> str:
+    try:
+        return (entry / "comm").read_text()
+    except OSError:
+        return ""
+
+
+@box_test
+async def test_the_way_out_survives_its_processes_and_is_mended_when_both_are_killed(
+    box: Box, namespace: str, server: tuple[str, int]
+) -> None:
+    apply(box, namespace, pod("p", terminationGracePeriodSeconds=0))
+    box.kubectl("wait", "-n", namespace, "pod/p", "--for=condition=Ready", "--timeout=30s")
+    script = SEND.format(host=server[0], port=server[1])
+
+    async def answered() -> bool:
+        return "3000000 bytes" in (await box.run(namespace, "p", script))["stdout"]
+
+    async def two() -> list[int]:
+        found = helpers(box)
+        return found if len(found) == 2 else []
+
+    # One after the other, whichever is the keeper: each is replaced.
+    for which in (0, 1, 0):
+        before = await until(two, "both processes run")
+        os.kill(before[which], signal.SIGKILL)
+
+        async def replaced(gone: int = before[which]) -> bool:
+            return gone not in await two() and bool(await two())
+
+        await until(replaced, "the killed one is replaced")
+        await until(answered, "the server outside answers")
+    assert lifecycle.troubles(box.info) == []
+    for pid in helpers(box):
+        os.kill(pid, signal.SIGSTOP)
+    for pid in helpers(box):
+        os.kill(pid, signal.SIGKILL)
+
+    async def told() -> bool:
+        return "fsm up" in "".join(lifecycle.troubles(box.info))
+
+    await until(told, "the loss is told")
+    await lifecycle.up(box.settings)
+    assert lifecycle.troubles(box.info) == []
+    await until(answered, "the server outside answers again")
+    await until(two, "both processes run")
 
 
 @box_test

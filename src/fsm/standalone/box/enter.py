@@ -17,7 +17,6 @@ import argparse
 import errno
 import json
 import os
-import socket
 import sys
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def main() -> None:
     given = parser.parse_args()
     settings = StandaloneSettings.from_json(sys.stdin.read())
     # First: what it makes belongs to the namespaces in which it was begun.
-    way_out = outside.start() if settings.outside else None
+    way_out = outside.start(settings.state_dir) if settings.outside else None
     try:
         _unshare()
     except OSError as error:
@@ -107,7 +106,7 @@ def _become_pid_1(
     settings: StandaloneSettings,
     listeners: list[int],
     lifeline: int | None,
-    way_out: socket.socket | None,
+    way_out: outside.WayOut | None,
 ) -> None:
     from fsm.standalone.box import supervise
 

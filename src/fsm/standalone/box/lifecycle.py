@@ -31,7 +31,7 @@ from typing import Any, TextIO
 
 from fsm.kube import ApiError, ConfigError, KubeClient
 from fsm.kube.resources import NODES
-from fsm.standalone.box import syscalls
+from fsm.standalone.box import outside, syscalls
 from fsm.standalone.box.children import environment
 from fsm.standalone.box.settings import StandaloneSettings
 
@@ -91,6 +91,9 @@ async def up(
         if info is None:
             progress("opening the box")
             info = await _start(settings, lifeline)
+        elif outside.lost(settings.state_dir):
+            progress("mending the way out")
+            await _mend_way_out(info)
     progress("starting the API server")
     await _until_ready(settings, info, progress)
     return info
@@ -138,6 +141,38 @@ def children_status(settings: StandaloneSettings) -> dict[str, Any]:
     except (OSError, ValueError, KeyError):
         return {}
     return children if status(settings) else {}
+
+
+def troubles(info: BoxInfo) -> list[str]:
+    """Say what is wrong with an open box and does not mend itself; each ends with what to do."""
+    if outside.lost(info.state_dir):
+        return ["the way out of the box, and into it, is gone: `fsm up` mends it"]
+    return []
+
+
+async def _mend_way_out(info: BoxInfo) -> None:
+    state = info.state_dir
+    try:
+        fd = int(json.loads((state / "supervisor.json").read_text())["helper_fd"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BoxError(
+            "the way out of the box is gone, and this box cannot get another"
+            "\nhint: `fsm down`, then `fsm up`; what is stored stays"
+        ) from None
+    words = ("--state-dir", str(state), "--pid", str(info.pid), "--fd", str(fd))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "fsm.standalone.box.outside", *words),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(""),
+    )
+    if await process.wait():
+        text = (await _stderr(process)).rpartition("\n")[2]
+        raise BoxError(
+            f"the way out of the box is gone, and cannot be mended: {text}"
+            "\nhint: `fsm down`, then `fsm up`; what is stored stays"
+        )
 
 
 async def _start(settings: StandaloneSettings, lifeline: int | None) -> BoxInfo:
@@ -316,7 +351,7 @@ def _make_directories(state_dir: Path) -> None:
 
 
 def _remove_runtime_state(state_dir: Path) -> None:
-    for name in ("box.json", "supervisor.json", "node.sock", "api.sock"):
+    for name in ("box.json", "supervisor.json", "node.sock", "api.sock", outside.LOCK):
         with contextlib.suppress(FileNotFoundError):
             (state_dir / name).unlink()
     shutil.rmtree(state_dir / "pods", ignore_errors=True)

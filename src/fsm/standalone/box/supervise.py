@@ -21,7 +21,6 @@ import os
 import secrets
 import selectors
 import signal
-import socket
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from pathlib import Path
 
 from fsm.standalone.box import syscalls, world
 from fsm.standalone.box.children import Child, HeldSockets, children, environment
+from fsm.standalone.box.outside import WayOut
 from fsm.standalone.box.settings import StandaloneSettings
 
 _BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -43,7 +43,7 @@ def run(
     settings: StandaloneSettings,
     listeners: list[int],
     lifeline: int | None = None,
-    way_out: socket.socket | None = None,
+    way_out: WayOut | None = None,
 ) -> int:
     """Be PID 1 until told to stop, or until ``lifeline`` ends; returns the exit status."""
     try:
@@ -54,10 +54,12 @@ def run(
             tuple(listeners),
             udp.fileno(),
             tcp.fileno(),
-            way_out.fileno() if way_out is not None else None,
+            way_out.box.fileno() if way_out is not None else None,
         )
         box_id = secrets.token_hex(8)
-        Supervisor(settings, children(settings, held), environment(box_id), lifeline).run()
+        helper_fd = way_out.helper.fileno() if way_out is not None else None
+        table = children(settings, held)
+        Supervisor(settings, table, environment(box_id), lifeline, helper_fd).run()
     except world.WorldError as error:
         say(f"giving up: {error}")
         return 1
@@ -96,8 +98,10 @@ class Supervisor:
         table: tuple[Child, ...],
         env: dict[str, str],
         lifeline: int | None = None,
+        helper_fd: int | None = None,
     ) -> None:
         self._lifeline = lifeline
+        self._helper_fd = helper_fd
         self._settings = settings
         self._env = env
         self._children = [_Running(child) for child in table]
@@ -258,7 +262,8 @@ class Supervisor:
             }
             for running in self._children
         }
-        _replace(self._state, json.dumps({"box_id": self._env["FSM_BOX_ID"], "children": state}))
+        told = {"box_id": self._env["FSM_BOX_ID"], "children": state, "helper_fd": self._helper_fd}
+        _replace(self._state, json.dumps(told))
 
 
 def _describe(code: int) -> str:

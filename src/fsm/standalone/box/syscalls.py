@@ -32,6 +32,8 @@ MNT_DETACH = 0x2
 
 _PR_CAPBSET_DROP = 24
 _PR_SET_NAME = 15
+#: The same number everywhere, as of all calls since Linux 5.1.
+_SYS_PIDFD_GETFD = 438
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "armv7l": 218}
 
 #: Names and numbers of all capabilities, linux/capability.h.
@@ -119,6 +121,22 @@ def limit_capabilities(kept: set[str]) -> None:
 def set_process_name(name: str) -> None:
     """Set what ``ps`` and ``top`` show as the command of this thread (15 bytes)."""
     _libc.prctl(ctypes.c_int(_PR_SET_NAME), name.encode()[:15], 0, 0, 0)
+
+
+def fd_of(pid: int, fd: int) -> int:
+    """Get a duplicate of another process's descriptor; pidfd_getfd(2), Linux 5.6.
+
+    Raises:
+        OSError: there is no such process or descriptor, or it belongs to another user.
+    """
+    target = os.pidfd_open(pid)
+    try:
+        words = (ctypes.c_long(n) for n in (_SYS_PIDFD_GETFD, target, fd, 0))
+        made = int(_libc.syscall(*words))
+        _check(made, "pidfd_getfd", f"{pid}/{fd}")
+        return made
+    finally:
+        os.close(target)
 
 
 def start_ticks(pid: int | str) -> int | None:
