@@ -191,7 +191,7 @@ def rehearse(
         for play in found["plays"]:
             print(f"{play['name']}: {play['verdict']}")
             for line in play["timeline"]:
-                print(f"  {durations.short(line['at_s']):>8}  {line['what']}")
+                print(f"  {certs_rehearse.span(line['at_s']):>6}  {line['what']}")
             if play["concerns"]:
                 rows = [[one["name"], one["what"]] for one in play["concerns"]]
                 output.table(("CONCERNS", "WHAT WOULD HAPPEN"), rows)
