@@ -70,6 +70,9 @@ pub struct SourceRule {
     /// The client must speak mutual TLS.
     #[serde(default)]
     pub mtls: bool,
+    /// Without `mtls`: the client must speak TLS, but is asked for no certificate.
+    #[serde(default)]
+    pub tls: bool,
     /// With `mtls`: names (CN, DNS or URI) of which the client's certificate must carry one. Empty: any.
     #[serde(default)]
     pub principals: Vec<SpiffeId>,

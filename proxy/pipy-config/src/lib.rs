@@ -32,7 +32,7 @@ pub use outbound::{Outbound, OutboundMatch, Unmatched};
 pub use parse::{ConfigError, REGEX_BYTES_MAX, parse, schema};
 pub use probe::{Probe, ProbeKind, ProbeListener};
 pub use route::{Allow, Header, HostRule, Path, Protocol, Route, TcpRule, TlsRule, WeightedCluster};
-pub use telemetry::{AccessLog, Telemetry};
+pub use telemetry::{AccessLog, Collector, RemoteLog, Telemetry, Tracing};
 pub use upstream::{
     Balancing, BalancingPolicy, CircuitBreaker, ExtraHeader, PassiveHealth, RateLimit, Retry, StatusRange,
 };
@@ -155,6 +155,7 @@ impl Default for Chains {
                 "inbound-tls-termination",
                 "inbound-http-routing",
                 "inbound-metrics-http",
+                "inbound-tracing-http",
                 "inbound-logging-http",
                 "inbound-throttle-service",
                 "inbound-throttle-route",
@@ -170,6 +171,7 @@ impl Default for Chains {
             outbound_http: chain(&[
                 "outbound-http-routing",
                 "outbound-metrics-http",
+                "outbound-tracing-http",
                 "outbound-logging-http",
                 "outbound-circuit-breaker",
                 "outbound-http-load-balancing",

@@ -90,6 +90,7 @@ fn check(config: &ProxyConfig) -> Vec<String> {
     if config.timeouts.detect_ms == 0 {
         check.fault("timeouts.detect_ms", "is 0, servers that speak first would never be reached");
     }
+    check.all("telemetry", Some(config.telemetry.faults()));
     for (name, cluster) in &config.clusters {
         let path = format!("clusters.{name}");
         check.all(&format!("{path}.retry"), cluster.retry.as_ref().map(Retry::faults));

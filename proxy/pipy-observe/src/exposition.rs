@@ -164,6 +164,34 @@ fn proxy(snapshot: &Snapshot, families: &mut Vec<Family>) {
     ];
     families.extend(labelled.map(|(name, help, label, counts)| Family::labelled(name, help, label, counts)));
     families.extend([total, active, http2, handshakes, limited]);
+    told(snapshot, families);
+}
+
+fn told(snapshot: &Snapshot, families: &mut Vec<Family>) {
+    for (what, counts) in [("tracing", &snapshot.traced), ("logging", &snapshot.remote_logged)] {
+        for (direction, pair) in ["inbound", "outbound"].iter().zip(counts) {
+            for (sampled, count) in pair.iter().enumerate() {
+                let name = format!("{direction}_http_{what}_sampled_{sampled}");
+                let help = match sampled {
+                    0 => "Requests that no collector is told of.",
+                    _ => "Requests that a collector is told of.",
+                };
+                let mut family = Family::new(name, "counter", help);
+                family.series(&[], *count);
+                families.push(family);
+            }
+        }
+    }
+    let mut sent = Family::counter("sidecar_export_sent_total", "Records that a collector has taken.");
+    let mut dropped = Family::counter(
+        "sidecar_export_dropped_total",
+        "Records that were lost, because the collector is away, too slow, or refuses them.",
+    );
+    for (what, written, lost) in &snapshot.exports {
+        sent.series(&[("record", what)], *written);
+        dropped.series(&[("record", what)], *lost);
+    }
+    families.extend([sent, dropped]);
 }
 
 fn process(snapshot: &Snapshot, families: &mut Vec<Family>) {

@@ -12,4 +12,5 @@ mod writer;
 pub use buffer::{BUFFER_BYTES, FLUSH_AFTER, LogBuffer};
 pub use entry::{Decision, Direction, Entry};
 pub use json::FIELD_BYTES_MAX;
+pub(crate) use json::rest_of_string;
 pub use writer::{BUFFERS_MAX, LogStats, LogWriter, SHUTDOWN_WAIT};

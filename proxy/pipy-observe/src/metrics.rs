@@ -64,6 +64,7 @@ pub struct Metrics {
     workload: Mutex<Labels>,
     workers: Mutex<Vec<Arc<WorkerShared>>>,
     log: OnceLock<Arc<LogStats>>,
+    exports: OnceLock<[(&'static str, Arc<LogStats>); 2]>,
 }
 
 impl Metrics {
@@ -80,6 +81,11 @@ impl Metrics {
     /// Shows the log's counters too. The first log wins; a process has one.
     pub fn set_log(&self, stats: Arc<LogStats>) {
         let _ = self.log.set(stats);
+    }
+
+    /// Shows the counters of what is sent to collectors too: spans, and lines of the log. The first ones win.
+    pub fn set_exports(&self, spans: Arc<LogStats>, lines: Arc<LogStats>) {
+        let _ = self.exports.set([("spans", spans), ("log_lines", lines)]);
     }
 
     /// Registers one more worker. What a worker counted stays in the sums after its end.
@@ -109,6 +115,9 @@ impl Metrics {
         snapshot.control(&self.control);
         if let Some(log) = self.log.get() {
             snapshot.log(log);
+        }
+        for (what, stats) in self.exports.get().into_iter().flatten() {
+            snapshot.export(what, stats);
         }
         let workers = lock(&self.workers).clone();
         for worker in &workers {

@@ -67,6 +67,11 @@ pub(crate) struct Snapshot {
     pub(crate) certificate_not_after_s: u64,
     pub(crate) log_lines: u64,
     pub(crate) log_dropped: u64,
+    /// Inbound, outbound; not told, told.
+    pub(crate) traced: [[u64; 2]; 2],
+    pub(crate) remote_logged: [[u64; 2]; 2],
+    /// By what is exported: sent and dropped.
+    pub(crate) exports: Vec<(&'static str, u64, u64)>,
 }
 
 impl Snapshot {
@@ -91,6 +96,9 @@ impl Snapshot {
             certificate_not_after_s: 0,
             log_lines: 0,
             log_dropped: 0,
+            traced: [[0; 2]; 2],
+            remote_logged: [[0; 2]; 2],
+            exports: Vec::new(),
         }
     }
 
@@ -105,6 +113,10 @@ impl Snapshot {
     pub(crate) fn log(&mut self, log: &LogStats) {
         self.log_lines = log.written.get();
         self.log_dropped = log.dropped.get();
+    }
+
+    pub(crate) fn export(&mut self, what: &'static str, stats: &LogStats) {
+        self.exports.push((what, stats.written.get(), stats.dropped.get()));
     }
 
     pub(crate) fn worker(&mut self, worker: &WorkerShared) {
@@ -148,6 +160,13 @@ impl Snapshot {
         self.tls_handshakes += proxy.tls_handshakes.get();
         self.rate_limited_service += proxy.rate_limited_service.get();
         self.rate_limited_route += proxy.rate_limited_route.get();
+        let read = |pair: &[Counter; 2]| [pair[0].get(), pair[1].get()];
+        let [inbound, outbound] = &mut self.traced;
+        sum(inbound, read(&proxy.traced_inbound));
+        sum(outbound, read(&proxy.traced_outbound));
+        let [inbound, outbound] = &mut self.remote_logged;
+        sum(inbound, read(&proxy.remote_logged_inbound));
+        sum(outbound, read(&proxy.remote_logged_outbound));
     }
 }
 

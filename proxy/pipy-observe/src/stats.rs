@@ -58,6 +58,17 @@ pub(crate) fn stats(snapshot: &Snapshot) -> String {
     ] {
         line(name, value);
     }
+    for (what, counts) in [("tracing", &snapshot.traced), ("logging", &snapshot.remote_logged)] {
+        for (direction, pair) in ["inbound", "outbound"].iter().zip(counts) {
+            for (sampled, count) in pair.iter().enumerate() {
+                line(format!("{direction}_http_{what}.sampled_{sampled}"), *count);
+            }
+        }
+    }
+    for (what, sent, dropped) in &snapshot.exports {
+        line(format!("export.{what}.dropped"), *dropped);
+        line(format!("export.{what}.sent"), *sent);
+    }
     lines.push(format!("config.apply_ms: {}", summary(&snapshot.config_apply)));
     for ([namespace, kind, name, pod], sum) in &snapshot.durations {
         let name = one_line(&format!("request_duration_ms.{namespace}/{kind}/{name}/{pod}"));

@@ -65,6 +65,14 @@ pub struct ProxyCounters {
     pub rate_limited_route: Counter,
     /// Connections over the limit of their port, by `namespace/pod_port_protocol`.
     pub rate_limited_inbound: Slots<Counter>,
+    /// Requests to the application by whether their span was told to the collector: no, yes.
+    pub traced_inbound: [Counter; 2],
+    /// The same of requests of the application.
+    pub traced_outbound: [Counter; 2],
+    /// Requests and connections to the application by whether their line was sent to the remote log: no, yes.
+    pub remote_logged_inbound: [Counter; 2],
+    /// The same of those of the application.
+    pub remote_logged_outbound: [Counter; 2],
 }
 
 /// The other end of a request, as its proxy calls itself.

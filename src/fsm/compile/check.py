@@ -25,6 +25,7 @@ from fsm.compile.contract import (
     TlsRule,
     WeightedCluster,
 )
+from fsm.compile.telemetry import telemetry_faults
 from fsm.model.service import Protocol
 from fsm.policies.regexes import regex_fault
 
@@ -56,6 +57,7 @@ def check(config: ProxyConfig) -> list[str]:
         found.probe(f"probes[{index}]", probe)
     if config.timeouts.detect_ms == 0:
         found.fault("timeouts.detect_ms", "is 0, servers that speak first would never be reached")
+    found.below("telemetry", telemetry_faults(config.telemetry))
     for name, cluster in config.clusters.items():
         if cluster.retry is not None:
             found.below(f"clusters.{name}.retry", retry_faults(cluster.retry))

@@ -185,6 +185,8 @@ class SourceRule:
     mtls: bool = False
     origin: str
     principals: tuple[str, ...] = ()
+    tls: bool = False
+    """The client must speak TLS, and shows no certificate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,6 +388,7 @@ BUILT_IN_CHAINS: Mapping[str, tuple[str, ...]] = {
         "inbound-tls-termination",
         "inbound-http-routing",
         "inbound-metrics-http",
+        "inbound-tracing-http",
         "inbound-logging-http",
         "inbound-throttle-service",
         "inbound-throttle-route",
@@ -401,6 +404,7 @@ BUILT_IN_CHAINS: Mapping[str, tuple[str, ...]] = {
     "outbound-http": _stages(
         "outbound-http-routing",
         "outbound-metrics-http",
+        "outbound-tracing-http",
         "outbound-logging-http",
         "outbound-circuit-breaker",
         "outbound-http-load-balancing",
@@ -423,10 +427,41 @@ class Chains:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Collector:
+    """Where records are sent, in HTTP, not encrypted."""
+
+    authorization: str = ""
+    host: str
+    path: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracing:
+    """How requests are traced; a share of traces, per million, is told to the collector."""
+
+    collector: Collector
+    origin: str
+    sampled_per_million: int
+    traceparent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteLog:
+    """Which share of the access log's lines, per million, is sent elsewhere."""
+
+    collector: Collector
+    origin: str
+    sampled_per_million: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
     """What the proxy tells about its traffic."""
 
     access_log: AccessLog = AccessLog.DENIED
+    remote_log: RemoteLog | None = None
+    tracing: Tracing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

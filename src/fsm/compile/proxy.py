@@ -24,6 +24,7 @@ from fsm.compile.contract import (
 from fsm.compile.inbound import inbound_half
 from fsm.compile.outbound import outbound_half
 from fsm.compile.probes import pod_probes
+from fsm.compile.telemetry import with_exports
 from fsm.model.exclusions import Exclusions as PodExclusions
 from fsm.model.exclusions import read_note, wanted
 from fsm.model.mesh_config import MeshConfig
@@ -89,7 +90,9 @@ def compile_own(snapshot: Snapshot, pod: Pod, settings: Settings) -> ProxyConfig
         clusters=inbound.clusters,
         chains=_chains(snapshot.mesh),
         probes=pod_probes(pod, settings.ports),
-        telemetry=Telemetry(access_log=_access_log(snapshot, pod, settings)),
+        telemetry=with_exports(
+            Telemetry(access_log=_access_log(snapshot, pod, settings)), snapshot.mesh
+        ),
         timeouts=_timeouts(snapshot, pod, settings),
     )
 

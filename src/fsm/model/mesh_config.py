@@ -89,6 +89,20 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
+class Export:
+    """Where sidecars send spans or log lines, and which share of them."""
+
+    host: str
+    port: int
+    path: str
+    share: float = 1.0
+    """From 0 to 1."""
+    authorization: str = ""
+    traceparent: bool = False
+    """Spans: the W3C's header is sent too."""
+
+
+@dataclass(frozen=True, slots=True)
 class MeshConfig:
     """The whole of it."""
 
@@ -99,6 +113,10 @@ class MeshConfig:
     certificate: Certificate = field(default_factory=Certificate)
     log_level: str = "info"
     """``observability.fsmLogLevel``."""
+    tracing: Export | None = None
+    """``observability.tracing``, when it is enabled."""
+    remote_log: Export | None = None
+    """``observability.remoteLogging``, when it is enabled."""
     feature_flags: Mapping[str, bool] = field(default_factory=dict)
     plugin_chains: Mapping[str, tuple[ChainStage, ...]] = field(default_factory=dict)
     """Stages by chain; a chain that is absent has the built-in stages."""

@@ -139,10 +139,10 @@ def test_routes_that_nobody_names_say_so() -> None:
 
 
 def test_mesh_config_names_stages_that_this_version_does_not_have() -> None:
-    chains = {"inbound-http": [{"plugin": "modules/inbound-tracing-http", "priority": 120}]}
+    chains = {"inbound-http": [{"plugin": "modules/inbound-dance-http", "priority": 120}]}
     word, reason = told(shop(pluginChains=chains), "MeshConfig", "fsm-mesh-config")
     assert word == "Programmed"
-    assert "inbound-http: modules/inbound-tracing-http.js" in reason
+    assert "inbound-http: modules/inbound-dance-http.js" in reason
 
 
 def test_an_invalid_object_lists_every_fault_once() -> None:

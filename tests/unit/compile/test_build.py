@@ -195,7 +195,7 @@ def test_workload_chains_and_timeouts_are_filled() -> None:
             {"plugin": "modules/inbound-http-default", "priority": 100},
             {"plugin": "modules/inbound-http-routing", "priority": 170},
             {"plugin": "plugins/mine", "priority": 165},
-            {"plugin": "modules/inbound-tracing-http", "priority": 120},
+            {"plugin": "modules/inbound-dance-http", "priority": 120},
             {"plugin": "modules/inbound-logging-http", "priority": 140, "disable": True},
         ]
     }

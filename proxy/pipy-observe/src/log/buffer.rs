@@ -38,6 +38,16 @@ impl LogBuffer {
     /// Appends one line.
     pub fn record(&mut self, entry: &Entry<'_>) {
         line(entry, &mut self.clock, &mut self.bytes);
+        self.appended();
+    }
+
+    /// Appends one line of another kind: `write` appends it to what it is given, line break included.
+    pub fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        self.appended();
+    }
+
+    fn appended(&mut self) {
         self.lines += 1;
         if self.bytes.len() >= BUFFER_BYTES {
             self.flush();

@@ -111,6 +111,12 @@ pub struct Entry<'a> {
     pub connection_id: Option<u64>,
     /// The request's id, as its sender or this proxy chose it.
     pub request_id: Option<&'a [u8]>,
+    /// The trace that it belongs to.
+    pub trace_id: Option<&'a [u8]>,
+    /// Its span in that trace.
+    pub span_id: Option<&'a [u8]>,
+    /// The Pod whose proxy tells it, `namespace/name`; in what is sent elsewhere.
+    pub pod: Option<&'a str>,
 }
 
 /// Appends the entry as one line, newline included.
@@ -145,6 +151,9 @@ pub(crate) fn line(entry: &Entry<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     number(out, b",\"duration_us\":", entry.duration_us);
     number(out, b",\"connection_id\":", entry.connection_id);
     bytes(out, b",\"request_id\":\"", entry.request_id);
+    bytes(out, b",\"trace_id\":\"", entry.trace_id);
+    bytes(out, b",\"span_id\":\"", entry.span_id);
+    text(out, b",\"pod\":\"", entry.pod);
     out.extend_from_slice(b"}\n");
 }
 

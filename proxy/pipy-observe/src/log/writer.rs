@@ -62,10 +62,18 @@ impl LogWriter {
     /// # Errors
     /// When the operating system gives no thread.
     pub fn to(output: impl Write + Send + 'static) -> io::Result<Self> {
+        LogWriter::named("access-log", output)
+    }
+
+    /// Writes to `output` from a thread with this name.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub(crate) fn named(name: &str, output: impl Write + Send + 'static) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let (end, ended) = mpsc::channel();
         let queue_of_thread = Arc::clone(&queue);
-        let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             write_all(&queue_of_thread, output);
             // Nobody listens when the writer was left behind.
             let _ = end.send(());

@@ -196,8 +196,54 @@ EFFECTS: tuple[Effect, ...] = (
     Effect("observability.fsmLogLevel", "live", "What the control plane logs."),
     Effect("observability.osmLogLevel", "not heeded", "a name of an older mesh; see fsmLogLevel"),
     Effect("observability.enableDebugServer", "not heeded", "its pages are at port 9091"),
-    Effect("observability.tracing", "not heeded", "sidecars export no traces yet"),
-    Effect("observability.remoteLogging", "not heeded", "sidecars log to their standard output"),
+    Effect(
+        "observability.tracing.enable",
+        "live",
+        "Sidecars tell a collector of each traced request (Zipkin v2).",
+    ),
+    Effect(
+        "observability.tracing.address",
+        "live",
+        "Host of the collector; empty: jaeger in the mesh's namespace.",
+    ),
+    Effect("observability.tracing.port", "live", "Its port."),
+    Effect("observability.tracing.endpoint", "live", "The path that takes spans."),
+    Effect(
+        "observability.tracing.sampledFraction",
+        "live",
+        "Share of traces that are told, where a request does not say it.",
+    ),
+    Effect(
+        "observability.tracing.traceparent",
+        "live",
+        "Requests get the W3C's traceparent too, not only B3's headers.",
+    ),
+    Effect(
+        "observability.remoteLogging.enable",
+        "live",
+        "Sidecars also send lines of the access log to a collector.",
+    ),
+    Effect(
+        "observability.remoteLogging.level",
+        "not heeded",
+        "lines have the ids of a trace while tracing is on",
+    ),
+    Effect(
+        "observability.remoteLogging.address",
+        "live",
+        "Host of that collector; without one nothing is sent.",
+    ),
+    Effect("observability.remoteLogging.port", "live", "Its port."),
+    Effect("observability.remoteLogging.endpoint", "live", "The path that takes lines of JSON."),
+    Effect(
+        "observability.remoteLogging.authorization", "live", "Value of the header authorization."
+    ),
+    Effect("observability.remoteLogging.sampledFraction", "live", "Share of lines that are sent."),
+    Effect(
+        "observability.remoteLogging.secretName",
+        "not heeded",
+        "the header's value is in the field authorization",
+    ),
     Effect("featureFlags", "live", "Switches of policies, each by its name."),
     Effect("pluginChains", "live", "The stages of the four chains, in place of the built-in ones."),
     Effect("repoServer", "not heeded", "configurations come from the control plane itself"),
@@ -223,6 +269,8 @@ _HARMLESS: Mapping[str, tuple[object, ...]] = {
     "traffic.http2PerRequestLoadBalancing": (True,),
     "certificate.certKeyBitSize": (2048,),
     "observability.enableDebugServer": (False,),
+    "observability.remoteLogging.level": (2,),
+    "observability.remoteLogging.secretName": ("fsm-remote-logging-secret",),
 }
 """Values of fields that are not heeded which ask for nothing, apart from empty ones."""
 

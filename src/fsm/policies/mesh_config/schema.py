@@ -21,6 +21,7 @@ from fsm.model.mesh_config import (
     AccessNames,
     Certificate,
     ChainStage,
+    Export,
     MeshConfig,
     Sidecar,
     Traffic,
@@ -124,14 +125,71 @@ class CertificateBody(Strict):
     ingressGateway: dict[str, Anything] | None = None
 
 
+def _share(value: str | float) -> str | float:
+    try:
+        share = float(value)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
+        raise fault(f"{value!r} is not a share", "write a number from 0 to 1, such as 0.1")
+    return value
+
+
+def _host(value: str) -> str:
+    if not re.fullmatch(r"[0-9A-Za-z._-]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", value):
+        raise fault(f"{value!r} is not a host", "write a name or an address, without a port")
+    return value
+
+
+def _path(value: str) -> str:
+    if not re.fullmatch(r"(/[!-~]*)?", value):
+        raise fault(f"{value!r} is not a path", "begin it with / and escape blanks as %20")
+    return value
+
+
+def _header_value(value: str) -> str:
+    if not re.fullmatch(r"[ -~]*", value):
+        raise fault("a header cannot carry this value")
+    return value
+
+
+Share = Annotated[str | float, AfterValidator(_share)]
+Host = Annotated[str, AfterValidator(_host)]
+Path = Annotated[str, AfterValidator(_path)]
+
+
+class TracingBody(Strict):
+    """Section ``observability.tracing``."""
+
+    enable: bool = False
+    address: Host = ""
+    port: PortNumber = 9411
+    endpoint: Path = "/api/v2/spans"
+    sampledFraction: Share = "1"
+    traceparent: bool = False
+
+
+class RemoteLoggingBody(Strict):
+    """Section ``observability.remoteLogging``."""
+
+    enable: bool = False
+    level: int = 2
+    address: Host = ""
+    port: PortNumber = 30514
+    endpoint: Path = ""
+    authorization: Annotated[str, AfterValidator(_header_value)] = ""
+    sampledFraction: Share = 1.0
+    secretName: str = ""
+
+
 class ObservabilityBody(Strict):
     """Section ``observability``."""
 
     fsmLogLevel: LogLevel = "info"
     osmLogLevel: str = ""
     enableDebugServer: bool = False
-    tracing: dict[str, Anything] | None = None
-    remoteLogging: dict[str, Anything] | None = None
+    tracing: TracingBody | None = None
+    remoteLogging: RemoteLoggingBody | None = None
 
 
 class StageBody(Strict):
@@ -181,6 +239,8 @@ def model(obj: JsonObject) -> MeshConfig:
         traffic=_traffic(body.traffic or TrafficBody()),
         certificate=_certificate(body.certificate or CertificateBody()),
         log_level=(body.observability or ObservabilityBody()).fsmLogLevel,
+        tracing=_tracing(body.observability, reading.key.namespace),
+        remote_log=_remote_log(body.observability),
         feature_flags=body.featureFlags or {},
         plugin_chains={
             str(chain): tuple(ChainStage(s.plugin, s.priority, s.disable) for s in stages)
@@ -189,6 +249,33 @@ def model(obj: JsonObject) -> MeshConfig:
         },
         raw=obj.get("spec") or {},
         generation=reading.generation,
+    )
+
+
+def _tracing(observability: ObservabilityBody | None, namespace: str) -> Export | None:
+    body = observability.tracing if observability else None
+    if body is None or not body.enable:
+        return None
+    return Export(
+        host=body.address or f"jaeger.{namespace}.svc.cluster.local",
+        port=body.port,
+        path=body.endpoint or "/api/v2/spans",
+        share=float(body.sampledFraction),
+        traceparent=body.traceparent,
+    )
+
+
+def _remote_log(observability: ObservabilityBody | None) -> Export | None:
+    body = observability.remoteLogging if observability else None
+    # Unlike traces, lines have no usual place.
+    if body is None or not body.enable or not body.address:
+        return None
+    return Export(
+        host=body.address,
+        port=body.port,
+        path=body.endpoint or "/",
+        share=float(body.sampledFraction),
+        authorization=body.authorization,
     )
 
 

@@ -39,6 +39,9 @@ fn a_full_entry_is_written_field_by_field() {
         duration_us: Some(u64::MAX),
         connection_id: Some(7),
         request_id: Some(b"4bf92f35"),
+        trace_id: Some(b"463ac35c9f6413ad48485a3953bb6124"),
+        span_id: Some(b"a2fb4a1d1a96d312"),
+        pod: Some("bookstore/bookstore-v1-0"),
     };
     let expected = concat!(
         r#"{"time":"2025-12-31T23:59:59.042Z","direction":"inbound","protocol":"http","#,
@@ -52,7 +55,8 @@ fn a_full_entry_is_written_field_by_field() {
         r#""split_origin":"TrafficSplit/bookstore/split","service":"bookstore/bookstore","#,
         r#""cluster":"bookstore/bookstore-v1|14001|local","upstream":"127.0.0.1:14001","#,
         r#""request_bytes":0,"response_bytes":13,"duration_us":18446744073709551615,"#,
-        r#""connection_id":7,"request_id":"4bf92f35"}"#,
+        r#""connection_id":7,"request_id":"4bf92f35","trace_id":"463ac35c9f6413ad48485a3953bb6124","#,
+        r#""span_id":"a2fb4a1d1a96d312","pod":"bookstore/bookstore-v1-0"}"#,
         "\n"
     );
     assert_eq!(written(&entry), expected);
