@@ -281,7 +281,11 @@ class Controller:
     def _on_snapshot(self, snapshot: Snapshot, change: Change | None) -> None:
         if snapshot.mesh.log_level != self._mesh_config.log_level:
             logs.set_level(snapshot.mesh.log_level)
+        other_life = snapshot.mesh.certificate != self._mesh_config.certificate
         self._mesh_config = snapshot.mesh
+        if other_life:
+            # Whose certificate lives longer than it should is told so on the poll that waits.
+            self.registry.wake_all()
         for problem in snapshot.problems:
             log.log(logging.WARNING if change else logging.INFO, "left out: %s", problem)
         self._status_loop.poke()

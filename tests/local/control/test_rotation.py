@@ -1,0 +1,307 @@
+"""A whole controller replaces its root: an API in memory, proxies that speak TLS to it.
+
+The proxies here tell what they believe and renew when they are asked to, as pipy does; requests
+are written into the Secret as the CLI writes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import ssl
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import aiohttp
+import pytest
+from controlworld import STORE, ask, install, settings, workload
+
+from fsm.ca import new_root, read_root, read_state, signer_of, trust_id
+from fsm.ca.rotation import Phase
+from fsm.ca.store import ANSWER_ANNOTATION, Request, request_patch
+from fsm.controllers.main import Controller
+from fsm.kube.resources import CONFIGMAPS, MUTATINGWEBHOOKS, SECRETS
+
+
+def client_tls(roots: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=roots)
+
+
+PLACE = ("fsm-system", "fsm-ca-bundle")
+
+
+def secret(kube):
+    return kube.objects[SECRETS][PLACE]
+
+
+def phase(kube) -> Phase:
+    return read_state(secret(kube)).phase
+
+
+def spread_roots(kube, namespace: str) -> str:
+    found = kube.objects.get(CONFIGMAPS, {}).get((namespace, "fsm-ca-bundle"))
+    return found["data"]["ca.crt"] if found else ""
+
+
+async def request(kube, wait_until, action: str, **more: object) -> dict[str, object]:
+    wanted = Request(uuid.uuid4().hex, action, **more)
+    await kube.patch(SECRETS, PLACE[1], request_patch(wanted), PLACE[0])
+
+    def answer():
+        text = secret(kube)["metadata"].get("annotations", {}).get(ANSWER_ANNOTATION)
+        found = json.loads(text) if text else {}
+        return found if found.get("id") == wanted.id else None
+
+    return await wait_until(answer, f"an answer to {action}")
+
+
+@contextlib.asynccontextmanager
+async def controlling(kube):
+    """Run a controller; what is in the ``async with`` may outlive it by killing it."""
+    controller = Controller(kube, settings())
+    task = asyncio.create_task(controller.run())
+    started = asyncio.create_task(controller.started.wait())
+    await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+    if task.done():
+        await task
+    try:
+        yield controller
+        assert not task.done(), task
+    finally:
+        started.cancel()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+async def kept(kube, make_proxy):
+    """Start a proxy that follows what it is told about certificates; ``aim`` moves it."""
+    tasks = []
+
+    async def start(controller, *, follows: bool = True):
+        roots = spread_roots(kube, STORE)
+        proxy = await make_proxy(
+            controller.ports["delivery"],
+            roots,
+            STORE,
+            f"{STORE}-1",
+            f"uid-{STORE}",
+            f"token-{STORE}",
+        )
+        status, answer = await proxy.certify()
+        assert status == 200, answer
+        proxy.trusts = trust_id(answer["roots"])
+        plain = proxy.headers
+        proxy.headers = lambda: plain() | {"fsm-trust": proxy.trusts}
+        if follows:
+            tasks.append(asyncio.create_task(keep(proxy)))
+        return proxy
+
+    async def keep(proxy) -> None:
+        while True:
+            try:
+                async with proxy.session.get(
+                    proxy.base + "/v1/config",
+                    params={"version": proxy.version, "wait_s": "20"},
+                    ssl=proxy.tls,
+                    server_hostname="fsm-controller.fsm-system.svc",
+                    headers=proxy.headers(),
+                ) as response:
+                    renew = response.headers.get("fsm-renew")
+                    config = await response.json() if response.status == 200 else None
+                if config:
+                    proxy.version = config["version"]
+                    proxy.roots = "".join(config["trust"]["roots"])
+                    proxy.trusts = trust_id(config["trust"]["roots"])
+                    await proxy.ack(proxy.version)
+                if renew:
+                    await proxy.certify()
+            except (aiohttp.ClientError, TimeoutError):
+                # Whom it cannot believe or reach it asks again with what it has by then.
+                await asyncio.sleep(0.02)
+
+    yield start
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_rotation_reaches_proxies_namespaces_webhooks_and_our_own_servers(
+    kube, kept, wait_until
+):
+    install(kube)
+    workload(kube, STORE, "10.244.0.2")
+    async with controlling(kube) as controller:
+        await wait_until(lambda: spread_roots(kube, STORE), "roots in the namespace")
+        await kept(controller)
+        before = read_state(secret(kube)).current
+        answer = await request(kube, wait_until, "rotate")
+        assert answer["ok"], answer
+        await wait_until(lambda: phase(kube) is Phase.STABLE, "the end", 20)
+        after = read_state(secret(kube)).current
+        assert after.signer != before.signer
+        assert set(secret(kube)["data"]) == {"ca.crt", "private.key", "rotation.json"}
+        assert spread_roots(kube, STORE) == "".join(after.roots)
+        webhooks = kube.objects[MUTATINGWEBHOOKS]["", "fsm-webhook-fsm"]["webhooks"]
+        bundle = base64.b64decode(webhooks[0]["clientConfig"]["caBundle"]).decode()
+        assert bundle == "".join(after.roots)
+        status, report = await ask(controller, "/certs")
+        assert status == 200
+        assert {one["signer"] for one in report["servers"]} == {after.signer}
+        assert [one["signer"] for one in report["proxies"]] == [after.signer]
+        assert "rotated" in report["last"]
+        assert "PRIVATE" not in json.dumps(report)
+
+
+async def test_it_says_for_whom_it_waits_and_goes_on_when_told_not_to(kube, kept, wait_until):
+    install(kube)
+    workload(kube, STORE, "10.244.0.2")
+    async with controlling(kube) as controller:
+        await wait_until(lambda: spread_roots(kube, STORE))
+        proxy = await kept(controller, follows=False)
+        await proxy.poll()
+        await request(kube, wait_until, "rotate")
+
+        def waits():
+            found = controller.rotator.waits
+            return [wait.name for wait in found] == [f"{STORE}/{STORE}-1"] and found
+
+        await wait_until(waits, "only the proxy to be waited for")
+        assert waits()[0].why == "has not confirmed the roots"
+        assert phase(kube) is Phase.TRUSTING
+        for wanted in (Phase.ISSUING, Phase.RETIRING, Phase.STABLE):
+            await wait_until(waits, "the proxy to be waited for again")
+            answer = await request(kube, wait_until, "skip")
+            assert answer["ok"], answer
+            await wait_until(lambda wanted=wanted: phase(kube) is wanted, wanted, 10)
+        # Nobody believes its certificate any more: what it needs is a new one, with its token.
+        await proxy.session.close()
+        proxy.roots = spread_roots(kube, STORE)
+        proxy.tls.load_verify_locations(cadata=proxy.roots)
+        await proxy.open()
+        with pytest.raises(aiohttp.ClientError):
+            await proxy.poll()
+        proxy.tls = client_tls(proxy.roots)
+        status, answer = await proxy.certify()
+        assert status == 200, answer
+        status, _ = await proxy.poll()
+        assert status in (200, 503)
+
+
+async def test_a_controller_that_is_killed_in_any_phase_goes_on(kube, kept, wait_until):
+    install(kube)
+    workload(kube, STORE, "10.244.0.2")
+    signers = []
+    async with controlling(kube) as controller:
+        await wait_until(lambda: spread_roots(kube, STORE))
+        signers.append(read_state(secret(kube)).current.signer)
+        await request(kube, wait_until, "rotate")
+    for wanted in (Phase.TRUSTING, Phase.ISSUING, Phase.RETIRING):
+        async with controlling(kube) as controller:
+            assert phase(kube) is wanted
+            await request(kube, wait_until, "skip", names=(f"{STORE}/{STORE}-1",))
+            await wait_until(lambda wanted=wanted: phase(kube) is not wanted, f"{wanted} ends", 10)
+            assert controller.rotator.problem == ""
+    async with controlling(kube) as controller:
+        proxy = await kept(controller)
+        await wait_until(lambda: proxy.version)
+        assert read_state(secret(kube)).current.signer not in signers
+
+
+async def test_aborting_brings_the_old_root_back(kube, kept, wait_until):
+    install(kube)
+    workload(kube, STORE, "10.244.0.2")
+    async with controlling(kube) as controller:
+        await wait_until(lambda: spread_roots(kube, STORE))
+        before = read_state(secret(kube)).current
+        await request(kube, wait_until, "rotate")
+        await request(kube, wait_until, "skip", names=(f"{STORE}/{STORE}-1",))
+        await wait_until(lambda: phase(kube) is Phase.ISSUING, "the new root to sign", 10)
+        answer = await request(kube, wait_until, "abort")
+        assert answer["ok"], answer
+        await kept(controller)
+        await wait_until(lambda: phase(kube) is Phase.STABLE, "the way back", 20)
+        assert read_state(secret(kube)).current == before
+        assert "aborted" in read_state(secret(kube)).last
+        refused = await request(kube, wait_until, "abort")
+        assert refused == {"id": refused["id"], "ok": False, "message": "no rotation is under way"}
+
+
+async def test_a_root_that_has_expired_is_replaced_and_proxies_come_back_with_their_tokens(
+    kube, kept, wait_until
+):
+    install(kube)
+    workload(kube, STORE, "10.244.0.2")
+    certificate, key = new_root(datetime.now(UTC) - timedelta(days=3651))
+    encoded = {"ca.crt": certificate, "private.key": key}
+    kube.put(
+        SECRETS,
+        {
+            "metadata": {"name": PLACE[1], "namespace": PLACE[0]},
+            "data": {k: base64.b64encode(v.encode()).decode() for k, v in encoded.items()},
+        },
+    )
+    async with controlling(kube) as controller:
+        state = read_state(secret(kube))
+        assert state.current.signer != read_root(certificate, key).signer
+        assert "replaced a root that had expired" in state.last
+        await wait_until(lambda: spread_roots(kube, STORE) == "".join(state.current.roots))
+        proxy = await kept(controller)
+        await wait_until(lambda: proxy.version, "a configuration")
+
+
+async def test_a_root_that_is_put_into_the_secret_by_hand_is_gone_over_to_with_overlap(
+    kube, kept, wait_until
+):
+    install(kube)
+    workload(kube, STORE, "10.244.0.2")
+    certificate, key = new_root(datetime.now(UTC))
+    wanted = read_root(certificate, key).signer
+    async with controlling(kube) as controller:
+        await wait_until(lambda: spread_roots(kube, STORE))
+        proxy = await kept(controller, follows=False)
+        await proxy.poll()
+        encoded = {"ca.crt": certificate, "private.key": key}
+        data = {k: base64.b64encode(v.encode()).decode() for k, v in encoded.items()}
+        await kube.patch(SECRETS, PLACE[1], {"data": data}, PLACE[0])
+        await wait_until(lambda: phase(kube) is Phase.TRUSTING, "a rotation to begin")
+        assert read_state(secret(kube)).other.signer == wanted
+        assert controller.rotator.informer
+
+
+async def test_a_secret_that_turns_unusable_changes_nothing_and_is_told_of(kube, kept, wait_until):
+    install(kube)
+    workload(kube, STORE, "10.244.0.2")
+    async with controlling(kube) as controller:
+        await wait_until(lambda: spread_roots(kube, STORE))
+        data = {"ca.crt": base64.b64encode(b"rubbish").decode()}
+        await kube.patch(SECRETS, PLACE[1], {"data": data}, PLACE[0])
+        await wait_until(lambda: controller.rotator.problem, "the problem to be noticed")
+        _, report = await ask(controller, "/certs")
+        assert "not usable PEM" in report["problem"]
+        proxy = await kept(controller)
+        await wait_until(lambda: proxy.version, "service as before")
+
+
+async def test_a_deleted_secret_is_stored_again(kube, kept, wait_until):
+    install(kube)
+    async with controlling(kube) as controller:
+        before = read_state(secret(kube)).current
+        kube.remove(SECRETS, PLACE[1], PLACE[0])
+
+        def same() -> bool:
+            found = kube.objects[SECRETS].get(PLACE)
+            return found is not None and read_state(found).current == before
+
+        await wait_until(same, "the Secret to come back")
+        assert controller.rotator is not None
+
+
+async def test_a_leaf_names_its_signer(tresor):
+    now = datetime.now(UTC)
+    issued = tresor.issue_server(["x"], lifetime=timedelta(hours=1), now=now)
+    assert signer_of(ssl.PEM_cert_to_DER_cert(issued.chain[0])) == tresor.signer
+    assert signer_of(b"rubbish") == ""
