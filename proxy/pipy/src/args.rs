@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
+use crate::script::{Code, ScriptOptions};
+
 /// What the command line asks for.
 pub(crate) enum Command {
     /// Print this.
@@ -13,6 +15,8 @@ pub(crate) enum Command {
     Check(PathBuf),
     /// Be a sidecar.
     Sidecar(Box<SidecarOptions>),
+    /// Run a script.
+    Script(ScriptOptions),
 }
 
 /// How a sidecar runs.
@@ -48,13 +52,22 @@ const HELP: &str = "\
 pipy: a programmable proxy, the sidecar of fsm
 
 usage:
+  pipy [options] FILE         run a script
+  pipy [options] -e SCRIPT    run a script given as text
+  pipy --check FILE           say whether a script loads
   pipy sidecar --control-plane URL --ca FILE --token FILE [options]
   pipy sidecar --config FILE [--cert FILE --key FILE --roots FILE] [options]
   pipy check FILE             say whether a proxy configuration is valid
   pipy --list-filters         list the filters
   pipy --version | --help
 
-where its configuration comes from:
+how a script runs:
+  --threads N|max             threads that run it (1)
+  --reuse-port                accepted; threads always share their ports
+  --log-level LEVEL           error, warn, info or debug (info)
+  --force-start               start although an address is taken
+
+where a sidecar's configuration comes from:
   --control-plane URL         https://host:port of the control plane
   --server-name NAME          name in the control plane's certificate (default: the host of the URL)
   --ca FILE                   roots that sign the control plane's certificate (PEM)
@@ -81,33 +94,57 @@ The environment variables POD_NAMESPACE, POD_NAME and POD_UID say which Pod it s
 
 /// Reads the command line.
 pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
-    match parser.next()? {
-        None | Some(Long("help") | Short('h')) => Ok(Command::Print(HELP.into())),
-        Some(Long("version") | Short('v' | 'V')) => {
-            Ok(Command::Print(format!("pipy {}\n", env!("CARGO_PKG_VERSION"))))
+    let (mut threads, mut check, mut text, mut force_start) = (1, false, false, false);
+    let mut asked = false;
+    loop {
+        match parser.next()? {
+            None if asked => return Err("missing script".into()),
+            None | Some(Long("help") | Short('h')) => return Ok(Command::Print(HELP.into())),
+            Some(Long("version") | Short('v' | 'V')) => {
+                return Ok(Command::Print(format!("pipy {}\n", env!("CARGO_PKG_VERSION"))));
+            }
+            Some(Long("list-filters")) => return Ok(Command::Print(filters())),
+            Some(Long("threads")) => threads = parser.value()?.parse_with(thread_count)?,
+            Some(Long("reuse-port" | "no-graph" | "file") | Short('f')) => {}
+            Some(Long("force-start")) => force_start = true,
+            Some(Long("log-level")) => {
+                let level = parser.value()?.string()?;
+                let known = level.split(':').next().unwrap_or_default();
+                if !pipy_script::log::set_level(known) {
+                    return Err(format!("unknown log level: {level}").into());
+                }
+            }
+            Some(Long("check")) => check = true,
+            Some(Short('e') | Long("eval")) => text = true,
+            Some(Value(command)) if command == "check" && !asked => {
+                return Ok(Command::Check(parser.value()?.into()));
+            }
+            Some(Value(command)) if command == "sidecar" && !asked => return sidecar(parser),
+            Some(Value(script)) => {
+                // What is no file is a script, unless it looks like the name of one.
+                let given = script.to_string_lossy().into_owned();
+                let inline = text || given.contains(['(', ' ', '\n']);
+                let code = if inline { Code::Text(given) } else { Code::File(PathBuf::from(script)) };
+                return Ok(Command::Script(ScriptOptions { code, threads, check, force_start }));
+            }
+            Some(other) => return Err(other.unexpected()),
         }
-        Some(Long("list-filters")) => Ok(Command::Print(filters())),
-        Some(Value(command)) if command == "check" => Ok(Command::Check(parser.value()?.into())),
-        Some(Value(command)) if command == "sidecar" => sidecar(parser),
-        Some(Value(command)) => {
-            Err(format!("there is no command {command:?}; there are sidecar and check").into())
-        }
-        Some(other) => Err(other.unexpected()),
+        asked = true;
     }
+}
+
+/// A number of threads, or as many as there are cores.
+fn thread_count(text: &str) -> Result<usize, String> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if text == "max" { Ok(cores) } else { worker_count(text) }
 }
 
 fn filters() -> String {
     use std::fmt::Write;
     let mut text = String::new();
-    for spec in pipy_filters::FILTERS {
+    for entry in pipy_script::TABLE {
         // Writing to a string does not fail.
-        let _ = writeln!(
-            text,
-            "{:<14} {:<12} {}",
-            spec.name,
-            format!("{:?}", spec.layer).to_lowercase(),
-            spec.help
-        );
+        let _ = writeln!(text, "{:<22} {}", entry.name, entry.help);
     }
     text
 }

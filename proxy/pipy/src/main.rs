@@ -8,6 +8,7 @@ mod args;
 mod notice;
 mod pages;
 mod process;
+mod script;
 mod sidecar;
 
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Print(text) => print(&text),
         Command::Check(file) => check(&file),
         Command::Sidecar(options) => sidecar::run(*options),
+        Command::Script(options) => script::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

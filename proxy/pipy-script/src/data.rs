@@ -1,0 +1,172 @@
+//! `Data`: bytes, as scripts see them.
+
+use std::cell::RefCell;
+
+use bytes::{Bytes, BytesMut};
+use rquickjs::class::Trace;
+use rquickjs::function::Opt;
+use rquickjs::{Class, Ctx, Exception, JsLifetime, Result, Value};
+
+/// Bytes. Slices of what came from a socket share its memory.
+#[derive(Trace, JsLifetime)]
+#[rquickjs::class]
+pub(crate) struct Data {
+    #[qjs(skip_trace)]
+    bytes: RefCell<Bytes>,
+}
+
+impl Data {
+    pub(crate) fn new_js<'js>(ctx: &Ctx<'js>, bytes: Bytes) -> Result<Value<'js>> {
+        Ok(Class::instance(ctx.clone(), Data { bytes: RefCell::new(bytes) })?.into_value())
+    }
+
+    /// The bytes, if the value is a `Data`.
+    pub(crate) fn of(value: &Value<'_>) -> Option<Bytes> {
+        let class = Class::<Data>::from_value(value).ok()?;
+        let bytes = class.borrow().bytes.borrow().clone();
+        Some(bytes)
+    }
+
+    /// The bytes of whatever can stand for a body: `Data`, a string, nothing.
+    pub(crate) fn body_of(value: &Value<'_>) -> Result<Bytes> {
+        if value.is_null() || value.is_undefined() {
+            return Ok(Bytes::new());
+        }
+        match Data::of(value) {
+            Some(bytes) => Ok(bytes),
+            None => Ok(Bytes::from(value.get::<rquickjs::Coerced<String>>()?.0)),
+        }
+    }
+}
+
+fn encode(ctx: &Ctx<'_>, text: &str, encoding: Option<&str>) -> Result<Bytes> {
+    let bad = |what: &str| Exception::throw_type(ctx, &format!("the text is not {what}"));
+    Ok(match encoding.unwrap_or("utf8") {
+        "utf8" => Bytes::copy_from_slice(text.as_bytes()),
+        "latin1" => text.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect(),
+        "hex" => {
+            let digits: Option<Vec<u32>> =
+                text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(16)).collect();
+            let digits = digits.filter(|digits| digits.len() % 2 == 0).ok_or_else(|| bad("hexadecimal"))?;
+            digits
+                .chunks(2)
+                .map(|pair| pair.iter().fold(0u8, |byte, digit| byte << 4 | *digit as u8))
+                .collect()
+        }
+        "base64" => base64::decode(text, false).ok_or_else(|| bad("base64"))?.into(),
+        "base64url" => base64::decode(text, true).ok_or_else(|| bad("base64url"))?.into(),
+        other => return Err(Exception::throw_type(ctx, &format!("unknown encoding: {other}"))),
+    })
+}
+
+#[rquickjs::methods]
+impl Data {
+    #[qjs(constructor)]
+    fn new<'js>(ctx: Ctx<'js>, from: Opt<Value<'js>>, encoding: Opt<String>) -> Result<Self> {
+        let bytes = match from.0 {
+            None => Bytes::new(),
+            Some(value) if value.is_null() || value.is_undefined() => Bytes::new(),
+            Some(value) => match (Data::of(&value), value.as_array(), value.as_string()) {
+                (Some(bytes), ..) => bytes,
+                (_, Some(array), _) => {
+                    array.iter::<u32>().map(|byte| byte.map(|b| b as u8)).collect::<Result<_>>()?
+                }
+                (.., Some(text)) => encode(&ctx, &text.to_string()?, encoding.0.as_deref())?,
+                _ => return Err(Exception::throw_type(&ctx, "Data is made of a string, an array or Data")),
+            },
+        };
+        Ok(Data { bytes: RefCell::new(bytes) })
+    }
+
+    /// Data of a text in an encoding.
+    #[qjs(static)]
+    fn from<'js>(ctx: Ctx<'js>, text: String, encoding: Opt<String>) -> Result<Self> {
+        Ok(Data { bytes: RefCell::new(encode(&ctx, &text, encoding.0.as_deref())?) })
+    }
+
+    /// How many bytes there are.
+    #[qjs(get)]
+    fn size(&self) -> usize {
+        self.bytes.borrow().len()
+    }
+
+    /// The bytes as text.
+    #[qjs(rename = "toString")]
+    fn text(&self, ctx: Ctx<'_>, encoding: Opt<String>) -> Result<String> {
+        let bytes = self.bytes.borrow();
+        Ok(match encoding.0.as_deref().unwrap_or("utf8") {
+            "utf8" => String::from_utf8_lossy(&bytes).into_owned(),
+            "latin1" => bytes.iter().map(|byte| char::from(*byte)).collect(),
+            "hex" => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            "base64" => base64::encode(&bytes, false),
+            "base64url" => base64::encode(&bytes, true),
+            other => return Err(Exception::throw_type(&ctx, &format!("unknown encoding: {other}"))),
+        })
+    }
+
+    /// The bytes as numbers.
+    #[qjs(rename = "toArray")]
+    fn array(&self) -> Vec<u8> {
+        self.bytes.borrow().to_vec()
+    }
+
+    /// Adds bytes at the end.
+    fn push<'js>(
+        this: rquickjs::function::This<Class<'js, Data>>,
+        more: Value<'js>,
+    ) -> Result<Class<'js, Data>> {
+        let more = Data::body_of(&more)?;
+        {
+            let data = this.0.borrow();
+            let mut joined = BytesMut::from(&**data.bytes.borrow());
+            joined.extend_from_slice(&more);
+            data.bytes.replace(joined.freeze());
+        }
+        Ok(this.0)
+    }
+
+    /// Takes bytes from the front.
+    fn shift(&self, count: usize) -> Self {
+        let mut bytes = self.bytes.borrow_mut();
+        let count = count.min(bytes.len());
+        Data { bytes: RefCell::new(bytes.split_to(count)) }
+    }
+}
+
+/// Base64 as in RFC 4648, sections 4 and 5.
+mod base64 {
+    const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+    pub(super) fn encode(bytes: &[u8], url: bool) -> String {
+        let alphabet = if url { URL } else { STANDARD };
+        let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+        for chunk in bytes.chunks(3) {
+            let bits =
+                chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+            for place in 0..4 {
+                match alphabet.get((bits >> (18 - 6 * place) & 63) as usize) {
+                    Some(letter) if place <= chunk.len() => out.push(char::from(*letter)),
+                    _ if url => {}
+                    _ => out.push('='),
+                }
+            }
+        }
+        out
+    }
+
+    pub(super) fn decode(text: &str, url: bool) -> Option<Vec<u8>> {
+        let alphabet = if url { URL } else { STANDARD };
+        let (mut out, mut bits, mut have) = (Vec::with_capacity(text.len() / 4 * 3), 0u32, 0);
+        for letter in text.trim_end_matches('=').bytes().filter(|byte| !byte.is_ascii_whitespace()) {
+            let value = alphabet.iter().position(|known| *known == letter)?;
+            bits = (bits << 6 | u32::try_from(value).ok()?) & 0xfff_ffff;
+            have += 6;
+            if have >= 8 {
+                have -= 8;
+                out.push((bits >> have & 255) as u8);
+            }
+        }
+        Some(out)
+    }
+}

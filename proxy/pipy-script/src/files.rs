@@ -1,0 +1,42 @@
+//! Codebases: a folder, or one text.
+
+use std::path::{Path, PathBuf};
+
+use crate::modules::Codebase;
+
+/// The files below a folder.
+pub struct Folder {
+    root: PathBuf,
+}
+
+impl Folder {
+    /// The folder of a script's file, and the path of the script in it.
+    pub fn of(file: &Path) -> (Self, String) {
+        let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let root = match file.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+            _ => PathBuf::from("."),
+        };
+        (Folder { root }, format!("/{name}"))
+    }
+}
+
+impl Codebase for Folder {
+    fn file(&self, path: &str) -> Option<Vec<u8>> {
+        let relative = path.trim_start_matches('/');
+        // A script reads its codebase and nothing above it.
+        if relative.split('/').any(|part| part == "..") {
+            return None;
+        }
+        std::fs::read(self.root.join(relative)).ok()
+    }
+}
+
+/// One text, as of `pipy -e`.
+pub struct Inline(pub String);
+
+impl Codebase for Inline {
+    fn file(&self, path: &str) -> Option<Vec<u8>> {
+        (path == "/main.js").then(|| self.0.clone().into_bytes())
+    }
+}

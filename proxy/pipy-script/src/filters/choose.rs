@@ -1,0 +1,360 @@
+//! Filters that go on in one of several pipelines, chosen once: `branch*`, `link`, `pipe`, `use`, `chain`.
+//!
+//! Until the choice is made, events are held back. INVARIANT: the choice holds for the life of the pipeline.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use pipy_pipeline::{CloseReason, Cx, Event, Filter, PipelineId, Slot};
+use rquickjs::{Result, Value};
+
+use super::handle::{as_value, duplicate};
+use super::sub::{ONLY, came_out};
+use crate::engine::{Callback, Kept};
+use crate::events::{self, Makers, ScriptEvent, script_event};
+use crate::layout::{FilterDef, Layout, Next, Reading, Scope, Target};
+use crate::log;
+
+/// What must have come before conditions are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum On {
+    Event,
+    MessageStart,
+    Message,
+}
+
+/// How the pipeline is found.
+enum Way {
+    /// Always this one; `None` passes everything on.
+    Fixed(Option<Target>),
+    /// The first whose condition holds; the last may have none.
+    Conditions(Vec<(Option<Kept>, Target)>),
+    /// The one whose name a function gives, in the file with this number.
+    Called(Callback, Vec<(String, Target)>),
+    /// The entrances of files, one after the other.
+    Chain(Vec<Target>),
+    /// The next of the chain.
+    Onwards,
+}
+
+struct Choose {
+    name: &'static str,
+    label: String,
+    on: On,
+    way: Way,
+}
+
+struct ChooseDef(Rc<Choose>);
+
+fn choose(reading: &Reading<'_, '_>, on: On, way: Way) -> Result<Rc<dyn FilterDef>> {
+    let (name, label) = (reading.name, reading.label.clone());
+    Ok(Rc::new(ChooseDef(Rc::new(Choose { name, label, on, way }))))
+}
+
+pub(super) fn branch(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
+    let on = match reading.name {
+        "branchMessageStart" => On::MessageStart,
+        "branchMessage" => On::Message,
+        _ => On::Event,
+    };
+    let mut ways = Vec::new();
+    for pair in reading.args.chunks(2) {
+        match pair {
+            [condition, target] => {
+                let condition = rquickjs::Persistent::save(reading.ctx, condition.clone());
+                ways.push((Some(condition), reading.bind(target)?));
+            }
+            [target] => ways.push((None, reading.bind(target)?)),
+            _ => {}
+        }
+    }
+    choose(reading, on, Way::Conditions(ways))
+}
+
+pub(super) fn link(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
+    if let Some(target) = &reading.target {
+        return choose(reading, On::Event, Way::Fixed(Some(target.clone())));
+    }
+    if let Some(callback) = reading.callback(0) {
+        return choose(reading, On::Event, Way::Called(callback, reading.names()));
+    }
+    // The older form: names, each followed by its condition.
+    let mut ways = Vec::new();
+    for pair in reading.args.chunks(2) {
+        match pair {
+            [target, condition] => {
+                let condition = rquickjs::Persistent::save(reading.ctx, condition.clone());
+                ways.push((Some(condition), reading.bind(target)?));
+            }
+            [target] => ways.push((None, reading.bind(target)?)),
+            _ => {}
+        }
+    }
+    choose(reading, On::Event, Way::Conditions(ways))
+}
+
+pub(super) fn pipe(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
+    match (reading.callback(0), reading.args.first()) {
+        (Some(callback), _) => choose(reading, On::Event, Way::Called(callback, reading.names())),
+        (None, Some(target)) => choose(reading, On::Event, Way::Fixed(Some(reading.bind(target)?))),
+        (None, None) => Err(reading.refuse("expects a pipeline")),
+    }
+}
+
+pub(super) fn use_file(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
+    let name = reading.string(1);
+    let files: Vec<String> = match reading.args.first().and_then(|files| files.as_array()) {
+        Some(files) => files.iter::<String>().collect::<Result<_>>()?,
+        None => reading.string(0).into_iter().collect(),
+    };
+    let mut targets = Vec::new();
+    for file in &files {
+        // In a list, files without that pipeline are passed over.
+        match reading.imported(file, name.as_deref())? {
+            Some(target) => targets.push(target),
+            None if files.len() == 1 => {
+                let what =
+                    name.map_or_else(|| "entrance pipeline".to_owned(), |name| format!("pipeline {name}"));
+                return Err(reading.refuse(&format!("{file} has no {what}")));
+            }
+            None => {}
+        }
+    }
+    choose(reading, On::Event, Way::Chain(targets))
+}
+
+pub(super) fn chain(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
+    if reading.args.is_empty() {
+        return choose(reading, On::Event, Way::Onwards);
+    }
+    use_file(reading)
+}
+
+impl FilterDef for ChooseDef {
+    fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
+        let state = State::Undecided(VecDeque::new());
+        Box::new(Chooser { def: Rc::clone(&self.0), scope: scope.clone(), state })
+    }
+}
+
+enum State {
+    Undecided(VecDeque<Event>),
+    Chosen(PipelineId),
+    Through,
+    Over,
+}
+
+struct Chooser {
+    def: Rc<Choose>,
+    scope: Scope,
+    state: State,
+}
+
+/// What was chosen.
+enum Choice {
+    Layout(Rc<Layout>, Scope),
+    Through,
+    NotYet,
+}
+
+impl Chooser {
+    fn choose(&self, held: &VecDeque<Event>) -> std::result::Result<Choice, crate::ScriptError> {
+        let found = |target: &Target| match target.layout() {
+            Some(layout) => Choice::Layout(layout, self.scope.clone()),
+            None => Choice::Through,
+        };
+        match &self.def.way {
+            Way::Fixed(Some(target)) => Ok(found(target)),
+            Way::Fixed(None) => Ok(Choice::Through),
+            Way::Conditions(ways) => {
+                if !self.ready(held) {
+                    return Ok(Choice::NotYet);
+                }
+                for (condition, target) in ways {
+                    if match condition {
+                        Some(condition) => self.holds(condition, held)?,
+                        None => true,
+                    } {
+                        return Ok(found(target));
+                    }
+                }
+                Ok(Choice::NotYet)
+            }
+            Way::Called(callback, names) => self.called(callback, names),
+            Way::Chain(targets) => {
+                let mut next = self.scope.next.clone();
+                let layouts: Vec<Rc<Layout>> = targets.iter().filter_map(Target::layout).collect();
+                for layout in layouts.iter().skip(1).rev() {
+                    next = Some(Rc::new(Next { layout: Rc::downgrade(layout), rest: next }));
+                }
+                let scope = Scope { next, ..self.scope.clone() };
+                Ok(layouts.first().map_or(Choice::Through, |layout| Choice::Layout(Rc::clone(layout), scope)))
+            }
+            Way::Onwards => Ok(match &self.scope.next {
+                Some(next) => match next.layout.upgrade() {
+                    Some(layout) => {
+                        Choice::Layout(layout, Scope { next: next.rest.clone(), ..self.scope.clone() })
+                    }
+                    None => Choice::Through,
+                },
+                None => Choice::Through,
+            }),
+        }
+    }
+
+    /// Whether what the conditions are asked about has come.
+    fn ready(&self, held: &VecDeque<Event>) -> bool {
+        let start = |event: &Event| {
+            matches!(event, Event::Start(..)) || matches!(script_event(event), Some(ScriptEvent::Start(..)))
+        };
+        let end = |event: &Event| {
+            matches!(event, Event::End(_)) || matches!(script_event(event), Some(ScriptEvent::End(..)))
+        };
+        match self.def.on {
+            On::Event => true,
+            On::MessageStart => held.iter().any(start),
+            On::Message => held.iter().any(end),
+        }
+    }
+
+    fn holds(
+        &self,
+        condition: &Kept,
+        held: &VecDeque<Event>,
+    ) -> std::result::Result<bool, crate::ScriptError> {
+        let engine = self.scope.engine();
+        let result = engine.with(|ctx| {
+            engine.enter(ctx, &self.scope.vars)?;
+            let mut value = condition.clone().restore(ctx)?;
+            if let Some(function) = value.as_function() {
+                let makers = Makers(engine.makers(ctx)?);
+                let argument = match self.def.on {
+                    On::Event => Value::new_undefined(ctx.clone()),
+                    On::MessageStart => first_start(held).map_or_else(
+                        || Ok(Value::new_undefined(ctx.clone())),
+                        |start| as_value(ctx, &makers, start),
+                    )?,
+                    On::Message => {
+                        let head = match first_start(held) {
+                            Some(start) => {
+                                as_value(ctx, &makers, start)?.as_object().map(|start| start.get("head"))
+                            }
+                            None => None,
+                        };
+                        let head = head.unwrap_or_else(|| Ok(Value::new_undefined(ctx.clone())))?;
+                        let mut body = BytesMut::new();
+                        for event in held {
+                            if let Event::Data(data) = event {
+                                body.extend_from_slice(data);
+                            }
+                        }
+                        let undefined = Value::new_undefined(ctx.clone());
+                        makers.message(
+                            head,
+                            events::data(ctx, body.freeze())?,
+                            undefined.clone(),
+                            undefined,
+                        )?
+                    }
+                };
+                value = function.call((argument,))?;
+            }
+            Ok(value.get::<rquickjs::Coerced<bool>>()?.0)
+        });
+        engine.run_jobs();
+        result
+    }
+
+    fn called(
+        &self,
+        callback: &Callback,
+        names: &[(String, Target)],
+    ) -> std::result::Result<Choice, crate::ScriptError> {
+        let engine = self.scope.engine();
+        let script = &self.scope.script;
+        let chosen = engine.call(
+            &self.scope.vars,
+            callback,
+            |_, _| Ok(()),
+            |ctx, value| {
+                if value.is_null() || value.is_undefined() {
+                    return Ok(None);
+                }
+                if let Some(name) = value.as_string() {
+                    let name = name.to_string()?;
+                    let target = names.iter().find(|(known, _)| *known == name);
+                    return match target.and_then(|(_, target)| target.layout()) {
+                        Some(layout) => Ok(Some(layout)),
+                        None => Err(rquickjs::Exception::throw_reference(
+                            ctx,
+                            &format!("pipeline not found: {name}"),
+                        )),
+                    };
+                }
+                script.template(ctx, &value)
+            },
+        )?;
+        Ok(chosen.map_or(Choice::NotYet, |layout| Choice::Layout(layout, self.scope.clone())))
+    }
+}
+
+fn first_start(held: &VecDeque<Event>) -> Option<&Event> {
+    held.iter().find(|event| {
+        matches!(event, Event::Start(..)) || matches!(script_event(event), Some(ScriptEvent::Start(..)))
+    })
+}
+
+impl Filter for Chooser {
+    fn name(&self) -> &'static str {
+        self.def.name
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        match &mut self.state {
+            State::Chosen(sub) => {
+                let sub = *sub;
+                return cx.send(sub, event);
+            }
+            State::Through => return cx.forward(event),
+            State::Over => return,
+            State::Undecided(_) if matches!(event, Event::Pause | Event::Resume) => return cx.forward(event),
+            State::Undecided(held) => held.push_back(event),
+        }
+        let State::Undecided(held) = std::mem::replace(&mut self.state, State::Over) else { return };
+        match self.choose(&held) {
+            Ok(Choice::NotYet) => {
+                // An end without a choice is an end.
+                if let Some(close) =
+                    held.back().filter(|event| matches!(event, Event::Close(_))).and_then(duplicate)
+                {
+                    return cx.forward(close);
+                }
+                self.state = State::Undecided(held);
+            }
+            Ok(Choice::Through) => {
+                self.state = State::Through;
+                held.into_iter().for_each(|event| cx.forward(event));
+            }
+            Ok(Choice::Layout(layout, scope)) => {
+                let sub = cx.open_turning(layout.pipeline(&scope, Vec::new()), ONLY);
+                self.state = State::Chosen(sub);
+                held.into_iter().for_each(|event| cx.send(sub, event));
+            }
+            Err(error) => {
+                log::line("ERR", &format!("{}: {}: {error}", self.def.label, self.def.name));
+                cx.forward(Event::Close(CloseReason::Script));
+            }
+        }
+    }
+
+    fn sub(&mut self, cx: &mut Cx<'_>, _slot: Slot, event: Event) {
+        came_out(cx, event);
+    }
+
+    fn closed(&mut self, cx: &mut Cx<'_>) {
+        if let State::Chosen(sub) = std::mem::replace(&mut self.state, State::Over) {
+            cx.close(sub);
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Small filters of flow: `dummy`, `dump`, `print`, `fork`, `wait`.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::rc::Rc;
+use std::time::Duration;
+
+use pipy_pipeline::{CloseReason, Cx, Event, Filter, PipelineId};
+use rquickjs::{Ctx, Persistent, Result, Value};
+
+use super::connect::duration;
+use super::handle::duplicate;
+use crate::engine::{Callback, Kept, Outcome};
+use crate::layout::{FilterDef, Reading, Scope, Target};
+use crate::log;
+
+/// How often a condition is asked again that nothing else asks about.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
+
+struct Dummy;
+
+pub(super) fn dummy(_: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
+    Ok(Rc::new(Dummy))
+}
+
+impl FilterDef for Dummy {
+    fn filter(&self, _: &Scope) -> Box<dyn Filter> {
+        Box::new(Dummy)
+    }
+}
+
+impl Filter for Dummy {
+    fn name(&self) -> &'static str {
+        "dummy"
+    }
+
+    fn input(&mut self, _: &mut Cx<'_>, _: Event) {}
+}
+
+#[derive(Clone)]
+struct Dump(String);
+
+pub(super) fn dump(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
+    let tag = reading.string(0).map(|tag| format!(" [{tag}]")).unwrap_or_default();
+    Ok(Rc::new(Dump(format!("[{}]{tag}", reading.label))))
+}
+
+impl FilterDef for Dump {
+    fn filter(&self, _: &Scope) -> Box<dyn Filter> {
+        Box::new(self.clone())
+    }
+}
+
+impl Filter for Dump {
+    fn name(&self) -> &'static str {
+        "dump"
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        if !matches!(event, Event::Pause | Event::Resume) {
+            log::line("INF", &format!("[dump] {} {event:?}", self.0));
+        }
+        cx.forward(event);
+    }
+}
+
+struct Print;
+
+pub(super) fn print(_: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
+    Ok(Rc::new(Print))
+}
+
+impl FilterDef for Print {
+    fn filter(&self, _: &Scope) -> Box<dyn Filter> {
+        Box::new(Print)
+    }
+}
+
+impl Filter for Print {
+    fn name(&self) -> &'static str {
+        "print"
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        if let Event::Data(data) = &event {
+            // A reader that has gone away is no failure of the pipeline.
+            let _ = std::io::stdout().write_all(data);
+        }
+        cx.forward(event);
+    }
+}
+
+struct Fork {
+    target: Target,
+    label: String,
+    with: Option<Kept>,
+}
+
+pub(super) fn fork(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
+    Ok(Rc::new(Fork { target: reading.needed()?, label: reading.label.clone(), with: reading.kept(0) }))
+}
+
+impl FilterDef for Fork {
+    fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
+        let (target, label, with) = (self.target.clone(), self.label.clone(), self.with.clone());
+        Box::new(Forked { target, label, with, scope: scope.clone(), branches: None })
+    }
+}
+
+fn keep<'js>(ctx: &Ctx<'js>, value: Value<'js>) -> Kept {
+    Persistent::save(ctx, value)
+}
+
+struct Forked {
+    target: Target,
+    label: String,
+    with: Option<Kept>,
+    scope: Scope,
+    branches: Option<Vec<PipelineId>>,
+}
+
+impl Forked {
+    /// What each branch is begun with, and whether it has a context of its own.
+    fn arguments(&self) -> std::result::Result<(Vec<Vec<Kept>>, bool), crate::ScriptError> {
+        let Some(with) = &self.with else { return Ok((vec![Vec::new()], false)) };
+        let engine = self.scope.engine();
+        engine.with(|ctx| {
+            engine.enter(ctx, &self.scope.vars)?;
+            let mut value = with.clone().restore(ctx)?;
+            if let Some(function) = value.as_function() {
+                value = function.call(())?;
+            }
+            let Some(list) = value.as_array() else { return Ok((vec![vec![keep(ctx, value)]], false)) };
+            let mut branches = Vec::new();
+            for (index, item) in list.iter::<Value<'_>>().enumerate() {
+                let index = Value::new_number(ctx.clone(), index as f64);
+                branches.push(vec![keep(ctx, item?), keep(ctx, index)]);
+            }
+            Ok((branches, true))
+        })
+    }
+
+    fn begin(&mut self, cx: &mut Cx<'_>) {
+        let Some(layout) = self.target.layout() else { return };
+        match self.arguments() {
+            Ok((branches, own)) => {
+                let open = |arguments| {
+                    let scope = if own { self.scope.cloned() } else { self.scope.clone() };
+                    cx.open_detached(layout.pipeline(&scope, arguments))
+                };
+                self.branches = Some(branches.into_iter().map(open).collect());
+            }
+            Err(error) => {
+                log::line("ERR", &format!("{}: fork: {error}", self.label));
+                self.branches = Some(Vec::new());
+            }
+        }
+    }
+}
+
+impl Filter for Forked {
+    fn name(&self) -> &'static str {
+        "fork"
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        if matches!(event, Event::Pause | Event::Resume) {
+            return cx.forward(event);
+        }
+        if self.branches.is_none() {
+            self.begin(cx);
+        }
+        for branch in self.branches.iter().flatten() {
+            if let Some(copy) = duplicate(&event) {
+                cx.send(*branch, copy);
+            }
+        }
+        cx.forward(event);
+    }
+
+    fn closed(&mut self, cx: &mut Cx<'_>) {
+        for branch in self.branches.take().into_iter().flatten() {
+            cx.close(branch);
+        }
+    }
+}
+
+struct Wait {
+    condition: Callback,
+    label: String,
+    timeout: Option<Duration>,
+}
+
+pub(super) fn wait(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
+    let condition = reading.callback(0).ok_or_else(|| reading.refuse("expects a function"))?;
+    let timeout = match reading.options(1) {
+        Some(options) => duration(&options.get("timeout")?).filter(|timeout| !timeout.is_zero()),
+        None => None,
+    };
+    Ok(Rc::new(Wait { condition, label: reading.label.clone(), timeout }))
+}
+
+impl FilterDef for Wait {
+    fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
+        Box::new(Waiting {
+            condition: self.condition.clone(),
+            label: self.label.clone(),
+            timeout: self.timeout,
+            scope: scope.clone(),
+            held: Some(VecDeque::new()),
+            promise: None,
+            asked: false,
+        })
+    }
+}
+
+const TIMER_ASK: u32 = 0;
+const TIMER_LIMIT: u32 = 1;
+
+struct Waiting {
+    condition: Callback,
+    label: String,
+    timeout: Option<Duration>,
+    scope: Scope,
+    /// What is held back; nothing any more when the condition has held.
+    held: Option<VecDeque<Event>>,
+    promise: Option<Outcome>,
+    asked: bool,
+}
+
+impl Waiting {
+    fn ask(&mut self, cx: &mut Cx<'_>) {
+        if self.promise.is_some() {
+            return;
+        }
+        let waker = cx.waker(0);
+        let engine = Rc::clone(self.scope.engine());
+        let asked = engine.call(
+            &self.scope.vars,
+            &self.condition,
+            |_, _| Ok(()),
+            |ctx, value| match value.as_promise() {
+                Some(promise) => Ok((false, Some(engine.when_settled(ctx, promise, waker)?))),
+                None => Ok((value.get::<rquickjs::Coerced<bool>>()?.0, None)),
+            },
+        );
+        match asked {
+            Ok((true, _)) => self.go_on(cx),
+            Ok((false, Some(promise))) => self.promise = Some(promise),
+            // WHY: another pipeline of the same context may make it true, and nothing would tell.
+            Ok((false, None)) => drop(cx.timer(ASK_AGAIN, TIMER_ASK)),
+            Err(error) => {
+                log::line("ERR", &format!("{}: wait: {error}", self.label));
+                self.held = None;
+                cx.forward(Event::Close(CloseReason::Script));
+            }
+        }
+    }
+
+    fn go_on(&mut self, cx: &mut Cx<'_>) {
+        for event in self.held.take().into_iter().flatten() {
+            cx.forward(event);
+        }
+    }
+}
+
+impl Filter for Waiting {
+    fn name(&self) -> &'static str {
+        "wait"
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        if matches!(event, Event::Pause | Event::Resume) {
+            return cx.forward(event);
+        }
+        match &mut self.held {
+            None => return cx.forward(event),
+            Some(held) => held.push_back(event),
+        }
+        if !std::mem::replace(&mut self.asked, true) {
+            if let Some(timeout) = self.timeout {
+                cx.timer(timeout, TIMER_LIMIT);
+            }
+            self.ask(cx);
+        }
+    }
+
+    fn wake(&mut self, cx: &mut Cx<'_>, _: u32) {
+        match self.promise.take().and_then(|promise| promise.take()) {
+            Some(Ok(_)) => self.go_on(cx),
+            Some(Err(_)) => {
+                self.held = None;
+                cx.forward(Event::Close(CloseReason::Script));
+            }
+            None => {}
+        }
+    }
+
+    fn timer(&mut self, cx: &mut Cx<'_>, token: u32) {
+        match token {
+            TIMER_LIMIT => self.go_on(cx),
+            _ if self.held.is_some() => self.ask(cx),
+            _ => {}
+        }
+    }
+}

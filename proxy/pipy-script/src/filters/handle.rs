@@ -1,0 +1,458 @@
+//! `handle*` and `replace*`: callbacks with events, and what they make of them.
+//!
+//! A handler sees events as they pass; a replacer puts what its callback returns in their place. Only `replaceMessage`,
+//! `replaceMessageBody` and a pending promise hold anything back.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head};
+use rquickjs::{Ctx, Exception, Persistent, Result, Value};
+
+use crate::data::Data;
+use crate::engine::{Kept, Outcome};
+use crate::events::{self, Makers, ScriptEvent, script_event};
+use crate::layout::{FilterDef, Reading, Scope};
+use crate::log;
+
+/// LIMIT: a body that is held back for a callback. A script that wants more handles data as it comes.
+const BODY_BYTES_MAX: usize = 64 << 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Event,
+    StreamStart,
+    StreamEnd,
+    Data,
+    MessageStart,
+    MessageEnd,
+    Message,
+    MessageBody,
+}
+
+struct Handle {
+    name: &'static str,
+    label: String,
+    of: Of,
+    replaces: bool,
+    /// A function, or what is put in place.
+    with: Kept,
+    /// How much of a body the callback is given.
+    size: usize,
+}
+
+pub(super) fn handle(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
+    let name = reading.name;
+    let replaces = name.starts_with("replace");
+    let of = match name.trim_start_matches("replace").trim_start_matches("handle") {
+        "" => Of::Event,
+        "StreamStart" => Of::StreamStart,
+        "StreamEnd" => Of::StreamEnd,
+        "Data" => Of::Data,
+        "MessageStart" => Of::MessageStart,
+        "MessageEnd" => Of::MessageEnd,
+        "MessageBody" => Of::MessageBody,
+        _ => Of::Message,
+    };
+    // The older form has the size first: ('256k', callback).
+    let first = reading.args.first();
+    let old = first.is_some_and(|first| first.is_number() || first.is_string()) && reading.args.len() > 1;
+    let size = match (old, reading.options(1)) {
+        (true, _) => first.and_then(size_of),
+        (false, Some(options)) => size_of(&options.get::<_, Value<'_>>("size")?),
+        (false, None) => None,
+    };
+    let with = reading.kept(usize::from(old));
+    let with = match with {
+        Some(with) if replaces || reading.callback(usize::from(old)).is_some() => with,
+        None if replaces => Persistent::save(reading.ctx, Value::new_undefined(reading.ctx.clone())),
+        _ => return Err(reading.refuse("expects a function")),
+    };
+    let label = reading.label.clone();
+    Ok(Rc::new(HandleDef(Rc::new(Handle {
+        name,
+        label,
+        of,
+        replaces,
+        with,
+        size: size.unwrap_or(BODY_BYTES_MAX),
+    }))))
+}
+
+/// What `serveHTTP` does with each request: the same as `replaceMessage`, but that there must be an answer.
+pub(super) fn answer(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
+    let with = reading.kept(0).ok_or_else(|| reading.refuse("expects a message or a function"))?;
+    let (name, label, of) = (reading.name, reading.label.clone(), Of::Message);
+    Ok(Rc::new(HandleDef(Rc::new(Handle { name, label, of, replaces: true, with, size: BODY_BYTES_MAX }))))
+}
+
+/// A number of bytes, or a text such as `256k`.
+pub(super) fn size_of(value: &Value<'_>) -> Option<usize> {
+    if let Some(number) = value.as_number() {
+        return (number >= 0.0).then_some(number as usize);
+    }
+    let text = value.as_string()?.to_string().ok()?;
+    let (digits, unit) =
+        text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()));
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1024.0,
+        "m" | "mb" => 1_048_576.0,
+        "g" | "gb" => 1_073_741_824.0,
+        _ => return None,
+    };
+    Some((digits.parse::<f64>().ok()? * factor) as usize)
+}
+
+struct HandleDef(Rc<Handle>);
+
+impl FilterDef for HandleDef {
+    fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
+        Box::new(Handler {
+            def: Rc::clone(&self.0),
+            scope: scope.clone(),
+            started: false,
+            collected: None,
+            waiting: None,
+        })
+    }
+}
+
+/// A message that is being collected.
+struct Collected {
+    start: Event,
+    body: BytesMut,
+}
+
+/// What a callback's promise stands for.
+struct Waiting {
+    outcome: Outcome,
+    held: VecDeque<Event>,
+}
+
+struct Handler {
+    def: Rc<Handle>,
+    scope: Scope,
+    started: bool,
+    collected: Option<Collected>,
+    waiting: Option<Waiting>,
+}
+
+fn is_start(event: &Event) -> bool {
+    matches!(event, Event::Start(..)) || matches!(script_event(event), Some(ScriptEvent::Start(..)))
+}
+
+fn is_end(event: &Event) -> bool {
+    matches!(event, Event::End(_)) || matches!(script_event(event), Some(ScriptEvent::End(..)))
+}
+
+fn is_close(event: &Event) -> bool {
+    matches!(event, Event::Close(_)) || matches!(script_event(event), Some(ScriptEvent::Failed(_)))
+}
+
+impl Handler {
+    fn process(&mut self, cx: &mut Cx<'_>, event: Event) {
+        let first = !std::mem::replace(&mut self.started, true);
+        match self.def.of {
+            Of::Event => self.single(cx, event),
+            Of::StreamStart if first => self.single(cx, event),
+            Of::StreamEnd if is_close(&event) => self.single(cx, event),
+            Of::Data if matches!(event, Event::Data(_)) => self.single(cx, event),
+            Of::MessageStart if is_start(&event) => self.single(cx, event),
+            Of::MessageEnd if is_end(&event) => self.single(cx, event),
+            Of::Message | Of::MessageBody => self.collect(cx, event),
+            _ => cx.forward(event),
+        }
+    }
+
+    fn collect(&mut self, cx: &mut Cx<'_>, event: Event) {
+        let (replaces, size) = (self.def.replaces, self.def.size);
+        if is_start(&event) {
+            if replaces {
+                self.collected = Some(Collected { start: event, body: BytesMut::new() });
+                return;
+            }
+            let start = match duplicate(&event) {
+                Some(start) => start,
+                None => return cx.forward(event),
+            };
+            self.collected = Some(Collected { start, body: BytesMut::new() });
+            return cx.forward(event);
+        }
+        let Some(collected) = &mut self.collected else { return cx.forward(event) };
+        match event {
+            Event::Data(data) => {
+                let room = size.saturating_sub(collected.body.len());
+                collected.body.extend_from_slice(&data[..data.len().min(room)]);
+                if !replaces {
+                    cx.forward(Event::Data(data));
+                }
+            }
+            end if is_end(&end) => {
+                if let Some(collected) = self.collected.take() {
+                    self.message(cx, collected, end);
+                }
+            }
+            other => {
+                // A message that never ends is none; what ends it goes on.
+                if is_close(&other) {
+                    self.collected = None;
+                }
+                cx.forward(other);
+            }
+        }
+    }
+
+    /// Calls back with one event.
+    fn single(&mut self, cx: &mut Cx<'_>, event: Event) {
+        let (engine, def) = (Rc::clone(self.scope.engine()), Rc::clone(&self.def));
+        let vars = self.scope.vars.clone();
+        let waker = cx.waker(0);
+        let result = engine.with(|ctx| {
+            engine.enter(ctx, &vars)?;
+            let makers = Makers(engine.makers(ctx)?);
+            let with = def.with.clone().restore(ctx)?;
+            let Some(function) = with.as_function() else {
+                return Ok(Done::Events(replaced(ctx, &makers, &with)?));
+            };
+            let argument = as_value(ctx, &makers, &event)?;
+            let returned: Value<'_> = function.call((argument.clone(),))?;
+            if let Some(promise) = returned.as_promise() {
+                let outcome = engine.when_settled(ctx, promise, waker)?;
+                let held = if def.replaces { None } else { Some(changed(ctx, &argument, event)?) };
+                return Ok(Done::Promise(outcome, held.into_iter().collect()));
+            }
+            if def.replaces {
+                return Ok(Done::Events(replaced(ctx, &makers, &returned)?));
+            }
+            Ok(Done::Events(vec![changed(ctx, &argument, event)?]))
+        });
+        engine.run_jobs();
+        self.done(cx, result);
+    }
+
+    /// Calls back with a whole message.
+    fn message(&mut self, cx: &mut Cx<'_>, collected: Collected, end: Event) {
+        let (engine, def) = (Rc::clone(self.scope.engine()), Rc::clone(&self.def));
+        let vars = self.scope.vars.clone();
+        let waker = cx.waker(0);
+        let body = collected.body.freeze();
+        let result = engine.with(|ctx| {
+            engine.enter(ctx, &vars)?;
+            let makers = Makers(engine.makers(ctx)?);
+            let with = def.with.clone().restore(ctx)?;
+            let only_body = def.of == Of::MessageBody;
+            let returned: Value<'_> = match with.as_function() {
+                None => with.clone(),
+                Some(function) => {
+                    let argument = if only_body {
+                        events::data(ctx, body.clone())?
+                    } else {
+                        whole(ctx, &makers, &collected.start, body.clone(), &end)?
+                    };
+                    function.call((argument,))?
+                }
+            };
+            if let Some(promise) = returned.as_promise() {
+                let outcome = engine.when_settled(ctx, promise, waker)?;
+                let held = if def.replaces { Vec::new() } else { vec![end] };
+                return Ok(Done::Promise(outcome, held));
+            }
+            if !def.replaces {
+                return Ok(Done::Events(vec![end]));
+            }
+            if only_body {
+                let body = Data::body_of(&returned)?;
+                return Ok(Done::Events(with_body(ctx, collected.start, body, end)?));
+            }
+            Ok(Done::Events(replaced(ctx, &makers, &returned)?))
+        });
+        engine.run_jobs();
+        self.done(cx, result);
+    }
+
+    fn done(&mut self, cx: &mut Cx<'_>, result: std::result::Result<Done, crate::ScriptError>) {
+        match result {
+            Ok(Done::Events(events)) => events.into_iter().for_each(|event| cx.forward(event)),
+            Ok(Done::Promise(outcome, held)) => {
+                cx.back(Event::Pause);
+                self.waiting = Some(Waiting { outcome, held: held.into() });
+            }
+            Err(error) => {
+                log::line("ERR", &format!("{}: {}: {error}", self.def.label, self.def.name));
+                cx.forward(Event::Close(CloseReason::Script));
+            }
+        }
+    }
+
+    fn settled(&mut self, cx: &mut Cx<'_>, outcome: std::result::Result<Kept, Kept>) {
+        let engine = Rc::clone(self.scope.engine());
+        let replaces = self.def.replaces;
+        let result = engine.with(|ctx| match outcome {
+            Ok(value) if replaces => {
+                let makers = Makers(engine.makers(ctx)?);
+                Ok(Done::Events(replaced(ctx, &makers, &value.restore(ctx)?)?))
+            }
+            Ok(_) => Ok(Done::Events(Vec::new())),
+            Err(error) => Err(ctx.throw(error.restore(ctx)?)),
+        });
+        self.done(cx, result);
+    }
+}
+
+enum Done {
+    Events(Vec<Event>),
+    Promise(Outcome, Vec<Event>),
+}
+
+fn replaced<'js>(ctx: &Ctx<'js>, makers: &Makers<'js>, value: &Value<'js>) -> Result<Vec<Event>> {
+    let mut events = Vec::new();
+    makers.events(ctx, value, &mut events)?;
+    Ok(events)
+}
+
+/// An event as an argument.
+pub(super) fn as_value<'js>(ctx: &Ctx<'js>, makers: &Makers<'js>, event: &Event) -> Result<Value<'js>> {
+    let undefined = || Value::new_undefined(ctx.clone());
+    match (event, script_event(event)) {
+        (Event::Data(bytes), _) => events::data(ctx, bytes.clone()),
+        (Event::Start(head, _), _) => makers.start(makers.head(ctx, head)?),
+        (_, Some(ScriptEvent::Start(head, _))) => makers.start(head.clone().restore(ctx)?),
+        (Event::End(trailers), _) => makers.end(makers.tail(ctx, trailers.as_deref())?, undefined()),
+        (_, Some(ScriptEvent::End(tail, payload))) => {
+            makers.end(tail.clone().restore(ctx)?, payload.clone().restore(ctx)?)
+        }
+        (Event::Close(reason), _) => {
+            let error = match events::error_name(*reason) {
+                Some(name) => rquickjs::String::from_str(ctx.clone(), name)?.into_value(),
+                None => undefined(),
+            };
+            makers.stream_end(error)
+        }
+        (_, Some(ScriptEvent::Failed(error))) => makers.stream_end(error.clone().restore(ctx)?),
+        _ => Err(Exception::throw_internal(ctx, "an event that scripts cannot see")),
+    }
+}
+
+/// The event as the callback left it: the head that it may have changed.
+fn changed<'js>(ctx: &Ctx<'js>, argument: &Value<'js>, event: Event) -> Result<Event> {
+    let head = || -> Result<Value<'js>> {
+        argument.as_object().map_or_else(|| Ok(Value::new_undefined(ctx.clone())), |start| start.get("head"))
+    };
+    Ok(match event {
+        Event::Start(Head::Request(_), length) => {
+            Event::Start(Head::Request(events::request_head(ctx, &head()?)?), length)
+        }
+        Event::Start(Head::Response(_), length) => {
+            Event::Start(Head::Response(events::response_head(ctx, &head()?)?), length)
+        }
+        other => match script_event(&other) {
+            Some(ScriptEvent::Start(_, length)) => {
+                events::custom(ScriptEvent::Start(Persistent::save(ctx, head()?), *length))
+            }
+            _ => other,
+        },
+    })
+}
+
+fn whole<'js>(
+    ctx: &Ctx<'js>,
+    makers: &Makers<'js>,
+    start: &Event,
+    body: Bytes,
+    end: &Event,
+) -> Result<Value<'js>> {
+    let undefined = || Value::new_undefined(ctx.clone());
+    let head = match (start, script_event(start)) {
+        (Event::Start(head, _), _) => makers.head(ctx, head)?,
+        (_, Some(ScriptEvent::Start(head, _))) => head.clone().restore(ctx)?,
+        _ => undefined(),
+    };
+    let (tail, payload) = match (end, script_event(end)) {
+        (Event::End(trailers), _) => (makers.tail(ctx, trailers.as_deref())?, undefined()),
+        (_, Some(ScriptEvent::End(tail, payload))) => {
+            (tail.clone().restore(ctx)?, payload.clone().restore(ctx)?)
+        }
+        _ => (undefined(), undefined()),
+    };
+    makers.message(head, events::data(ctx, body)?, tail, payload)
+}
+
+/// A message with another body.
+fn with_body(ctx: &Ctx<'_>, start: Event, body: Bytes, end: Event) -> Result<Vec<Event>> {
+    let length = Some(body.len() as u64);
+    let start = match start {
+        Event::Start(Head::Request(head), _) => {
+            let length = events::request_length(&head.method, length);
+            Event::Start(Head::Request(head), length)
+        }
+        Event::Start(Head::Response(head), _) => {
+            let length = events::response_length(head.status, length);
+            Event::Start(Head::Response(head), length)
+        }
+        other => match script_event(&other) {
+            Some(ScriptEvent::Start(head, _)) => events::custom(ScriptEvent::Start(head.clone(), length)),
+            _ => return Err(Exception::throw_internal(ctx, "a message without a start")),
+        },
+    };
+    Ok(vec![start, Event::Data(body), end])
+}
+
+/// Another event that says the same, where that can be.
+pub(super) fn duplicate(event: &Event) -> Option<Event> {
+    Some(match (event, script_event(event)) {
+        (Event::Data(data), _) => Event::Data(data.clone()),
+        (Event::Start(Head::Request(head), length), _) => Event::Start(Head::Request(head.clone()), *length),
+        (Event::Start(Head::Response(head), length), _) => {
+            Event::Start(Head::Response(head.clone()), *length)
+        }
+        (Event::End(trailers), _) => Event::End(trailers.clone()),
+        (Event::Close(reason), _) => Event::Close(*reason),
+        (_, Some(ScriptEvent::Start(head, length))) => {
+            events::custom(ScriptEvent::Start(head.clone(), *length))
+        }
+        (_, Some(ScriptEvent::End(tail, payload))) => {
+            events::custom(ScriptEvent::End(tail.clone(), payload.clone()))
+        }
+        (_, Some(ScriptEvent::Failed(error))) => events::custom(ScriptEvent::Failed(error.clone())),
+        _ => return None,
+    })
+}
+
+impl Filter for Handler {
+    fn name(&self) -> &'static str {
+        self.def.name
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        match (&mut self.waiting, event) {
+            (_, event @ (Event::Pause | Event::Resume)) => cx.forward(event),
+            (Some(waiting), event) => waiting.held.push_back(event),
+            (None, event) => self.process(cx, event),
+        }
+    }
+
+    fn wake(&mut self, cx: &mut Cx<'_>, _token: u32) {
+        let Some(waiting) = &mut self.waiting else { return };
+        let Some(outcome) = waiting.outcome.take() else { return };
+        let replaces = self.def.replaces;
+        let mut held = std::mem::take(&mut waiting.held);
+        self.waiting = None;
+        // What the callback had is the first that goes on, unless it is replaced.
+        if !replaces
+            && outcome.is_ok()
+            && let Some(first) = held.pop_front()
+        {
+            cx.forward(first);
+        }
+        self.settled(cx, outcome);
+        cx.back(Event::Resume);
+        while let Some(event) = held.pop_front() {
+            match &mut self.waiting {
+                Some(waiting) => waiting.held.push_back(event),
+                None => self.process(cx, event),
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The filters that scripts name, in one table: what each is called, whether others stand behind it, and how it is made.
+//!
+//! To add one: a file (or a place in the file of its family) with a [`FilterDef`], and a row here. `pipy --list-filters` and
+//! the builders of the prelude read this table.
+
+use std::rc::Rc;
+
+use rquickjs::Result;
+
+use crate::layout::{FilterDef, Reading};
+
+mod choose;
+mod connect;
+mod flow;
+mod handle;
+mod http;
+mod mux_http;
+pub(crate) mod opening;
+mod sub;
+
+/// Whether a filter leads to pipelines of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joint {
+    /// No.
+    No,
+    /// One, named by `.to(…)`.
+    To,
+    /// One, which may be left out.
+    Optional,
+    /// Conditions and pipelines by turns.
+    Branches,
+}
+
+/// A row of the table.
+pub struct Entry {
+    /// What scripts call it.
+    pub name: &'static str,
+    /// Whether it leads to pipelines.
+    pub joint: Joint,
+    /// What it does, in a line.
+    pub help: &'static str,
+    pub(crate) make: fn(&Reading<'_, '_>) -> Result<Rc<dyn FilterDef>>,
+}
+
+macro_rules! table {
+    ($($name:literal $joint:ident $make:path, $help:literal;)*) => {
+        &[$(Entry { name: $name, joint: Joint::$joint, help: $help, make: $make }),*]
+    };
+}
+
+/// Every filter that a script can name.
+pub const TABLE: &[Entry] = table! {
+    "handle" No handle::handle, "calls back with each event";
+    "handleStreamStart" No handle::handle, "calls back with the first event";
+    "handleStreamEnd" No handle::handle, "calls back with the end of the stream";
+    "handleData" No handle::handle, "calls back with each piece of data";
+    "handleMessageStart" No handle::handle, "calls back with the start of each message; its head may be changed";
+    "handleMessageEnd" No handle::handle, "calls back with the end of each message";
+    "handleMessage" No handle::handle, "calls back with each message, whole; holds nothing back";
+    "handleMessageBody" No handle::handle, "calls back with the body of each message";
+    "replace" No handle::handle, "puts what the callback returns in place of each event";
+    "replaceStreamStart" No handle::handle, "replaces the first event";
+    "replaceStreamEnd" No handle::handle, "replaces the end of the stream";
+    "replaceData" No handle::handle, "replaces each piece of data";
+    "replaceMessageStart" No handle::handle, "replaces the start of each message";
+    "replaceMessageEnd" No handle::handle, "replaces the end of each message";
+    "replaceMessage" No handle::handle, "replaces each message, whole";
+    "replaceMessageBody" No handle::handle, "replaces the body of each message";
+    "demuxHTTP" To http::demux, "reads HTTP requests, runs each through a pipeline, writes the responses";
+    "serveHTTP" No http::serve, "answers HTTP requests";
+    "muxHTTP" To mux_http::make, "sends HTTP requests over shared connections and gives the responses";
+    "connect" No connect::make, "connects to an address: what goes in is sent, what comes back goes on";
+    "branch" Branches choose::branch, "goes the way of the first condition that holds";
+    "branchMessageStart" Branches choose::branch, "goes the way of the first condition that holds for the start of a message";
+    "branchMessage" Branches choose::branch, "goes the way of the first condition that holds for a message";
+    "link" Optional choose::link, "goes on in another pipeline of this file";
+    "pipe" No choose::pipe, "goes on in the pipeline that is named or chosen";
+    "use" No choose::use_file, "goes on in a pipeline of another file";
+    "chain" No choose::chain, "goes through the entrance pipelines of files, one after the other";
+    "dummy" No flow::dummy, "drops everything";
+    "dump" No flow::dump, "writes each event to the log";
+    "print" No flow::print, "writes data to standard output";
+    "fork" To flow::fork, "copies every event into another pipeline; what comes of that is dropped";
+    "wait" No flow::wait, "holds everything back until a condition holds";
+};

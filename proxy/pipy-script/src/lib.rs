@@ -1,0 +1,40 @@
+//! PipyJS: scripts that put pipelines together and handle their events.
+//!
+//! ```text
+//!   files ──rewrite──► modules ──prelude──► recorded pipelines ──layout──► filters on the graph
+//!                                                                            │ callbacks
+//!                                             engine (QuickJS, one a worker) ◄
+//! ```
+//!
+//! [`App`] is what a worker runs: it loads the script, opens its listeners and makes a pipeline for each connection.
+//! INVARIANT: a script can end its own pipeline and nothing else; its failures are log lines with file, line and column.
+//!
+//! Not here: sockets (pipy-worker), the bytes of protocols (pipy-filters, pipy-protocols).
+
+// A class of the engine is declared by its macros, which need unsafe code of theirs; none is written here.
+#![deny(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod app;
+mod console;
+mod data;
+mod engine;
+mod error;
+mod events;
+mod files;
+mod filters;
+mod inbound;
+mod layout;
+mod load;
+pub mod log;
+mod modules;
+mod pipy;
+mod rewrite;
+
+pub use app::{App, Update};
+pub use engine::Limits;
+pub use error::ScriptError;
+pub use files::{Folder, Inline};
+pub use filters::{Entry, Joint, TABLE};
+pub use load::{Loaded, load};
+pub use modules::Codebase;

@@ -1,0 +1,220 @@
+//! Loading: files are read, rewritten and run; what they recorded becomes a [`Script`].
+//!
+//! INVARIANT: a script that does not load leaves nothing behind; its error says file, line and column.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use rquickjs::loader::{ImportAttributes, Loader, Resolver};
+use rquickjs::module::Declared;
+use rquickjs::{Class, Ctx, Error, Function, Module, Object, Persistent, Result, Value};
+
+use crate::data::Data;
+use crate::engine::{Engine, Limits};
+use crate::error::ScriptError;
+use crate::filters::{Joint, TABLE};
+use crate::layout::Script;
+use crate::modules::{Codebase, Sources, resolve};
+use crate::{console, pipy};
+
+const PRELUDE: &str = include_str!("prelude.js");
+
+/// A script that is ready to run.
+pub struct Loaded {
+    pub(crate) script: Rc<Script>,
+    /// The value of the main file, where it is no configuration, as people read it.
+    pub value: Option<String>,
+}
+
+/// Loads a script, beginning with the file `main`.
+///
+/// # Errors
+/// When a file is missing, is no JavaScript, throws, or describes pipelines that cannot be.
+pub fn load(
+    codebase: Rc<dyn Codebase>,
+    main: &str,
+    limits: Limits,
+) -> std::result::Result<Loaded, ScriptError> {
+    let engine = Engine::new(limits)?;
+    engine.set_loader(Files { engine: Rc::downgrade(&engine), codebase: Rc::clone(&codebase) });
+    engine.with(|ctx| begin(ctx, &engine, &codebase))?;
+    let id = engine.sources.borrow_mut().read(&*codebase, main)?;
+    engine.run(main)?;
+    // Files that others name without importing them: `use`, `chain`.
+    loop {
+        let named = engine.named_files()?;
+        let missing: Vec<String> =
+            named.into_iter().filter(|file| engine.sources.borrow().get(file).is_none()).collect();
+        if missing.is_empty() {
+            break;
+        }
+        for file in missing {
+            engine.sources.borrow_mut().read(&*codebase, &file)?;
+            engine.run(&file)?;
+        }
+    }
+    engine.run_jobs();
+    let script = Script::new(Rc::clone(&engine));
+    let files: HashMap<usize, String> = engine.sources.borrow().paths();
+    engine.with(|ctx| script.read(ctx, &engine.state_object(ctx)?, &files))?;
+    let value = engine.with(|ctx| {
+        let module: Object<'_> = ctx.globals().get(format!("__m{id}"))?;
+        let result: Value<'_> = module.get("result")?;
+        let state = engine.state_object(ctx)?;
+        let is_configuration: bool =
+            state.get::<_, Function<'_>>("isConfiguration")?.call((result.clone(),))?;
+        let shown = !is_configuration && !result.is_undefined();
+        Ok(shown.then(|| console::show(&result)))
+    })?;
+    Ok(Loaded { script, value })
+}
+
+/// Puts everything into the globals that scripts find there.
+fn begin(ctx: &Ctx<'_>, engine: &Rc<Engine>, codebase: &Rc<dyn Codebase>) -> Result<()> {
+    console::install(ctx)?;
+    pipy::install(ctx)?;
+    let native = Object::new(ctx.clone())?;
+    Class::<Data>::define(&ctx.globals())?;
+    native.set("Data", ctx.globals().get::<_, Value<'_>>("Data")?)?;
+    let filters: Vec<Vec<&str>> = TABLE
+        .iter()
+        .map(|entry| {
+            let joint = match entry.joint {
+                Joint::No => "",
+                Joint::To => "to",
+                Joint::Optional => "optional",
+                Joint::Branches => "branches",
+            };
+            vec![entry.name, joint]
+        })
+        .collect();
+    native.set("filters", filters)?;
+    // The oldest style names the target in the first argument of these.
+    native.set(
+        "named",
+        vec![
+            "demux",
+            "demuxQueue",
+            "demuxHTTP",
+            "fork",
+            "mux",
+            "muxQueue",
+            "muxHTTP",
+            "acceptTLS",
+            "connectTLS",
+            "acceptSOCKS",
+            "connectSOCKS",
+            "acceptHTTPTunnel",
+        ],
+    )?;
+    native.set("pipy", pipy::object(ctx, codebase)?)?;
+    native.set("changed", Function::new(ctx.clone(), || {})?)?;
+    native.set("nearest", Function::new(ctx.clone(), nearest)?)?;
+    let prelude: Function<'_> = ctx.eval(format!("({PRELUDE}\n)"))?;
+    let state: Object<'_> = prelude.call((native,))?;
+    engine.state.replace(Some(Persistent::save(ctx, state)));
+    let globals: Vec<String> =
+        ctx.globals().own_keys(rquickjs::Filter::new().string()).collect::<Result<_>>()?;
+    engine.sources.borrow_mut().set_globals(globals);
+    Ok(())
+}
+
+/// `; did you mean X?`, where a name is near to one that exists.
+fn nearest(name: String) -> String {
+    let found = TABLE
+        .iter()
+        .map(|entry| {
+            (strsim::damerau_levenshtein(&name.to_lowercase(), &entry.name.to_lowercase()), entry.name)
+        })
+        .min();
+    match found {
+        Some((distance, known)) if distance <= known.len() / 3 + 1 => format!("; did you mean {known}()?"),
+        _ => String::new(),
+    }
+}
+
+/// Gives the engine the files that are imported.
+pub(crate) struct Files {
+    engine: std::rc::Weak<Engine>,
+    codebase: Rc<dyn Codebase>,
+}
+
+impl Resolver for Files {
+    fn resolve<'js>(
+        &mut self,
+        _ctx: &Ctx<'js>,
+        base: &str,
+        name: &str,
+        _attributes: Option<ImportAttributes<'js>>,
+    ) -> Result<String> {
+        Ok(resolve(base, name))
+    }
+}
+
+impl Loader for Files {
+    fn load<'js>(
+        &mut self,
+        ctx: &Ctx<'js>,
+        name: &str,
+        _attributes: Option<ImportAttributes<'js>>,
+    ) -> Result<Module<'js, Declared>> {
+        let engine = self.engine.upgrade().ok_or_else(|| Error::new_loading(name))?;
+        let read = engine.sources.borrow_mut().read(&*self.codebase, name);
+        if let Err(error) = read {
+            return Err(Error::new_loading_message(name, error.to_string()));
+        }
+        declare(ctx, &engine.sources, name)
+    }
+}
+
+impl Clone for Files {
+    fn clone(&self) -> Self {
+        Files { engine: self.engine.clone(), codebase: Rc::clone(&self.codebase) }
+    }
+}
+
+/// Declares a file that was read, with the object that its free names are looked up in.
+fn declare<'js>(
+    ctx: &Ctx<'js>,
+    sources: &std::cell::RefCell<Sources>,
+    path: &str,
+) -> Result<Module<'js, Declared>> {
+    let (module, code, slots) = {
+        let sources = sources.borrow();
+        let source = sources.get(path).ok_or_else(|| Error::new_loading(path))?;
+        let slots: Vec<(String, u32)> =
+            source.rewritten.variables.iter().map(|(name, slot)| (name.clone(), *slot)).collect();
+        (source.module, source.rewritten.code.clone(), slots)
+    };
+    let object = Object::new(ctx.clone())?;
+    for (name, slot) in slots {
+        object.set(name, slot)?;
+    }
+    let state: Object<'_> = ctx.globals().get("__pipy")?;
+    state.get::<_, Function<'_>>("module")?.call::<_, Value<'_>>((module, path, object))?;
+    Module::declare(ctx.clone(), path, code)
+}
+
+impl Engine {
+    /// Runs a file that was read.
+    fn run(&self, path: &str) -> std::result::Result<(), ScriptError> {
+        self.with(|ctx| {
+            let (_, promise) = declare(ctx, &self.sources, path)?.eval()?;
+            // A script awaits nothing that is not there when it loads.
+            promise.finish::<Value<'_>>().map(|_| ())
+        })
+    }
+
+    /// The files that filters name.
+    fn named_files(&self) -> std::result::Result<Vec<String>, ScriptError> {
+        self.with(|ctx| {
+            let state = self.state_object(ctx)?;
+            let pairs: Vec<Vec<String>> = state.get::<_, Function<'_>>("files")?.call(())?;
+            let resolved = pairs.iter().filter_map(|pair| match pair.as_slice() {
+                [base, name] if name.ends_with(".js") => Some(resolve(base, name)),
+                _ => None,
+            });
+            Ok(resolved.collect())
+        })
+    }
+}

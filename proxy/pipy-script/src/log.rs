@@ -1,0 +1,58 @@
+//! The log of scripts: lines with time and level on standard error.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const LEVELS: [&str; 4] = ["ERR", "WRN", "INF", "DBG"];
+
+static SHOWN: AtomicU8 = AtomicU8::new(2);
+
+/// Shows lines down to this level: `error`, `warn`, `info`, `debug`. False where there is no such level.
+pub fn set_level(name: &str) -> bool {
+    let level = ["error", "warn", "info", "debug"].iter().position(|known| *known == name);
+    if let Some(level) = level {
+        SHOWN.store(u8::try_from(level).unwrap_or(2), Ordering::Relaxed);
+    }
+    level.is_some()
+}
+
+/// Writes a line.
+pub fn line(level: &str, text: &str) {
+    let rank = LEVELS.iter().position(|known| *known == level).unwrap_or(0);
+    if rank > usize::from(SHOWN.load(Ordering::Relaxed)) {
+        return;
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let time = time(now.as_secs(), now.subsec_millis());
+    // A log that nobody reads any more is no reason to stop.
+    let _ = writeln!(std::io::stderr().lock(), "{time} [{level}] {text}");
+}
+
+/// `2026-01-31 13:05:59.042`, in UTC.
+fn time(seconds: u64, millis: u32) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // The civil calendar from days since 1970, in years that begin in March, so that the leap day is the last.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{millis:03}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::time;
+
+    #[test]
+    fn times_are_civil() {
+        assert_eq!(time(0, 0), "1970-01-01 00:00:00.000");
+        assert_eq!(time(951_825_600, 7), "2000-02-29 12:00:00.007");
+        assert_eq!(time(4_102_444_799, 999), "2099-12-31 23:59:59.999");
+    }
+}

@@ -1,0 +1,247 @@
+// What scripts see of pipy that is best said in their own language: the events, and the builders that record pipelines.
+// Recorded pipelines are plain objects; layout.rs reads them when all files are loaded.
+//
+// `native` is what the engine gives: { filters: [[name, joint]], load(path), Data }. INVARIANT: nothing here runs per event
+// but the constructors of events.
+(native) => {
+  const state = { c: [null], init: [null], modules: [], layouts: [], current: null };
+  state.init = state.c;
+  state.r = (context, value) => ((state.c = context), value);
+
+  // A callback of a promise runs in the context in which it was given.
+  const then = Promise.prototype.then;
+  const within = (context, callback) =>
+    typeof callback === 'function' ? value => ((state.c = context), callback(value)) : callback;
+  Promise.prototype.then = function (done, failed) {
+    const context = state.c;
+    return then.call(this, within(context, done), within(context, failed));
+  };
+
+  const { Data } = native;
+  const toData = body => (body === undefined || body === null || body instanceof Data ? body ?? null : new Data(String(body)));
+
+  class MessageStart { constructor(head) { this.head = head ?? {}; } }
+  class MessageEnd { constructor(tail, payload) { this.tail = tail; this.payload = payload; } }
+  class StreamEnd { constructor(error) { this.error = error; } }
+  class Message {
+    constructor(head, body, tail, payload) {
+      // `new Message('text')` and `new Message(data)` have a body only.
+      if (arguments.length <= 1 && (head === undefined || typeof head !== 'object' || head instanceof Data)) {
+        [head, body] = [{}, head];
+      }
+      this.head = head ?? {};
+      this.body = toData(body);
+      this.tail = tail;
+      this.payload = payload;
+    }
+  }
+
+  // How the engine makes events and tells them apart.
+  state.request = (protocol, method, path, authority, raw) => {
+    let headers;
+    const head = {
+      protocol, method, path, scheme: undefined, authority,
+      get headers() { return (headers ??= raw.object()); },
+      set headers(other) { raw.replace(); headers = other; },
+    };
+    Object.defineProperty(head, '__raw', { value: raw });
+    return head;
+  };
+  state.response = (protocol, status, statusText, raw) => {
+    let headers;
+    const head = {
+      protocol, status, statusText,
+      get headers() { return (headers ??= raw.object()); },
+      set headers(other) { raw.replace(); headers = other; },
+    };
+    Object.defineProperty(head, '__raw', { value: raw });
+    return head;
+  };
+  state.start = head => new MessageStart(head);
+  state.end = (tail, payload) => new MessageEnd(tail, payload);
+  state.streamEnd = error => new StreamEnd(error);
+  state.message = (head, body, tail, payload) => new Message(head, body, tail, payload);
+  state.kind = value => {
+    if (value === undefined || value === null) return 0;
+    if (value instanceof Data) return 1;
+    if (value instanceof MessageStart) return 2;
+    if (value instanceof MessageEnd) return 3;
+    if (value instanceof StreamEnd) return 4;
+    if (value instanceof Message) return 5;
+    return Array.isArray(value) ? 6 : 7;
+  };
+
+  const placeOf = () => {
+    const lines = (new Error().stack ?? '').split('\n');
+    return lines.find(line => line.includes('(/') || line.includes('at /'))?.trim() ?? '';
+  };
+
+  const newLayout = (module, kind, name) => {
+    const layout = { id: state.layouts.length, module, kind, name, filters: [], onStart: null, onEnd: null };
+    state.layouts.push(layout);
+    return layout;
+  };
+
+  const inline = (module, build) => {
+    const layout = newLayout(module, 'inline', '');
+    const builder = new PipelineBuilder(module, layout);
+    build(builder);
+    builder.complete();
+    return layout;
+  };
+
+  // What a target says: a function that builds, a template, a name, or nothing.
+  const target = (module, to) =>
+    typeof to === 'function' ? inline(module, to) : to instanceof Template ? to.layout : to;
+
+  class Builder {
+    constructor(module, layout) { this.module = module; this.layout = layout; this.open = null; }
+
+    complete() {
+      if (this.open) throw new Error(`missing .to(...) for the last filter: ${this.open.name}`);
+    }
+
+    add(name, args, joint) {
+      if (!this.layout) throw new Error(`no pipeline found for ${name}()`);
+      this.complete();
+      const filter = { name, args, to: undefined, at: placeOf() };
+      this.layout.filters.push(filter);
+      if (joint === 'to') {
+        // The oldest style names the target in the first argument.
+        if (typeof args[0] === 'string' && native.named.includes(name)) filter.to = args.shift();
+        else this.open = filter;
+      } else if (joint === 'branches') {
+        filter.args = args.map((value, index) => {
+          const branch = index % 2 === 1 || index === args.length - 1;
+          return branch && typeof value === 'function' ? inline(this.module, value) : value instanceof Template ? value.layout : value;
+        });
+      } else if (joint === 'optional') {
+        this.optional = filter;
+        return this;
+      }
+      this.optional = null;
+      return this;
+    }
+
+    to(where) {
+      const filter = this.open ?? this.optional;
+      if (!filter) throw new Error('calling to() without a joint-filter');
+      filter.to = target(this.module, where);
+      this.open = this.optional = null;
+      return this;
+    }
+
+    onStart(callback) { this.need('onStart'); this.layout.onStart = callback; return this; }
+    onEnd(callback) { this.need('onEnd'); this.layout.onEnd = callback; return this; }
+    need(name) { if (!this.layout) throw new Error(`no pipeline found for ${name}()`); }
+  }
+
+  for (const [name, joint] of native.filters) {
+    Builder.prototype[name] = function (...args) { return this.add(name, args, joint); };
+  }
+
+  class PipelineBuilder extends Builder {}
+  // A misspelt filter is told with the nearest name.
+  const unknown = (known) => new Proxy({}, {
+    get(_, name, self) {
+      if (typeof name === 'symbol' || name === 'then' || name === 'toJSON') return undefined;
+      throw new TypeError(`no filter or method is called ${name}${native.nearest(name)}`);
+    },
+  });
+  Object.setPrototypeOf(Builder.prototype, unknown());
+
+  class Configuration extends Builder {
+    constructor(module) { super(module, null); module.configuration = this; this.entrance = null; }
+    begin(kind, name, options) {
+      this.complete();
+      this.layout = newLayout(this.module, kind, name);
+      this.layout.options = options;
+      return this;
+    }
+    export(namespace, variables) {
+      if (!namespace) throw new Error('an empty namespace');
+      return this.initial(variables);
+    }
+    import() { return this; }
+    initial(variables) {
+      const values = typeof variables === 'function' ? variables() : variables;
+      for (const name of Object.keys(values ?? {})) state.init[this.module.slots[name]] = values[name];
+      return this;
+    }
+    listen(where, options) { return this.begin('listen', where, options); }
+    task(when) { return this.begin('task', when ?? ''); }
+    watch(path) { return this.begin('watch', path); }
+    exit() { return this.begin('exit', ''); }
+    admin(prefix) { return this.begin('admin', prefix); }
+    pipeline(name) {
+      if (name === undefined && this.module.entrance) throw new Error('more than one entrance pipelines');
+      this.begin('pipeline', name ?? '');
+      if (name === undefined) this.module.entrance = this.layout;
+      else this.module.named[name] = this.layout;
+      return this;
+    }
+    repeat(count, build) {
+      if (this.layout && typeof count === 'function') return this.add('repeat', [count], 'to');
+      const items = typeof count === 'number' ? Array.from({ length: count }, (_, i) => i) : count;
+      items.forEach((item, index) => build(this, item, index));
+      return this;
+    }
+    branch(...args) {
+      if (this.layout && (typeof args[0] === 'function' || args.length < 2)) return this.add('branch', args, 'branches');
+      for (let i = 0; i < args.length; i += 2) {
+        const last = i === args.length - 1;
+        if (last || args[i]) { (last ? args[i] : args[i + 1])(this); return this; }
+      }
+      return this;
+    }
+  }
+
+  class Template { constructor(layout) { this.layout = layout; } }
+
+  state.module = (id, filename, slots) => {
+    const module = { id, filename, slots, named: {}, entrance: null, configuration: null, result: undefined };
+    module.pipeline = build => new Template(inline(module, build));
+    module.pipy = variables => {
+      const configuration = new Configuration(module);
+      return variables === undefined ? configuration : configuration.initial(variables);
+    };
+    Object.setPrototypeOf(module.pipy, native.pipy);
+    // What the newer style calls as a method of `pipy`.
+    module.pipy.listen = (where, ...rest) => {
+      const build = rest.pop();
+      const options = rest.find(value => typeof value === 'object') ?? {};
+      const protocol = rest.find(value => typeof value === 'string');
+      const layout = build === null ? null : target(module, build);
+      state.listen.push({ where, options: protocol ? { ...options, protocol } : options, layout });
+      native.changed();
+    };
+    const missing = new Proxy({}, {
+      get(_, name) {
+        if (typeof name === 'symbol') return undefined;
+        if (name in globalThis) return globalThis[name];
+        throw new ReferenceError(`unresolved identifier: ${name}`);
+      },
+      set(_, name) { throw new ReferenceError(`unresolved identifier: ${String(name)}`); },
+    });
+    Object.setPrototypeOf(module, missing);
+    state.modules[id] = module;
+    globalThis[`__m${id}`] = module;
+    return module;
+  };
+  // The files that filters name, each with the file that names it.
+  state.files = () => state.layouts.flatMap(layout => layout.filters
+    .filter(filter => filter.name === 'use' || filter.name === 'chain')
+    .flatMap(filter => [filter.args[0] ?? []].flat().map(name => [layout.module.filename, String(name)])));
+  const identities = new WeakMap();
+  let identified = 0;
+  state.identity = value => {
+    if (value === null || (typeof value !== 'object' && typeof value !== 'function')) return `${typeof value} ${value}`;
+    if (!identities.has(value)) identities.set(value, ++identified);
+    return `object ${identities.get(value)}`;
+  };
+  state.layoutOf = value => (value instanceof Template ? value.layout.id : -1);
+  state.listen = [];
+  state.isConfiguration = value => value instanceof Configuration;
+  Object.assign(globalThis, { __pipy: state, Data, Message, MessageStart, MessageEnd, StreamEnd });
+  return state;
+}

@@ -1,0 +1,206 @@
+//! `pipy FILE`: runs a script on its workers until it has nothing more to do, or is told to stop.
+//!
+//! The main thread loads the script first, to know whether it loads and what it listens on; each worker loads it for itself.
+//! SIGHUP loads it anew: what does not load changes nothing. SIGINT and SIGTERM drain; a second one ends at once.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use pipy_script::{App, Codebase, Folder, Inline, Limits, Loaded, Update, load, log};
+use pipy_worker::{Handle, Settings, Worker};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+/// How a script is run.
+pub(crate) struct ScriptOptions {
+    pub(crate) code: Code,
+    pub(crate) threads: usize,
+    /// Only say whether it loads.
+    pub(crate) check: bool,
+    pub(crate) force_start: bool,
+}
+
+/// The script.
+#[derive(Clone)]
+pub(crate) enum Code {
+    File(PathBuf),
+    Text(String),
+}
+
+/// How often the workers' ends are looked for.
+const LOOK: Duration = Duration::from_millis(50);
+
+impl Code {
+    fn codebase(&self) -> (Box<dyn FnOnce() -> Rc<dyn Codebase> + Send>, String) {
+        match self.clone() {
+            Code::File(path) => {
+                let (_, main) = Folder::of(&path);
+                (Box::new(move || Rc::new(Folder::of(&path).0)), main)
+            }
+            Code::Text(text) => (Box::new(move || Rc::new(Inline(text))), "/main.js".into()),
+        }
+    }
+
+    fn load(&self) -> Result<Loaded, String> {
+        if let Code::File(path) = self
+            && !Path::new(path).is_file()
+        {
+            return Err(format!("file or directory does not exist: {}", path.display()));
+        }
+        let (codebase, main) = self.codebase();
+        load(codebase(), &main, Limits::default()).map_err(|error| error.to_string())
+    }
+}
+
+/// Runs it; returns when it is over.
+pub(crate) fn run(options: &ScriptOptions) -> Result<(), String> {
+    let loaded = options.code.load()?;
+    if options.check {
+        return crate::print("the script loads\n");
+    }
+    if let Some(value) = &loaded.value {
+        crate::print(&format!("{value}\n"))?;
+    }
+    if loaded.listens().is_empty() && !loaded.has_tasks() {
+        return Ok(());
+    }
+    let mut running = Running { options, handles: Vec::new(), threads: Vec::new(), open: BTreeMap::new() };
+    running.start(&loaded)?;
+    drop(loaded);
+    running.until_over()
+}
+
+struct Running<'o> {
+    options: &'o ScriptOptions,
+    handles: Vec<Handle<Update>>,
+    threads: Vec<JoinHandle<()>>,
+    /// Which address each key listens on.
+    open: BTreeMap<u32, String>,
+}
+
+impl Running<'_> {
+    fn start(&mut self, loaded: &Loaded) -> Result<(), String> {
+        for number in 0..self.options.threads {
+            let app = || App::new(Limits::default());
+            let (handle, thread) = Worker::spawn(format!("worker-{number}"), Settings::default(), app)
+                .map_err(|error| format!("worker {number} did not start: {error}"))?;
+            self.handles.push(handle);
+            self.threads.push(thread);
+        }
+        self.apply(loaded)
+    }
+
+    /// Hands the script to the workers, with the listeners that change. What is bound already stays.
+    fn apply(&mut self, loaded: &Loaded) -> Result<(), String> {
+        let mut changes: Vec<Vec<(u32, Option<TcpListener>)>> =
+            self.handles.iter().map(|_| Vec::new()).collect();
+        let mut open = BTreeMap::new();
+        for (key, (address, datagrams)) in loaded.listens().into_iter().enumerate() {
+            let key = u32::try_from(key).unwrap_or(u32::MAX);
+            if datagrams {
+                return Err(format!(
+                    "cannot listen on {address}: UDP listeners of scripts are not there yet"
+                ));
+            }
+            if self.open.get(&key) == Some(&address) {
+                open.insert(key, address);
+                continue;
+            }
+            let Some(bind) = listen_address(&address)? else { continue };
+            match pipy_worker::bind(bind, self.handles.len()) {
+                Ok(bound) => {
+                    for (changes, listener) in changes.iter_mut().zip(bound) {
+                        changes.push((key, Some(listener)));
+                    }
+                    open.insert(key, address);
+                }
+                Err(error) => {
+                    let said = format!(
+                        "Cannot start listening on TCP port {} at {}: bind: {error}",
+                        bind.port(),
+                        bind.ip()
+                    );
+                    if !self.options.force_start {
+                        return Err(said);
+                    }
+                    log::line("ERR", &said);
+                }
+            }
+        }
+        for key in self.open.keys().filter(|key| !open.contains_key(key)) {
+            changes.iter_mut().for_each(|changes| changes.push((*key, None)));
+        }
+        self.open = open;
+        for (handle, listeners) in self.handles.iter().zip(changes) {
+            let (codebase, main) = self.options.code.codebase();
+            handle.update(Update::Script(codebase, main, listeners));
+        }
+        Ok(())
+    }
+
+    fn until_over(mut self) -> Result<(), String> {
+        let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])
+            .map_err(|error| format!("signals: {error}"))?;
+        let mut draining = false;
+        loop {
+            for signal in signals.pending() {
+                match signal {
+                    SIGHUP => self.reload(),
+                    _ if draining => return Ok(()),
+                    _ => {
+                        log::line("INF", "[shutdown] Shutting down...");
+                        draining = true;
+                        self.handles.iter().for_each(Handle::drain);
+                    }
+                }
+            }
+            if self.threads.iter().all(JoinHandle::is_finished) {
+                return Ok(());
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn reload(&mut self) {
+        log::line("INF", "[restart] Reloading codebase...");
+        let reloaded = self.options.code.load().and_then(|loaded| self.apply(&loaded));
+        match reloaded {
+            Ok(()) => log::line("INF", "[restart] Codebase reloaded"),
+            Err(error) => log::line("ERR", &format!("[restart] the codebase stays as it was: {error}")),
+        }
+    }
+}
+
+/// `8080`, `127.0.0.1:8080`, `[::1]:8080` or `:::8080`; `None` for port 0, which stands for no listener.
+fn listen_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    let bad = || format!("{text:?} is no address to listen on");
+    let (host, port) = text.rsplit_once(':').unwrap_or(("0.0.0.0", text));
+    let port: u16 = port.parse().map_err(|_| bad())?;
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let host = match bare {
+        "" => "0.0.0.0",
+        "localhost" => "127.0.0.1",
+        other => other,
+    };
+    let ip = host.parse().map_err(|_| bad())?;
+    Ok((port != 0).then_some(SocketAddr::new(ip, port)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_what_people_write() {
+        let said = |text: &str| listen_address(text).map(|found| found.map(|address| address.to_string()));
+        assert_eq!(said("8080"), Ok(Some("0.0.0.0:8080".into())));
+        assert_eq!(said("127.0.0.1:80"), Ok(Some("127.0.0.1:80".into())));
+        assert_eq!(said("[::1]:80"), Ok(Some("[::1]:80".into())));
+        assert_eq!(said(":::80"), Ok(Some("[::]:80".into())));
+        assert_eq!(said("0"), Ok(None));
+        assert!(said("eighty").is_err());
+    }
+}
