@@ -66,6 +66,7 @@ struct Exchange {
 }
 
 /// What the request asks the connection to become.
+#[derive(PartialEq, Eq)]
 enum Asked {
     Nothing,
     Upgrade,
@@ -176,6 +177,11 @@ impl Http1Server {
         strip_hop_by_hop(&mut head.headers, head.status == 101);
         if !exchange.request_done && !head.is_interim() {
             // What is left of the request would have to be read and thrown away; the client is told to stop instead.
+            exchange.reply.keep_alive = false;
+        }
+        let refused = exchange.tunnel != Asked::Nothing && !tunnel && !head.is_interim();
+        if refused && self.decoder.buffered() > 0 {
+            // Sent in the hope of a tunnel: to read it as requests would let them in through the back door.
             exchange.reply.keep_alive = false;
         }
         exchange.reply.keep_alive &= !cx.draining();

@@ -321,6 +321,26 @@ fn a_tunnel_carries_bytes_and_ends_each_way_in_its_own_time() {
 }
 
 #[test]
+fn what_was_sent_in_the_hope_of_a_tunnel_is_no_request() {
+    for head in [
+        "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n",
+        "CONNECT x:80 HTTP/1.1\r\nhost: x:80\r\n\r\n",
+    ] {
+        let mut stage = stages(vec![at_end(404, "ok")]).into_iter().next().expect("two");
+        stage.say(&format!("{head}{GET}"));
+        let heard = stage.heard();
+        assert!(heard.starts_with("HTTP/1.1 404 ") && heard.contains("connection: close\r\n"), "{heard}");
+        assert_eq!((heard.matches("HTTP/1.1").count(), stage.closed()), (1, (true, None)));
+        // Who waits for the answer may go on.
+        let mut stage = stages(vec![at_end(404, "ok"), at_end(200, "ok")]).into_iter().next().expect("two");
+        stage.say(head);
+        assert!(!stage.heard().contains("connection: close"));
+        stage.say(GET);
+        assert_eq!(stage.heard(), OK);
+    }
+}
+
+#[test]
 fn a_slow_head_is_given_up_and_each_head_has_its_own_time() {
     let [mut stage, _] = stages(vec![at_end(200, "ok")]);
     stage.say("GET /");

@@ -139,6 +139,9 @@ pub enum Caller<'c> {
     Member(&'c str),
     /// Someone outside the mesh whom a source rule lets in: the rule has decided already.
     Admitted,
+    /// Someone outside the mesh whose certificate carries none of the names that the source rule asks for: may nothing,
+    /// also where members may everything.
+    Stranger,
     /// Someone who has proved nothing.
     Unknown,
 }
@@ -270,7 +273,9 @@ pub fn is_http(protocol: Protocol) -> bool {
 
 /// Whether a route fits a request, whoever sends it.
 pub fn fits(route: &RoutePlan, request: Request<'_>) -> bool {
-    let method = route.methods.is_empty() || route.methods.iter().any(|m| **m == *request.method.as_str());
+    // WHY: a tunnel carries what no rule sees, so that "any method" does not mean it; a rule must name it.
+    let any = route.methods.is_empty() && *request.method != Method::Connect;
+    let method = any || route.methods.iter().any(|m| **m == *request.method.as_str());
     method
         && path_fits(&route.path, request)
         && route.headers.iter().all(|(name, regex)| {
@@ -298,6 +303,7 @@ fn path_fits(path: &PathPlan, request: Request<'_>) -> bool {
 /// `None`: not allowed. `Some(None)`: everyone is. `Some(Some(origin))`: allowed by that object.
 pub fn allows<'p>(allowed: Option<&'p Allowed>, caller: Caller<'_>) -> Option<Option<&'p Arc<str>>> {
     match (allowed, caller) {
+        (_, Caller::Stranger) => None,
         (None, _) | (Some(_), Caller::Admitted) => Some(None),
         (Some(allowed), Caller::Member(identity)) => allowed.get(identity).map(Some),
         (Some(_), Caller::Unknown) => None,

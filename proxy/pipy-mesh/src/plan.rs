@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use pipy_config as config;
-use pipy_config::{AccessLog, Mtls, Protocol, ProxyConfig, REGEX_BYTES_MAX, Unmatched};
+use pipy_config::{Mtls, Protocol, ProxyConfig, REGEX_BYTES_MAX, Unmatched};
 use pipy_upstream::hash;
 use regex::bytes::{Regex, RegexBuilder};
 
@@ -35,8 +35,10 @@ pub struct Plan {
     pub chains: config::Chains,
     /// Probes of the application that are carried out.
     pub probes: Vec<config::Probe>,
-    /// What is logged.
-    pub access_log: AccessLog,
+    /// What is told of its traffic.
+    pub telemetry: config::Telemetry,
+    /// `namespace/name` of the Pod.
+    pub pod: String,
     /// Time limits.
     pub timeouts: config::Timeouts,
     /// Limits on accepted connections.
@@ -157,7 +159,7 @@ pub struct RoutePlan {
     pub origin: Arc<str>,
     /// The path that it fits.
     pub path: PathPlan,
-    /// The methods that it fits. Empty: any.
+    /// The methods that it fits. Empty: any but CONNECT.
     pub methods: Vec<Box<str>>,
     /// Headers that must all fit: lower-case name, expression.
     pub headers: Vec<(Box<str>, Regex)>,
@@ -266,7 +268,9 @@ impl Plan {
         let workload = config.workload;
         let service_identity = (!workload.service_account.is_empty())
             .then(|| format!("{}.{}", workload.service_account, workload.namespace));
+        let pod = format!("{}/{}", workload.namespace, workload.pod);
         Plan {
+            pod,
             version: config.version,
             identity: config.identity.map(Into::into),
             service_identity,
@@ -277,7 +281,7 @@ impl Plan {
             clusters,
             chains: config.chains,
             probes: config.probes,
-            access_log: config.telemetry.access_log,
+            telemetry: config.telemetry,
             timeouts: config.timeouts,
             connection_limits: config.connection_limits,
             balancers: builder.balancers,

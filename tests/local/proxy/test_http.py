@@ -205,7 +205,9 @@ async def test_connect_makes_a_tunnel(rig):
             await connection.send(data.upper())
         return False
 
-    proxy = await rig.plain(await rig.backend(script))
+    backend, proxy = await rig.backend(script), await rig.pipy()
+    told = config.plain(proxy.outbound.port, backend.address, config.route(methods=["CONNECT"]))
+    await proxy.apply(told)
     async with await Wire.open(proxy.outbound) as wire:
         await wire.send(b"CONNECT db:5432 HTTP/1.1\r\nHost: db:5432\r\n\r\n")
         assert (await wire.response("CONNECT")).status == 200
@@ -213,6 +215,18 @@ async def test_connect_makes_a_tunnel(rig):
         assert await wire.exactly(5) == b"HELLO"
         wire.finish()
         assert await wire.rest() == b""
+
+
+async def test_a_tunnel_must_be_named_by_a_rule(rig):
+    backend = await rig.backend()
+    proxy = await rig.plain(backend)
+    hidden = request("GET", "/hidden")
+    ask = b"CONNECT db:5432 HTTP/1.1\r\nHost: db:5432\r\n\r\n" + hidden
+    async with await Wire.open(proxy.outbound) as wire:
+        response = await wire.ask(ask)
+        assert (response.status, response.header("connection")) == (403, "close")
+        assert await wire.rest() == b""
+    assert backend.requests == []
 
 
 async def test_a_client_of_http_1_0_is_answered_and_the_connection_ends(rig):
