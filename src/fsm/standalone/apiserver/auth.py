@@ -1,13 +1,12 @@
-"""Who asks, and may they: certificates, ServiceAccount tokens, and a simple rule.
+"""Who asks: certificates, ServiceAccount tokens, impersonation.
 
 What comes in: the TLS peer and the ``Authorization`` header of a request. What goes out: a
-``User``, and whether it may do what it asks.
+``User``.
 
 Invariants: a token is as good as what it is bound to: when its ServiceAccount or Pod is gone or
 another object of the same name took its place, it is refused; the signing key never leaves the
 store.
-The rule, instead of RBAC: administrators and the ServiceAccounts of the mesh's own namespaces may
-do all; everyone else may discover, and ask about itself.
+Not done here: what someone may do (``rbac``).
 Source: https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/ and
 https://kubernetes.io/docs/reference/access-authn-authz/authentication/
 """
@@ -192,36 +191,6 @@ def impersonate(user: User, name: str, groups: Sequence[str]) -> User:
             "", "users", name, f'users "{name}" is forbidden: User "{user.name}" cannot impersonate'
         )
     if name.startswith("system:serviceaccount:") and not groups:
-        groups = ("system:serviceaccounts",)
+        namespace = name.split(":")[2]
+        groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
     return User(name, (*groups, "system:authenticated"))
-
-
-_SELF_REVIEWS = frozenset(
-    {"selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews"}
-)
-_OPEN_PATHS = ("/healthz", "/readyz", "/livez", "/version")
-_DISCOVERY_PATHS = ("/api", "/apis", "/openapi", "/.well-known", "/openid")
-
-
-class Authorizer:
-    """The rule; ``namespaces`` are those whose ServiceAccounts may do all."""
-
-    def __init__(self, namespaces: Sequence[str]) -> None:
-        self._prefixes = tuple(f"system:serviceaccount:{name}:" for name in namespaces)
-
-    def may_all(self, user: User) -> bool:
-        """Tell whether someone may do everything."""
-        return user.is_admin or user.name.startswith(self._prefixes)
-
-    def may(self, user: User, verb: str, plural: str) -> bool:
-        """Tell whether someone may use a resource."""
-        if self.may_all(user):
-            return True
-        known = "system:authenticated" in user.groups
-        return known and verb == "create" and plural in _SELF_REVIEWS
-
-    def may_path(self, user: User, path: str) -> bool:
-        """Tell whether someone may read a path that is no resource."""
-        if path.startswith(_OPEN_PATHS) or self.may_all(user):
-            return True
-        return "system:authenticated" in user.groups and path.startswith(_DISCOVERY_PATHS)

@@ -57,6 +57,10 @@ class Admission(Protocol):
         """Raise a ``StatusError`` when a validating webhook refuses."""
 
 
+#: Asked before an object is stored; raises a ``StatusError`` to refuse it.
+Guard = Callable[[Call, KubeObject, KubeObject | None], None]
+
+
 class Lifecycle:
     """All that changes objects goes through here."""
 
@@ -67,12 +71,14 @@ class Lifecycle:
         admission: Admission,
         network: ipaddress.IPv4Network,
         ca_pem: str,
+        guard: Guard = lambda call, new, old: None,
     ) -> None:
         self.store = store
         self.registry = known
         self._admission = admission
         self._network = network
         self._ca_pem = ca_pem
+        self._guard = guard
         self._refresh_crds()
 
     def read(self, call: Call) -> KubeObject:
@@ -193,6 +199,7 @@ class Lifecycle:
             call.warnings += crds.warnings_of(obj)
         if causes:
             raise invalid(call.resource.group, call.resource.kind, obj["metadata"]["name"], causes)
+        self._guard(call, obj, old)
         await self._admission.validate(call, operation, present(obj, call), old)
         return obj
 

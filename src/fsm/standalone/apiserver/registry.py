@@ -170,12 +170,10 @@ BUILTIN: tuple[ApiResource, ...] = (
         "ValidatingWebhookConfiguration",
         cluster=True,
     ),
-    _builtin(_RBAC, "v1", "roles", "Role", enforced=False),
-    _builtin(_RBAC, "v1", "rolebindings", "RoleBinding", enforced=False),
-    _builtin(_RBAC, "v1", "clusterroles", "ClusterRole", cluster=True, enforced=False),
-    _builtin(
-        _RBAC, "v1", "clusterrolebindings", "ClusterRoleBinding", cluster=True, enforced=False
-    ),
+    _builtin(_RBAC, "v1", "roles", "Role"),
+    _builtin(_RBAC, "v1", "rolebindings", "RoleBinding"),
+    _builtin(_RBAC, "v1", "clusterroles", "ClusterRole", cluster=True),
+    _builtin(_RBAC, "v1", "clusterrolebindings", "ClusterRoleBinding", cluster=True),
     _builtin(_NET, "v1", "ingresses", "Ingress", short="ing", sub="status", enforced=False),
     _builtin(_NET, "v1", "ingressclasses", "IngressClass", cluster=True, enforced=False),
     _builtin(_NET, "v1", "networkpolicies", "NetworkPolicy", short="netpol", enforced=False),

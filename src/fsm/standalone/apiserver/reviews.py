@@ -19,7 +19,6 @@ from fsm.standalone.apiserver.auth import (
     TOKEN_SECONDS_DEFAULT,
     TOKEN_SECONDS_MAX,
     TOKEN_SECONDS_MIN,
-    Authorizer,
     BadToken,
     Tokens,
 )
@@ -31,6 +30,7 @@ from fsm.standalone.apiserver.errors import (
     invalid,
     not_found,
 )
+from fsm.standalone.apiserver.rbac import Authorizer, Request
 from fsm.standalone.apiserver.store import KubeObject, Store
 
 Json = dict[str, Any]
@@ -59,7 +59,7 @@ class Reviews:
             case "SelfSubjectReview":
                 obj["status"] = {"userInfo": _user_info(call.user)}
             case "SelfSubjectRulesReview":
-                obj["status"] = self._rules(call.user)
+                obj["status"] = self._rules(call.user, str(spec.get("namespace") or ""))
             case "SelfSubjectAccessReview":
                 obj["status"] = self._access(call.user, spec)
             case _:
@@ -78,25 +78,28 @@ class Reviews:
 
     def _access(self, user: User, spec: Json) -> Json:
         if attributes := spec.get("resourceAttributes"):
-            verb, plural = attributes.get("verb") or "", attributes.get("resource") or ""
-            allowed = self._authorizer.may(user, verb, plural)
+            asked = Request(
+                verb=attributes.get("verb") or "",
+                group=attributes.get("group") or "",
+                resource=attributes.get("resource") or "",
+                subresource=attributes.get("subresource") or "",
+                namespace=attributes.get("namespace") or "",
+                name=attributes.get("name") or "",
+            )
+            allowed = self._authorizer.may(user, asked)
         else:
             attributes = spec.get("nonResourceAttributes") or {}
-            allowed = self._authorizer.may_path(user, attributes.get("path") or "")
+            path, verb = attributes.get("path") or "", attributes.get("verb") or "get"
+            allowed = self._authorizer.may_path(user, path, verb)
         return {"allowed": allowed}
 
-    def _rules(self, user: User) -> Json:
-        every = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
-        paths = {"verbs": ["*"], "nonResourceURLs": ["*"]}
-        if self._authorizer.may_all(user):
-            return {"resourceRules": [every], "nonResourceRules": [paths], "incomplete": False}
-        own = {
-            "verbs": ["create"],
-            "apiGroups": ["authentication.k8s.io", "authorization.k8s.io"],
-            "resources": ["selfsubjectreviews", "selfsubjectaccessreviews"],
+    def _rules(self, user: User, namespace: str) -> Json:
+        rules = self._authorizer.rules(user, namespace)
+        return {
+            "resourceRules": [rule for rule in rules if rule.get("resources")],
+            "nonResourceRules": [rule for rule in rules if rule.get("nonResourceURLs")],
+            "incomplete": False,
         }
-        look = {"verbs": ["get"], "nonResourceURLs": ["/api", "/apis", "/openapi", "/version"]}
-        return {"resourceRules": [own], "nonResourceRules": [look], "incomplete": False}
 
     def issue_token(self, call: Call, raw: Any) -> KubeObject:
         """Answer a TokenRequest for the ServiceAccount that the call names.

@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from fsm.standalone.apiserver import auth, bodies, discovery, scale
-from fsm.standalone.apiserver.auth import Authorizer, Tokens
+from fsm.standalone.apiserver.auth import Tokens
 from fsm.standalone.apiserver.bodies import json_response
 from fsm.standalone.apiserver.calls import ADMIN, Call, User
 from fsm.standalone.apiserver.errors import (
@@ -32,6 +32,7 @@ from fsm.standalone.apiserver.kubelet import NodeAgent
 from fsm.standalone.apiserver.lifecycle import Lifecycle
 from fsm.standalone.apiserver.openapi import OpenApi
 from fsm.standalone.apiserver.proxy import Proxy
+from fsm.standalone.apiserver.rbac import Authorizer, Request
 from fsm.standalone.apiserver.registry import PODS
 from fsm.standalone.apiserver.reviews import Reviews
 from fsm.standalone.apiserver.urls import ResourcePath, parse
@@ -111,7 +112,7 @@ class Router:
     def _plain(self, user: User, request: web.Request) -> web.Response:
         """Answer paths that are no resources."""
         path = request.rel_url.path.rstrip("/") or "/"
-        if not self._authorizer.may_path(user, path):
+        if not self._authorizer.may_path(user, path, request.method.lower().replace("head", "get")):
             raise _forbidden_path(user, request.method, path)
         if request.method not in ("GET", "HEAD"):
             raise StatusError(405, "MethodNotAllowed", f"{request.method} is not allowed on {path}")
@@ -177,7 +178,8 @@ class Router:
         self, user: User, path: ResourcePath, request: web.Request
     ) -> web.StreamResponse:
         verb = _verb(request, path)
-        if not self._authorizer.may(user, verb, path.plural):
+        asked = _asked(verb, path, request)
+        if not self._authorizer.may(user, asked):
             raise _forbidden(user, verb, path)
         resource = self._registry.find(path.group, path.version, path.plural)
         if resource is None:
@@ -274,6 +276,20 @@ def _verb(request: web.Request, path: ResourcePath) -> str:
         case "DELETE":
             return "delete" if path.name else "deletecollection"
     raise StatusError(405, "MethodNotAllowed", f"{request.method[:20]} is not served")
+
+
+def _asked(verb: str, path: ResourcePath, request: web.Request) -> Request:
+    """Write a request as rules see it."""
+    namespace, name = path.namespace, path.name
+    if (path.group, path.plural) == ("", "namespaces"):
+        # A namespace is in itself, so that a binding in it counts.
+        namespace = name
+    if not name and verb in ("list", "watch", "deletecollection"):
+        # Asking for one object by a selector is asking for that object.
+        key, _, value = request.query.get("fieldSelector", "").partition("=")
+        if key == "metadata.name" and "," not in value:
+            name = value.removeprefix("=")
+    return Request(verb, path.group, path.plural, path.subresource, namespace, name)
 
 
 def _call(user: User, resource: Any, path: ResourcePath, request: web.Request) -> Call:

@@ -25,11 +25,13 @@ from aiohttp import web
 
 from fsm.standalone.apiserver import pki, registry
 from fsm.standalone.apiserver.admission import Webhooks
-from fsm.standalone.apiserver.auth import Authorizer, Tokens
+from fsm.standalone.apiserver.auth import Tokens
 from fsm.standalone.apiserver.bodies import BODY_BYTES_MAX
 from fsm.standalone.apiserver.calls import ADMIN, Call
 from fsm.standalone.apiserver.kubelet import NodeAgent
 from fsm.standalone.apiserver.lifecycle import PROTECTED_NAMESPACES, Lifecycle
+from fsm.standalone.apiserver.rbac import CLUSTER_ROLES, Authorizer
+from fsm.standalone.apiserver.rbac_defaults import cluster_roles
 from fsm.standalone.apiserver.registry import Registry
 from fsm.standalone.apiserver.router import TRUSTED, Router
 from fsm.standalone.apiserver.settings import ApiServerSettings
@@ -63,9 +65,11 @@ async def run_apiserver(settings: ApiServerSettings, ready: asyncio.Event | None
     try:
         keys = pki.ensure(state / "pki", settings.certificate_names)
         known = Registry()
-        lifecycle = Lifecycle(store, known, webhooks, settings.network, keys.ca_pem)
+        authorizer = Authorizer(store)
+        lifecycle = Lifecycle(
+            store, known, webhooks, settings.network, keys.ca_pem, authorizer.guard
+        )
         tokens, closing = Tokens(store), asyncio.Event()
-        authorizer = Authorizer(settings.admin_namespaces)
         router = Router(lifecycle, tokens, authorizer, agent, closing)
         await _furnish(lifecycle, settings)
         runners: list[web.AppRunner] = []
@@ -177,6 +181,8 @@ async def _furnish(lifecycle: Lifecycle, settings: ApiServerSettings) -> None:
         }
     }
     await _ensure(lifecycle, registry.SERVICES, "Service", "default", "kubernetes", api)
+    for name, role in cluster_roles().items():
+        await _ensure(lifecycle, CLUSTER_ROLES, "ClusterRole", "", name, role)
 
 
 async def _ensure(
@@ -186,9 +192,11 @@ async def _ensure(
         return
     resource = lifecycle.registry.by_gr(gr)
     assert resource is not None, f"{kind} is built in"
-    meta = {"name": name} | ({"namespace": namespace} if namespace else {})
+    place = {"namespace": namespace} if namespace else {}
+    meta = body.get("metadata", {}) | {"name": name} | place
     call = Call(ADMIN, resource, "v1", namespace)
-    await lifecycle.create(call, {"apiVersion": "v1", "kind": kind, "metadata": meta} | body)
+    version = f"{gr[0]}/v1" if gr[0] else "v1"
+    await lifecycle.create(call, body | {"apiVersion": version, "kind": kind, "metadata": meta})
 
 
 def _write_kubeconfig(path: Path, address: str, keys: pki.Pki) -> None:

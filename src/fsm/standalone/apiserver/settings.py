@@ -25,7 +25,6 @@ class ApiServerSettings:
             ``node.sock`` in the state directory.
         service_cidr: the range of cluster IPs; its first address is that of this API.
         server_names: further names and addresses that the certificate must hold.
-        admin_namespaces: namespaces whose ServiceAccounts may do everything.
         sync_every_write: flush the disk on each write, to survive power cuts too.
     """
 
@@ -36,7 +35,6 @@ class ApiServerSettings:
     node_socket: Path | None = None
     service_cidr: str = "10.96.0.0/16"
     server_names: tuple[str, ...] = ()
-    admin_namespaces: tuple[str, ...] = ("fsm-system", "kube-system")
     sync_every_write: bool = False
 
     @property
