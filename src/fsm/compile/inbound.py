@@ -30,17 +30,19 @@ from fsm.compile.contract import (
     InboundMatch,
     Mtls,
     Route,
+    SourceRule,
     TcpRule,
     WeightedCluster,
 )
 from fsm.compile.hosts import address_names, service_names
-from fsm.compile.routes import allowed_by, everything, route_of
+from fsm.compile.routes import admitted, allowed_by, everything, route_of
 from fsm.compile.upstream import connection_limit, limited_routes, request_limit
 from fsm.model.names import origin
 from fsm.model.policy import TrafficTarget
 from fsm.model.service import Protocol, Service, ServicePort
 from fsm.model.snapshot import Snapshot
 from fsm.model.workload import Pod
+from fsm.policies.ingress_backend.compile import Admission, admissions
 from fsm.policies.traffic_split.compile import FULL_WEIGHT
 from fsm.policies.traffic_target.compile import granted_port, granted_routes
 from fsm.settings import Settings
@@ -154,6 +156,7 @@ class _Builder:
         tcp: TcpRule | None = None
         if protocol.is_http:
             hosts = self._hosts([door for door in in_order if door.port.mesh_protocol.is_http])
+            hosts += self._any_host(in_order)
         else:
             tcp = self._tcp_rule(first)
         return InboundMatch(
@@ -163,6 +166,7 @@ class _Builder:
             mtls=Mtls.DISABLED if self.mesh.sidecar.disabled_mtls else Mtls.STRICT,
             hosts=tuple(hosts),
             rate_limit=connection_limit(self.snapshot, first.service.key),
+            sources=self._sources(in_order),
             tcp=tcp,
         )
 
@@ -184,6 +188,41 @@ class _Builder:
                     )
                 )
         return hosts
+
+    def _sources(self, doors: list[_Door]) -> tuple[SourceRule, ...]:
+        rules = [
+            SourceRule(
+                cidrs=found.networks,
+                mtls=found.tls and found.certificate,
+                origin=found.origin,
+                principals=found.principals,
+                tls=found.tls and not found.certificate,
+            )
+            for door in doors
+            for found in self._admissions(door)
+        ]
+        return tuple(dict.fromkeys(rules))
+
+    def _any_host(self, doors: list[_Door]) -> list[HostRule]:
+        """Return the host of clients outside of the mesh, who send whatever Host they like."""
+        for door in doors:
+            if door.port.mesh_protocol.is_http and (found := self._admissions(door)):
+                local = self._local(door)
+                return [
+                    HostRule(
+                        names=("*",),
+                        service=str(door.service.key),
+                        origin=found[0].origin,
+                        rate_limit=request_limit(self.snapshot, door.service.key),
+                        routes=limited_routes(
+                            self.snapshot, door.service.key, (admitted(found[0].origin, local),)
+                        ),
+                    )
+                ]
+        return []
+
+    def _admissions(self, door: _Door) -> tuple[Admission, ...]:
+        return admissions(self.snapshot, door.service.key, door.number)
 
     def _own_names(self, door: _Door) -> Iterable[str]:
         ports = (door.port.port, door.number)
@@ -234,10 +273,12 @@ class _Builder:
         local = self._local(door)
         if self.mesh.traffic.permissive:
             return (everything(self.mesh, local),)
-        return tuple(
+        routes = [
             route_of(granted.shape, local, allowed_by(granted.grants, self.settings.trust_domain))
             for granted in granted_routes(self.snapshot, self.targets, door.number)
-        )
+        ]
+        # Last, so that a request that a TrafficTarget describes is bounded as that route is.
+        return (*routes, *(admitted(a.origin, local) for a in self._admissions(door)[:1]))
 
     def _tcp_rule(self, door: _Door) -> TcpRule:
         rule_origin = self.mesh.origin

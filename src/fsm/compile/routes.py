@@ -22,6 +22,11 @@ def everything(mesh: MeshConfig, clusters: tuple[WeightedCluster, ...]) -> Route
     return Route(origin=mesh.origin, path=_EVERY_PATH, clusters=clusters)
 
 
+def admitted(origin: str, clusters: tuple[WeightedCluster, ...]) -> Route:
+    """Return the route of clients outside of the mesh: every request, of no member."""
+    return Route(origin=origin, path=_EVERY_PATH, allowed=(), clusters=clusters)
+
+
 def route_of(
     shape: RouteShape,
     clusters: tuple[WeightedCluster, ...],

@@ -101,6 +101,8 @@ class Snapshot:
     """Services that the mesh carries, in order of name."""
     endpoints: Mapping[Key, tuple[Endpoint, ...]]
     """Ready endpoints of each mesh Service, in order of address."""
+    addresses: Mapping[Key, tuple[str, ...]]
+    """Ready addresses that slices list, of Services inside and outside of the mesh."""
     services_by_pod: Mapping[Key, tuple[Key, ...]]
     """Mesh Services that select the Pod, ready or not, or list its address."""
     services_by_account: Mapping[ServiceAccount, tuple[Key, ...]]
@@ -183,6 +185,7 @@ def snapshot_of(
         services=services,
         mesh_services=mesh_services,
         endpoints=endpoints,
+        addresses=_addresses(parsed.slices),
         services_by_pod=services_by_pod,
         services_by_account={a: tuple(sorted(keys)) for a, keys in by_account.items()},
         accounts_by_service={key: frozenset(found) for key, found in accounts.items()},
@@ -283,6 +286,26 @@ def endpoints_of(
                 ports = {**dict(part.ports), **(before.ports if before else {})}
                 addresses[address] = Endpoint(address, ports, entry.hostname, pod)
     return tuple(addresses[address] for address in sorted(addresses, key=address_order))
+
+
+def _addresses(slices: Iterable[EndpointSlice]) -> dict[Key, tuple[str, ...]]:
+    parts: dict[Key, list[EndpointSlice]] = defaultdict(list)
+    for part in slices:
+        parts[Key(part.namespace, part.service)].append(part)
+    listed = {key: addresses_of(found) for key, found in parts.items()}
+    return {key: addresses for key, addresses in listed.items() if addresses}
+
+
+def addresses_of(slices: Iterable[EndpointSlice]) -> tuple[str, ...]:
+    """Return the ready addresses that the slices of one Service list, in order, each once."""
+    found = {
+        address
+        for part in slices
+        for entry in part.endpoints
+        if entry.ready
+        for address in entry.addresses
+    }
+    return tuple(sorted(found, key=address_order))
 
 
 def address_order(address: str) -> tuple[bool, int, str]:

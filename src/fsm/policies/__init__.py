@@ -13,8 +13,11 @@ from typing import Any
 
 from fsm.model.fields import JsonObject
 from fsm.policies import (
+    access_control,
     http_route_group,
+    ingress_backend,
     mesh_config,
+    mesh_root_certificate,
     retry,
     tcp_route,
     traffic_split,
@@ -28,10 +31,13 @@ from fsm.settings import Settings
 
 POLICIES: tuple[Policy, ...] = (
     mesh_config.POLICY,
+    mesh_root_certificate.POLICY,
     http_route_group.POLICY,
     tcp_route.POLICY,
     udp_route.POLICY,
     traffic_target.POLICY,
+    ingress_backend.POLICY,
+    access_control.POLICY,
     traffic_split.POLICY,
     retry.POLICY,
     upstream_traffic_setting.POLICY,

@@ -20,8 +20,11 @@ SHORT = {
     "TrafficSplit": "ts",
     "UDPRoute": "ur",
     "Retry": "rt",
+    "IngressBackend": "ib",
+    "AccessControl": "acl",
     "UpstreamTrafficSetting": "uts",
     "MeshConfig": "meshconfig",
+    "MeshRootCertificate": "mrc",
 }
 
 
@@ -80,8 +83,9 @@ def test_what_the_policies_take_the_schema_takes(file: Path) -> None:
 
 
 def test_every_caller_gets_a_copy_of_his_own() -> None:
+    number = [crd["spec"]["names"]["kind"] for crd in crds()].index("TrafficSplit")
     first = crds()
-    first[0]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["type"] = "changed"
-    versions = crds()[0]["spec"]["versions"]
+    first[number]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["type"] = "changed"
+    versions = crds()[number]["spec"]["versions"]
     assert {v["schema"]["openAPIV3Schema"]["type"] for v in versions} == {"object"}
-    assert first[0]["spec"]["versions"][1]["schema"]["openAPIV3Schema"]["type"] == "object"
+    assert first[number]["spec"]["versions"][1]["schema"]["openAPIV3Schema"]["type"] == "object"

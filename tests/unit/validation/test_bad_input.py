@@ -24,6 +24,8 @@ API = {
     "HTTPRouteGroup": "specs.smi-spec.io/v1alpha4",
     "TCPRoute": "specs.smi-spec.io/v1alpha4",
     "UDPRoute": "specs.smi-spec.io/v1alpha4",
+    "IngressBackend": "policy.flomesh.io/v1alpha1",
+    "AccessControl": "policy.flomesh.io/v1alpha1",
     "Retry": "policy.flomesh.io/v1alpha1",
     "UpstreamTrafficSetting": "policy.flomesh.io/v1alpha1",
     "TrafficSplit": "split.smi-spec.io/v1alpha4",
