@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use pipy_config::{Protocol, SourceRule};
 use pipy_filters::Peer;
+use pipy_observe::Span;
 use pipy_pipeline::CloseReason;
 use pipy_worker::Accepted;
 
@@ -58,7 +59,8 @@ impl Connection {
             (Some(by), _) if !by.mtls || by.principals.is_empty() => Caller::Admitted,
             (Some(by), _) if by.principals.iter().any(|p| self.peer.names().contains(p)) => Caller::Admitted,
             (_, Some(identity)) => Caller::Member(identity),
-            (_, None) => Caller::Unknown,
+            (Some(_), None) => Caller::Stranger,
+            (None, None) => Caller::Unknown,
         }
     }
 }
@@ -77,6 +79,8 @@ pub(crate) struct Exchange {
     pub(crate) refusal: Cell<Option<Refusal>>,
     /// Why the proxy answered for the upstream, where no failure says it.
     pub(crate) answered_by: Cell<Option<&'static str>>,
+    /// Its place in a trace, where requests are traced.
+    pub(crate) span: OnceCell<Span>,
     pub(crate) facts: RefCell<Facts>,
 }
 
@@ -87,6 +91,9 @@ pub(crate) struct Facts {
     pub(crate) authority: String,
     pub(crate) path: Vec<u8>,
     pub(crate) request_id: Option<Vec<u8>>,
+    /// The trace that it belongs to, and its span there, as headers have them.
+    pub(crate) trace_id: Option<Vec<u8>>,
+    pub(crate) span_id: Option<Vec<u8>>,
     /// What the port that was asked is said to speak.
     pub(crate) protocol: Option<Protocol>,
     pub(crate) route: Option<Arc<RoutePlan>>,
@@ -112,6 +119,7 @@ impl Exchange {
             failure: Cell::new(None),
             refusal: Cell::new(None),
             answered_by: Cell::new(None),
+            span: OnceCell::new(),
             facts: RefCell::default(),
         })
     }

@@ -8,7 +8,8 @@
 //!   outbound                                                [Sniff] → demuxHTTP | TcpForward
 //! ```
 //!
-//! INVARIANT: a client that a PROXY header names is decided about after the header, never before. Not here: the decisions
+//! INVARIANT: a client that a PROXY header names is decided about after the header, never before; a member of the mesh
+//! whose address a rule for strangers covers is a member still. Not here: the decisions
 //! (`decide`), what requests run through (`sidecar`).
 
 use std::cell::{Cell, OnceCell};
@@ -16,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipy_config::{Protocol, SourceRule};
+use pipy_config::{Mtls, Protocol, SourceRule};
 use pipy_filters::proxy_protocol::{AcceptProxyProtocol, Addresses, Header, HeaderError};
 use pipy_filters::{Handshake, HttpServer, HttpServerLimits, TlsServer};
 use pipy_pipeline::Filter;
@@ -46,6 +47,26 @@ struct Begun {
     tcp: Option<Arc<TcpPlan>>,
     /// Something else comes first (TLS, a PROXY header): the first event tells that it is done.
     after: bool,
+}
+
+/// What a client of the inbound listener speaks to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tls {
+    None,
+    /// It proves who it is.
+    Mutual,
+    /// It is asked for no certificate.
+    Open,
+}
+
+impl Tls {
+    fn of(source: &SourceRule) -> Self {
+        match (source.mtls, source.tls) {
+            (true, _) => Tls::Mutual,
+            (false, true) => Tls::Open,
+            (false, false) => Tls::None,
+        }
+    }
 }
 
 impl Front {
@@ -93,15 +114,58 @@ impl Front {
     fn client(&self, accepted: Accepted, after_header: bool) -> Verdict {
         let runtime = self.shared.runtime.borrow().clone();
         let decision = decide::inbound_connection(&runtime.plan, accepted.destination, accepted.peer.ip());
-        let (rule, source, tls): (&InboundMatch, _, _) = match decision {
+        match decision {
             InboundConnection::Refuse(refusal) => {
                 self.connection(Direction::Inbound, accepted, None).refused(refusal, None);
-                return Verdict::Reset;
+                Verdict::Reset
             }
-            InboundConnection::Member(rule) => (rule, None, true),
-            InboundConnection::Plain(rule) => (rule, None, false),
-            InboundConnection::Source(rule, source) => (rule, Some(source.clone()), source.mtls),
-        };
+            InboundConnection::Member(rule) => {
+                self.admit(accepted, &runtime, rule, None, Tls::Mutual, after_header)
+            }
+            InboundConnection::Plain(rule) => {
+                self.admit(accepted, &runtime, rule, None, Tls::None, after_header)
+            }
+            InboundConnection::Source(rule, source) => {
+                let tls = Tls::of(source);
+                let members = rule.mtls == Mtls::Strict && decide::is_http(rule.protocol);
+                if tls == Tls::None && members {
+                    return self.plain_or_member(accepted, &runtime, after_header);
+                }
+                self.admit(accepted, &runtime, rule, Some(source.clone()), tls, after_header)
+            }
+        }
+    }
+
+    /// Members may have addresses from which others come in plain text. They are told apart by the first byte.
+    fn plain_or_member(&self, accepted: Accepted, runtime: &Rc<Runtime>, after_header: bool) -> Verdict {
+        let timeout = Duration::from_millis(runtime.plan.timeouts.request_head_ms);
+        let (front, runtime) = (self.clone(), Rc::clone(runtime));
+        let next: Next = Box::new(move |answer| {
+            let (to, peer) = (accepted.destination, accepted.peer.ip());
+            match (decide::inbound_connection(&runtime.plan, to, peer), answer) {
+                (InboundConnection::Source(rule, _), Answer::Tls) => {
+                    front.admit(accepted, &runtime, rule, None, Tls::Mutual, true)
+                }
+                (InboundConnection::Source(rule, source), _) => {
+                    front.admit(accepted, &runtime, rule, Some(source.clone()), Tls::None, true)
+                }
+                // The same plan, asked the same again.
+                _ => Verdict::Reset,
+            }
+        });
+        Verdict::Run(vec![Box::new(Sniff::new(Question::Tls, timeout, after_header, next))])
+    }
+
+    /// Carries a connection on that may come in.
+    fn admit(
+        &self,
+        accepted: Accepted,
+        runtime: &Rc<Runtime>,
+        rule: &InboundMatch,
+        source: Option<SourceRule>,
+        tls: Tls,
+        after_header: bool,
+    ) -> Verdict {
         let connection = self.connection(Direction::Inbound, accepted, source);
         if let Some(limit) = &rule.limit
             && !runtime.lets_in(limit, self.shared.now.get())
@@ -112,10 +176,10 @@ impl Front {
             return Verdict::Reset;
         }
         let mut filters: Vec<Box<dyn Filter>> = Vec::with_capacity(2);
-        if tls {
+        if tls != Tls::None {
             // A protocol that is found out may not be agreed on before.
             let http = decide::is_http(rule.protocol);
-            match self.tls_server(&connection, &runtime, &rule.origin, http) {
+            match self.tls_server(&connection, runtime, &rule.origin, (tls, http)) {
                 Some(server) => filters.push(server),
                 None => {
                     connection.refused(Refusal::NoCredentials, Some(&rule.origin));
@@ -124,7 +188,8 @@ impl Front {
             }
         }
         let (protocol, origin, tcp) = (rule.protocol, Arc::clone(&rule.origin), rule.tcp.clone());
-        let after = tls || after_header;
+        let after = tls != Tls::None || after_header;
+        let runtime = Rc::clone(runtime);
         filters.push(self.carry(Begun { connection, runtime, protocol, origin, tcp, after }, None));
         Verdict::Run(filters)
     }
@@ -205,7 +270,7 @@ impl Front {
         let front = self.clone();
         let next: Next = Box::new(move |answer| match (answer, &begun.tcp) {
             (Answer::Rule(rule), _) => Verdict::Run(vec![front.tcp(&begun, rule, false)]),
-            (Answer::Other | Answer::Begin, Some(rule)) => {
+            (Answer::Other | Answer::Begin | Answer::Tls, Some(rule)) => {
                 Verdict::Run(vec![front.tcp(&begun, Arc::clone(rule), false)])
             }
             (Answer::Http, _) => Verdict::Run(vec![front.http(&begun)]),
@@ -213,7 +278,7 @@ impl Front {
                 begun.connection.refused(refusal, Some(&begun.origin));
                 Verdict::Close
             }
-            (Answer::Other | Answer::Begin, None) => Verdict::Close,
+            (Answer::Other | Answer::Begin | Answer::Tls, None) => Verdict::Close,
         });
         Box::new(Sniff::new(question, timeout, after, next))
     }
@@ -255,7 +320,7 @@ impl Front {
         connection: &Rc<Connection>,
         runtime: &Runtime,
         origin: &Arc<str>,
-        http: bool,
+        (tls, http): (Tls, bool),
     ) -> Option<Box<dyn Filter>> {
         let credentials = self.shared.credentials.borrow();
         let (_, credentials) = credentials.as_ref()?;
@@ -280,7 +345,12 @@ impl Front {
         if connection.admitted.as_ref().is_some_and(|rule| !rule.principals.is_empty()) {
             peer.want_names();
         }
-        let config = if http { credentials.http_server() } else { credentials.server() };
+        let config = match (tls, http) {
+            (Tls::Open, true) => credentials.open_http_server(),
+            (Tls::Open, false) => credentials.open_server(),
+            (_, true) => credentials.http_server(),
+            (_, false) => credentials.server(),
+        };
         let server = TlsServer::new(config, peer, timeout, Box::new(ended)).ok()?;
         Some(Box::new(server))
     }

@@ -27,6 +27,8 @@ use crate::plan::{TcpPlan, TlsTable};
 pub(crate) enum Question {
     /// Nothing: the first event says that it is time to go on.
     Begin,
+    /// Whether it is TLS.
+    Tls,
     /// Whether it is HTTP. Counts the answer.
     Protocol(Rc<Connection>),
     /// Which server a TLS client wants.
@@ -37,6 +39,8 @@ pub(crate) enum Question {
 pub(crate) enum Answer {
     /// It is time to go on.
     Begin,
+    /// It is TLS.
+    Tls,
     /// It is HTTP.
     Http,
     /// It is anything else, or nothing came in time: the rule for TCP.
@@ -83,6 +87,9 @@ impl Sniff {
     fn look(&self) -> Option<Answer> {
         match &self.question {
             Question::Begin => Some(Answer::Begin),
+            Question::Tls => {
+                self.held.first().map(|&first| if first == HANDSHAKE { Answer::Tls } else { Answer::Begin })
+            }
             Question::Protocol(connection) => detect(&self.held).map(|spoken| {
                 connection.shared.metrics.proxy.detected.get(spoken.label()).inc();
                 match spoken {
@@ -109,7 +116,7 @@ impl Sniff {
             Question::ServerName(_, _, Some(others)) => Answer::Rule(Arc::clone(others)),
             Question::ServerName(..) => Answer::Refused(Refusal::NoServerName),
             Question::Protocol(_) => Answer::Other,
-            Question::Begin => Answer::Begin,
+            Question::Begin | Question::Tls => Answer::Begin,
         }
     }
 
@@ -156,6 +163,9 @@ impl Sniff {
         }
     }
 }
+
+/// First byte of a TLS handshake (RFC 8446 section 5.1). No request of HTTP begins with it.
+const HANDSHAKE: u8 = 22;
 
 /// LIMIT: how long a client may take to close after our end of the stream.
 const LINGER: Duration = Duration::from_secs(1);

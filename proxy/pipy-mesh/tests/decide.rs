@@ -222,6 +222,9 @@ fn the_first_route_that_fits_and_allows_decides() {
     assert_eq!(decided(config(&hosts), &unknown).0, Ok("for-all".into()));
     let admitted = Ask { caller: Caller::Admitted, ..ASK };
     assert_eq!(decided(config(&hosts), &admitted), (Ok("for-b".into()), some("for-b"), None));
+    // Whoever a source rule knows and does not believe may not even what everyone may.
+    let disbelieved = Ask { caller: Caller::Stranger, target: "/open", ..ASK };
+    assert_eq!(decided(config(&hosts), &disbelieved), (Err(Refusal::NotAllowed), some("for-all"), None));
 }
 
 #[test]

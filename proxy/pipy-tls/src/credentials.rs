@@ -52,6 +52,8 @@ pub struct Credentials {
     provider: Arc<CryptoProvider>,
     server: Arc<ServerConfig>,
     http_server: Arc<ServerConfig>,
+    open_server: Arc<ServerConfig>,
+    open_http_server: Arc<ServerConfig>,
 }
 
 impl Credentials {
@@ -79,11 +81,26 @@ impl Credentials {
             .map_err(|source| TlsError::Refused { what: "the certificate chain", source })?;
         // Sidecars keep their connections; one ticket is enough for the next.
         server.send_tls13_tickets = 1;
+        let mut open_server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(|source| TlsError::Refused { what: "the protocol versions", source })?
+            .with_no_client_auth()
+            .with_single_cert(chain.clone(), key.clone_key())
+            .map_err(|source| TlsError::Refused { what: "the certificate chain", source })?;
+        open_server.send_tls13_tickets = 1;
         let identity = chain.first().and_then(spiffe_id);
-        let mut http_server = server.clone();
-        http_server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let (server, http_server) = (Arc::new(server), Arc::new(http_server));
-        Ok(Credentials { identity, chain, key: Arc::new(key), roots, provider, server, http_server })
+        let (http_server, open_http_server) = (of_http(&server), of_http(&open_server));
+        Ok(Credentials {
+            identity,
+            chain,
+            key: Arc::new(key),
+            roots,
+            provider,
+            server: Arc::new(server),
+            http_server: Arc::new(http_server),
+            open_server: Arc::new(open_server),
+            open_http_server: Arc::new(open_http_server),
+        })
     }
 
     /// Our own identity.
@@ -112,6 +129,16 @@ impl Credentials {
         Arc::clone(&self.http_server)
     }
 
+    /// Settings of a server whose clients are asked for no certificate.
+    pub fn open_server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.open_server)
+    }
+
+    /// The same for a server of HTTP.
+    pub fn open_http_server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.open_http_server)
+    }
+
     /// Settings of a client that accepts only the peer with this identity.
     ///
     /// # Errors
@@ -128,6 +155,12 @@ impl Credentials {
         client.enable_sni = false;
         Ok(Arc::new(client))
     }
+}
+
+fn of_http(server: &ServerConfig) -> ServerConfig {
+    let mut server = server.clone();
+    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    server
 }
 
 fn certificates(pem: &str, what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {

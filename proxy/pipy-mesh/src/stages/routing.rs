@@ -121,7 +121,7 @@ fn tell_identity(exchange: &Exchange, head: &mut RequestHead) {
         (Direction::Inbound, Caller::Member(identity)) => service_account(identity),
         (Direction::Inbound, Caller::Admitted) => None,
         // The mesh runs with its encryption off: there is nothing better than what the client says.
-        (Direction::Inbound, Caller::Unknown) => return,
+        (Direction::Inbound, Caller::Unknown | Caller::Stranger) => return,
     };
     match name {
         // A name that came from a certificate or a ServiceAccount is a valid header value.
