@@ -224,7 +224,7 @@ fn the_first_route_that_fits_and_allows_decides() {
     assert_eq!(decided(config(&hosts), &admitted), (Ok("for-b".into()), some("for-b"), None));
     // Whoever a source rule knows and does not believe may not even what everyone may.
     let disbelieved = Ask { caller: Caller::Stranger, target: "/open", ..ASK };
-    assert_eq!(decided(config(&hosts), &disbelieved), (Err(Refusal::NotAllowed), some("for-all"), None));
+    assert_eq!(decided(config(&hosts), &disbelieved), (Err(Refusal::NotAllowed), some("for-b"), None));
 }
 
 #[test]

@@ -17,14 +17,14 @@ STORE, INGRESS = spiffe("bookstore"), spiffe("nginx", "ingress")
 HOUR = timedelta(hours=1)
 
 
-async def open_to(rig, authority, **source):
-    """Start a sidecar that lets strangers of loopback in, by this rule."""
+async def open_to(rig, authority, allowed=(), **source):
+    """Start a sidecar that lets strangers of loopback in, by this rule, and these members."""
     backend = await rig.backend()
     proxy = await rig.pipy(member=authority.member(STORE))
     rule = {"cidrs": ["127.0.0.0/8"], "origin": "IngressBackend/shop/app", **source}
     match = config.http_match(
         proxy.inbound.port,
-        config.host(config.route(allowed=[])),
+        config.host(config.route(allowed=None if allowed is None else list(allowed))),
         sources=[rule],
     )
     cluster = config.cluster(config.endpoint(backend.address))
@@ -137,3 +137,42 @@ async def test_any_certificate_of_the_mesh_will_do_where_no_principal_is_named(
     proxy = await open_to(rig, authority, mtls=True)
     assert await ask(proxy, authority, authority.member(INGRESS), tmp_path) == 200
     assert await ask(proxy, authority, stranger.member(INGRESS), tmp_path) is None
+
+
+async def ask_plainly(proxy) -> int | None:
+    reader, writer = await asyncio.open_connection(*proxy.inbound)
+    try:
+        writer.write(b"GET / HTTP/1.1\r\nHost: whatever.example\r\nConnection: close\r\n\r\n")
+        line = await asyncio.wait_for(reader.readline(), 10)
+        return int(line.split()[1]) if line else None
+    except ConnectionError:
+        return None
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def test_tls_without_a_certificate_where_the_rule_asks_for_none(rig, authority, tmp_path):
+    proxy = await open_to(rig, authority, tls=True)
+    assert await ask(proxy, authority, None, tmp_path) == 200
+    assert await ask(proxy, authority, authority.member(INGRESS), tmp_path) == 200
+    assert await ask_plainly(proxy) is None, "plain text is not TLS"
+
+
+async def test_a_member_whose_address_a_rule_covers_is_a_member_still(rig, authority, tmp_path):
+    client = spiffe("client")
+    allowed = [{"identity": client, "origin": "TrafficTarget/shop/t"}]
+    proxy = await open_to(rig, authority, allowed)
+    assert await ask_plainly(proxy) == 200
+    assert await ask(proxy, authority, authority.member(client), tmp_path) == 200
+    assert (await proxy.log(2))[1]["source"] == client
+    assert await ask(proxy, authority, authority.member(spiffe("thief")), tmp_path) == 403
+    assert await ask(proxy, authority, None, tmp_path) is None, "TLS is what members speak"
+
+
+async def test_whoever_lacks_the_name_may_not_even_what_all_members_may(rig, authority, tmp_path):
+    proxy = await open_to(rig, authority, allowed=None, mtls=True, principals=["ingress-nginx"])
+    other = authority.named([x509.DNSName("other.example")])
+    assert await ask(proxy, authority, other, tmp_path) == 403
+    assert await ask(proxy, authority, authority.member(spiffe("client")), tmp_path) == 200
