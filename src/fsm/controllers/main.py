@@ -34,6 +34,8 @@ from fsm.controllers.engine import Engine
 from fsm.controllers.loops import Reconciler
 from fsm.controllers.observe import Observer
 from fsm.controllers.publisher import Publisher
+from fsm.controllers.root_certificates import RESOURCE as ROOT_CERTIFICATES
+from fsm.controllers.root_certificates import RootCertificates
 from fsm.controllers.rotation import Rotator
 from fsm.controllers.settings import ControllerSettings, SettingsError
 from fsm.controllers.status import StatusWriter
@@ -202,10 +204,12 @@ class Controller:
             leaf_lifetime=self._leaf_lifetime,
             unspread=lambda: [*roots.lacking(), *bundle.lacking()],
             servers=lambda: [(name, tls.signer) for name, tls in self._servers.items()],
+            declared=RootCertificates(client, self.world, mesh),
         )
         self._rotation_loop = loop("rotating the root", rotator.reconcile)
         rotator.again = self._rotation_loop.poke
         rotator.informer.subscribe(self._rotation_loop.poke)
+        self.world.subscribe(ROOT_CERTIFICATES, self._rotation_loop.poke)
         tasks.create_task(rotator.informer.run())
         self.rotator = rotator
         secret = f"Secret/{mesh.fsm_namespace}/{settings.ca_secret}"

@@ -28,6 +28,7 @@ from fsm.ca import CaError, LiveAuthority, Root, new_root, read_root, read_state
 from fsm.ca.rotation import Facts, Phase, ProxyFact, RotationError, State, Wait
 from fsm.ca.store import Request, load_or_create_root, patch_of, read_request
 from fsm.controllers import report
+from fsm.controllers.root_certificates import RootCertificates
 from fsm.controllers.world import World
 from fsm.delivery import ProxyKey, ProxyRegistry
 from fsm.kube import Informer, KubeClient
@@ -58,6 +59,7 @@ class Rotator:
         leaf_lifetime: Callable[[], timedelta],
         unspread: Callable[[], list[str]],
         servers: Callable[[], list[tuple[str, str]]],
+        declared: RootCertificates,
     ) -> None:
         """Put it together.
 
@@ -73,6 +75,7 @@ class Rotator:
             leaf_lifetime: of certificates issued now.
             unspread: names what does not carry the bundle of the moment yet.
             servers: names our own servers, with the keys that signed their certificates.
+            declared: knows the roots that MeshRootCertificates ask for.
         """
         self._client = client
         self._authority = authority
@@ -84,6 +87,7 @@ class Rotator:
         self._leaf_lifetime = leaf_lifetime
         self._unspread = unspread
         self._servers = servers
+        self._declared = declared
         self.informer = Informer(client, SECRETS, namespace, fields=f"metadata.name={secret}")
         self.waits: tuple[Wait, ...] = ()
         self.problem = ""
@@ -120,6 +124,7 @@ class Rotator:
             self._complain(f"the Secret is not used, the root in memory is: {error}")
             return
         self.problem = ""
+        await self._declared.read(state)
         before = self._authority.state
         after, answer = self._next(secret, state, now)
         if after is None and answer is None and not by_hand:
@@ -132,6 +137,7 @@ class Rotator:
             self._authority.adopt(read_state(written))
             self.again()
         self._tell(before, self._authority.state)
+        await self._declared.tell(self._authority.state)
         if self._authority.state.phase is not Phase.STABLE:
             asyncio.get_running_loop().call_later(LOOK_AGAIN_S, self.again)
 
@@ -170,6 +176,9 @@ class Rotator:
                 state.current.not_after.isoformat(timespec="seconds"),
             )
             return rotation.begin(state, read_root(*new_root(now)), now), None
+        declared = self._declared.next_state(state, now) if state.phase is Phase.STABLE else None
+        if declared is not None:
+            return declared, None
         look = rotation.step(state, self.facts(), now)
         self.waits = look.waits
         return look.state, None
@@ -177,6 +186,8 @@ class Rotator:
     def _asked(self, state: State, request: Request, now: datetime) -> State:
         match request.action:
             case "rotate" | "rehearse":
+                if request.action == "rotate" and self._declared.decides:
+                    raise RotationError(f"{self._declared.decides} decides which root signs")
                 brought = request.certificate
                 new = read_root(brought, request.key) if brought else _fresh(now)
                 return rotation.begin(state, new, now, rehearsal=request.action == "rehearse")

@@ -35,7 +35,7 @@ CLUSTER_KINDS = (NAMESPACES, PODS, SERVICES, ENDPOINTSLICES)
 POLICY_KINDS = tuple(
     Resource(policy.group, policy.versions[0], policy.plural, policy.kind) for policy in POLICIES
 )
-_OF_THE_MESH = ("MeshConfig",)
+_OF_THE_MESH = ("MeshConfig", "MeshRootCertificate")
 """Kinds that count in the mesh's own namespace only."""
 # LIMIT: names kept of one batch; more is a storm, of which the count is enough.
 NAMES_MAX = 20

@@ -22,6 +22,7 @@ from fsm.ca import new_root, read_root, read_state, signer_of, trust_id
 from fsm.ca.rotation import Phase
 from fsm.ca.store import ANSWER_ANNOTATION, Request, request_patch
 from fsm.controllers.main import Controller
+from fsm.controllers.root_certificates import RESOURCE
 from fsm.kube.resources import CONFIGMAPS, MUTATINGWEBHOOKS, SECRETS
 
 
@@ -305,3 +306,84 @@ async def test_a_leaf_names_its_signer(tresor):
     issued = tresor.issue_server(["x"], lifetime=timedelta(hours=1), now=now)
     assert signer_of(ssl.PEM_cert_to_DER_cert(issued.chain[0])) == tresor.signer
     assert signer_of(b"rubbish") == ""
+
+
+def root_secret(kube, name: str) -> str:
+    """Put a root into a Secret; return its signer."""
+    certificate, key = new_root(datetime.now(UTC))
+    encoded = {"ca.crt": certificate, "private.key": key}
+    kube.put(
+        SECRETS,
+        {
+            "metadata": {"name": name, "namespace": PLACE[0]},
+            "data": {k: base64.b64encode(v.encode()).decode() for k, v in encoded.items()},
+        },
+    )
+    return read_root(certificate, key).signer
+
+
+def declare(kube, name: str, intent: str, **provider: object) -> None:
+    ref = {"secretRef": {"name": name, "namespace": PLACE[0]}}
+    kube.put(
+        RESOURCE,
+        {
+            "metadata": {"name": name, "namespace": PLACE[0], "generation": 1},
+            "spec": {
+                "trustDomain": "cluster.local",
+                "intent": intent,
+                "provider": provider or {"tresor": {"ca": ref}},
+            },
+        },
+    )
+
+
+def state_of(kube, name: str) -> tuple[str, str]:
+    status = kube.objects[RESOURCE][PLACE[0], name].get("status") or {}
+    return status.get("state", ""), status.get("message", "")
+
+
+async def test_a_declared_root_is_believed_then_signs_then_goes(kube, kept, wait_until):
+    install(kube)
+    workload(kube, STORE, "10.244.0.2")
+    async with controlling(kube) as controller:
+        await wait_until(lambda: spread_roots(kube, STORE))
+        await kept(controller)
+        signer = root_secret(kube, "root-2")
+        declare(kube, "root-2", "passive")
+        await wait_until(lambda: state_of(kube, "root-2")[0] == "inactive", "it to be known")
+        await wait_until(lambda: spread_roots(kube, STORE).count("BEGIN") == 2, "both believed")
+        await wait_until(lambda: "is believed" in state_of(kube, "root-2")[1])
+        declare(kube, "root-2", "active")
+        await wait_until(lambda: state_of(kube, "root-2")[0] == "active", "it to sign", 20)
+        await wait_until(lambda: phase(kube) is Phase.STABLE, "the end", 20)
+        assert read_state(secret(kube)).current.signer == signer
+        refused = await request(kube, wait_until, "rotate")
+        assert not refused["ok"]
+        assert "MeshRootCertificate fsm-system/root-2 decides" in refused["message"]
+        root_secret(kube, "root-3")
+        declare(kube, "root-3", "active")
+        await wait_until(lambda: "is active too" in state_of(kube, "root-3")[1])
+        assert read_state(secret(kube)).current.signer == signer, "who signs goes on"
+
+
+@pytest.mark.parametrize(
+    ("provider", "words"),
+    [
+        ({}, "there is no Secret fsm-system/root-2"),
+        (
+            {"certManager": {"issuerName": "a", "issuerKind": "Issuer", "issuerGroup": "b"}},
+            "the provider certManager is not supported yet",
+        ),
+        ({"tresor": {"ca": {}}}, "spec.provider.tresor.ca.secretRef"),
+    ],
+)
+async def test_a_declared_root_that_cannot_be_used_says_so_and_changes_nothing(
+    kube, wait_until, provider, words
+):
+    install(kube)
+    async with controlling(kube):
+        before = read_state(secret(kube))
+        declare(kube, "root-2", "active", **provider)
+        await wait_until(lambda: state_of(kube, "root-2")[0] == "error", "it to be judged")
+        assert words in state_of(kube, "root-2")[1]
+        assert read_state(secret(kube)) == before

@@ -70,6 +70,8 @@ def _cluster_rules(settings: Settings) -> list[JsonObject]:
 def _own_rules() -> list[JsonObject]:
     return [
         _rule([""], ["secrets"], ["create"]),
+        # Roots that MeshRootCertificates name.
+        _rule([""], ["secrets"], ["get"]),
         # Lists and watches by name, which a rule with a name allows.
         _rule([""], ["secrets"], [*_READ, "patch"], ["fsm-ca-bundle"]),
         _rule(["config.flomesh.io"], ["meshconfigs"], ["create"]),

@@ -60,12 +60,20 @@ def webhook_objects(settings: Settings) -> list[JsonObject]:
                 # whoever mends a broken mesh must be able to. A wrong MeshConfig that gets past
                 # is not used; the last right one stays in force.
                 | {
-                    "rules": [_rule("config.flomesh.io", "meshconfigs", ["CREATE", "UPDATE"])],
+                    "rules": _config_rules(),
                     "failurePolicy": "Ignore",
                     "timeoutSeconds": 5,
                 },
             ],
         },
+    ]
+
+
+def _config_rules() -> list[JsonObject]:
+    return [
+        _rule(policy.group, policy.plural, ["CREATE", "UPDATE"])
+        for policy in POLICIES
+        if policy.group.startswith("config.")
     ]
 
 
