@@ -28,9 +28,10 @@ AT_ONCE = 16
 
 
 @contextlib.asynccontextmanager
-async def server(state: Path) -> AsyncIterator[tuple[KubeClient, int]]:
+async def server(state: Path, *, sync: bool = True) -> AsyncIterator[tuple[KubeClient, int]]:
     """Run one server; yields a client and its process id."""
     words = [sys.executable, "-m", "fsm.standalone.apiserver", "--state-dir", str(state)]
+    words += [] if sync else ["--no-sync-every-write"]
     process = await asyncio.create_subprocess_exec(
         *words, "--port", "0", stderr=asyncio.subprocess.DEVNULL
     )
@@ -93,7 +94,7 @@ def stored_bytes(state: Path) -> int:
     return sum(path.stat().st_size for path in state.glob("api.db*"))
 
 
-async def measure(count: int, state: Path) -> list[tuple[str, str]]:
+async def measure(count: int, state: Path, *, sync: bool = True) -> list[tuple[str, str]]:
     """Measure everything; returns rows."""
     rows: list[tuple[str, str]] = []
 
@@ -104,7 +105,7 @@ async def measure(count: int, state: Path) -> list[tuple[str, str]]:
             shown += f" ({count / seconds:.0f}/s; p50 {p50 * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms)"
         rows.append((what, shown))
 
-    async with server(state) as (client, pid):
+    async with server(state, sync=sync) as (client, pid):
 
         async def create(number: int) -> None:
             await client.create(CONFIGMAPS, note(number, "first"), NAMESPACE)
@@ -144,7 +145,7 @@ async def measure(count: int, state: Path) -> list[tuple[str, str]]:
         await asyncio.gather(following, return_exceptions=True)
         rows.append(("memory of the server", f"{rss_mb(pid):.0f} MB"))
     begun = time.perf_counter()
-    async with server(state) as (client, _):
+    async with server(state, sync=sync) as (client, _):
         row("start again on what is stored", time.perf_counter() - begun)
         assert len((await client.list(CONFIGMAPS, NAMESPACE)).items) >= count
     size = await asyncio.to_thread(stored_bytes, state)
@@ -156,10 +157,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m tools.bench_store", description=__doc__)
     parser.add_argument("--objects", type=int, default=10_000)
+    parser.add_argument(
+        "--no-sync", action="store_true", help="do not flush the disk at each write"
+    )
     given = parser.parse_args()
     state = Path(tempfile.mkdtemp(prefix="fsm-bench-store-"))
     try:
-        rows = asyncio.run(measure(given.objects, state))
+        rows = asyncio.run(measure(given.objects, state, sync=not given.no_sync))
     finally:
         shutil.rmtree(state, ignore_errors=True)
     print(f"| {given.objects} objects of 1 KiB | |\n|---|---|")

@@ -54,6 +54,14 @@ def up(
             show_default=False,
         ),
     ] = None,
+    no_sync: Annotated[
+        bool,
+        typer.Option(
+            "--no-sync",
+            help="Do not flush the disk at each write: faster on slow disks, but a power cut may "
+            "cost the last moments.",
+        ),
+    ] = False,
     no_mesh: Annotated[
         bool, typer.Option("--no-mesh", help="Only the API and the node, no control plane.")
     ] = False,
@@ -70,6 +78,8 @@ def up(
         changes["image_map"] = _image_map(images)
     if expose is not None:
         changes["expose"] = expose
+    if no_sync:
+        changes["sync_every_write"] = False
     settings = StandaloneSettings.default(**changes)
     given = values.gather(files, assignments)
     # Wrong values are told before anything is started.

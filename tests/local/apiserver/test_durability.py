@@ -239,3 +239,30 @@ async def test_ten_thousand_objects_are_fine(api: KubeClient) -> None:
     assert loop.time() - made < 6
     with pytest.raises(ApiError):
         await api.get(res.CONFIGMAPS, "absent", "default")
+
+
+@pytest.mark.parametrize(("asked", "level"), [(None, 2), (False, 1)])
+def test_each_write_is_flushed_to_the_disk_unless_that_is_refused(
+    tmp_path: Path, asked: bool | None, level: int
+) -> None:
+    # FULL (2) flushes the log at each commit, NORMAL (1) at checkpoints only.
+    store = Store.open(tmp_path / "db", **({} if asked is None else {"sync_every_write": asked}))
+    try:
+        assert store._db.execute("PRAGMA synchronous").fetchone()[0] == level
+    finally:
+        store.close()
+
+
+def test_a_box_flushes_unless_it_is_told_not_to(tmp_path: Path) -> None:
+    from fsm.standalone.apiserver.__main__ import parse_settings
+    from fsm.standalone.box.children import HeldSockets, children
+    from fsm.standalone.box.settings import StandaloneSettings
+
+    for sync in (True, False):
+        settings = StandaloneSettings(state_dir=tmp_path, sync_every_write=sync)
+        (argv,) = [
+            child.argv
+            for child in children(settings, HeldSockets((), 3, 4))
+            if child.name == "apiserver"
+        ]
+        assert parse_settings(list(argv[3:])).sync_every_write is sync

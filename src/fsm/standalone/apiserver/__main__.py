@@ -56,7 +56,10 @@ def parse_settings(arguments: list[str] | None = None) -> ApiServerSettings:
     parser.add_argument("--node-socket", type=Path, help="default: STATE_DIR/node.sock")
     parser.add_argument("--service-cidr", default="10.96.0.0/16", help="range of cluster IPs")
     parser.add_argument(
-        "--sync-every-write", action="store_true", help="survive power cuts, at a price"
+        "--sync-every-write",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="flush the disk on each write, to survive power cuts",
     )
     given = parser.parse_args(arguments)
     listen = given.listen

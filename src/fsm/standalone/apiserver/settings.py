@@ -25,7 +25,8 @@ class ApiServerSettings:
             ``node.sock`` in the state directory.
         service_cidr: the range of cluster IPs; its first address is that of this API.
         server_names: further names and addresses that the certificate must hold.
-        sync_every_write: flush the disk on each write, to survive power cuts too.
+        sync_every_write: flush the disk on each write, so that a power cut too loses nothing that
+            was acknowledged.
     """
 
     state_dir: Path
@@ -35,7 +36,7 @@ class ApiServerSettings:
     node_socket: Path | None = None
     service_cidr: str = "10.96.0.0/16"
     server_names: tuple[str, ...] = ()
-    sync_every_write: bool = False
+    sync_every_write: bool = True
 
     @property
     def network(self) -> ipaddress.IPv4Network:

@@ -8,8 +8,9 @@ events of one resource after a version.
 Invariants:
 - One writer: the process that holds the database (``locking_mode=EXCLUSIVE``); all methods are
   called from one thread and never await, so a transaction sees no other.
-- What was returned is committed: a killed process loses nothing that it acknowledged. A power cut
-  may lose the last moments unless ``sync_every_write`` is set; it never corrupts.
+- What was returned is committed and on the disk: neither a killed process nor a power cut loses
+  what was acknowledged. Without ``sync_every_write`` a power cut may lose the last moments, and
+  corrupts nothing.
 - ``resourceVersion`` grows by one with each change of any object and never goes back.
 - Memory changes only after the commit; a failed write changes nothing and consumes no version.
 - Stored objects are shared, never changed in place: copy before editing (``copy_object``).
@@ -158,12 +159,12 @@ class Store:
         self.rv = 0
 
     @classmethod
-    def open(cls, path: Path, *, sync_every_write: bool = False) -> Store:
+    def open(cls, path: Path, *, sync_every_write: bool = True) -> Store:
         """Open or create the database and load what it holds.
 
         Args:
             path: the database file; its directory exists.
-            sync_every_write: survive power cuts too, at the price of a disk flush per write.
+            sync_every_write: survive power cuts, at the price of a disk flush per write.
 
         Raises:
             StoreError: in use by another process, unreadable, corrupt, or of a newer version.

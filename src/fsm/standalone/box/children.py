@@ -63,6 +63,8 @@ def children(settings: StandaloneSettings, sockets: HeldSockets) -> tuple[Child,
         *("--service-cidr", settings.service_cidr),
         *("--listen", f"{settings.api_ip}:443"),
     ]
+    if not settings.sync_every_write:
+        api.append("--no-sync-every-write")
     for fd in sockets.api:
         api += ["--listen-fd", str(fd)]
     node = [

@@ -44,6 +44,7 @@ class StandaloneSettings:
             LoadBalancer and NodePort Services.
         expose: IPv4 address of the host on which those Services answer; ``0.0.0.0`` means all of
             them, and so everybody who reaches this machine.
+        sync_every_write: whether the store flushes the disk at each write, to survive power cuts.
         up_timeout_s: how long ``up`` waits for the node to be ready, seconds.
         down_timeout_s: how long ``down`` lets Pods end by themselves, seconds.
 
@@ -61,6 +62,7 @@ class StandaloneSettings:
     upstream_dns: tuple[str, ...] = ()
     outside: bool = True
     expose: str = "127.0.0.1"
+    sync_every_write: bool = True
     up_timeout_s: float = 60.0
     down_timeout_s: float = 15.0
 
