@@ -9,7 +9,7 @@ BIN     := $(VENV)/bin
 STAMPS  := $(VENV)/.stamps
 RUST    := $(shell find proxy Cargo.toml Cargo.lock -name '*.rs' -o -name 'Cargo.*' 2>/dev/null)
 
-.PHONY: fuzz help build demo test check fmt contract docs bench bench-control conformance clean system peers
+.PHONY: fuzz soak help build demo test check fmt contract docs bench bench-control conformance clean system peers
 
 help:  ## list the tasks
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,9 +40,15 @@ docs: build  ## write the generated reference pages anew
 	$(BIN)/python -m fsm.manifests.reference mesh-config > docs/reference/mesh-config.md
 	$(BIN)/python -m fsm.manifests.reference policies > docs/reference/policies.md
 
-conformance: build  ## h2spec against the running proxy; fails when any case does, writes the page of results
+conformance: build  ## h2spec, desync corpus and TLS scan against the running proxy; fails on any finding, writes pages
 	tools/setup conformance
 	$(BIN)/python -m tools.conformance --write
+	tools/setup peers
+	PYTHONPATH=tests/differential/support:tests/local/proxy/support $(BIN)/python -m differential --write
+	$(BIN)/python -m tools.conformance.scan --write
+
+soak: build peers  ## a thousand restarts and changes under load, a million connections (minutes)
+	SOAK=1 $(BIN)/pytest tests/local/strict/test_soak.py
 
 bench: system build  ## pipy beside nginx, HAProxy and Envoy, in one run (root)
 	tools/setup bench

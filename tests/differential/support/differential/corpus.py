@@ -19,8 +19,9 @@ A file holds one class of cases::
 ``{tag}`` names the case in everything that a server could take for a target; ``{smuggled}`` is a
 request of its own, which must not be seen unless ``seen`` says so. ``seen: any`` leaves it to the
 server what becomes of the request; that it saw no more than the proxy is always demanded.
-``seen: begun`` is for what goes wrong after the head was sent on: no server may read it as whole, and
-one may have answered before. A refusal of 0 is an end without an answer. A case over HTTP/2 has ``h2`` in place of a request line::
+``seen: begun`` is for what goes wrong after the head was sent on: no server may read it as whole,
+and one may have answered before. A refusal of 0 is an end without an answer. A case over HTTP/2 has
+``h2`` in place of a request line::
 
     h2: {fields: [[":path", "/x"]], more: [[name, value]], data: "...", trailers: [[name, value]]}
 

@@ -211,7 +211,8 @@ class Server:
         whole = self._file.read_text("latin-1").rpartition("\n")[0]
         found = []
         for line in whole.split("\n"):
-            told = json.loads(line) if line.startswith("{") else {}
+            # Apache escapes what it refuses in its own way.
+            told = json.loads(line.replace("\\x", "\\u00")) if line.startswith("{") else {}
             if told.get("s", told.get("status", 200)) != 200:
                 continue  # It refused it by itself, or it broke off.
             if told.get("logger", "").startswith("http.log.access"):
