@@ -20,6 +20,7 @@ mod exclusions;
 mod inbound;
 mod outbound;
 mod parse;
+mod plugin;
 mod probe;
 mod route;
 mod telemetry;
@@ -30,6 +31,7 @@ pub use exclusions::Exclusions;
 pub use inbound::{Inbound, InboundMatch, Mtls, SourceRule};
 pub use outbound::{Outbound, OutboundMatch, Unmatched};
 pub use parse::{ConfigError, REGEX_BYTES_MAX, parse, schema};
+pub use plugin::Plugin;
 pub use probe::{Probe, ProbeKind, ProbeListener};
 pub use route::{Allow, Header, HostRule, Path, Protocol, Route, TcpRule, TlsRule, WeightedCluster};
 pub use telemetry::{AccessLog, Collector, RemoteLog, Telemetry, Tracing};
@@ -76,6 +78,9 @@ pub struct ProxyConfig {
     /// The ordered stages of the four chains.
     #[serde(default)]
     pub chains: Chains,
+    /// The scripts that the chains name.
+    #[serde(default)]
+    pub plugins: Vec<Plugin>,
     /// Probes of the application that the proxy carries out. A probe listener without any is closed.
     #[serde(default)]
     pub probes: Vec<Probe>,
@@ -145,6 +150,18 @@ pub struct Chains {
     /// Connections of the application.
     #[serde(rename = "outbound-tcp")]
     pub outbound_tcp: Vec<String>,
+}
+
+impl Chains {
+    /// The four chains by name.
+    pub fn all(&self) -> [(&'static str, &[String]); 4] {
+        [
+            ("inbound-http", &self.inbound_http),
+            ("inbound-tcp", &self.inbound_tcp),
+            ("outbound-http", &self.outbound_http),
+            ("outbound-tcp", &self.outbound_tcp),
+        ]
+    }
 }
 
 impl Default for Chains {

@@ -87,6 +87,19 @@ fn check(config: &ProxyConfig) -> Vec<String> {
         }
         check.probe(&path, probe);
     }
+    let mut plugins = BTreeSet::new();
+    for (i, plugin) in config.plugins.iter().enumerate() {
+        let path = format!("plugins[{i}]");
+        check.all(&path, Some(plugin.faults()));
+        if !plugins.insert(plugin.stage()) {
+            check.fault(&path, "is there already");
+        }
+    }
+    for (name, chain) in config.chains.all() {
+        for stage in chain.iter().filter(|stage| stage.starts_with("plugins/") && !plugins.contains(*stage)) {
+            check.fault(&format!("chains.{name}"), &format!("{stage} is none of the plugins"));
+        }
+    }
     if config.timeouts.detect_ms == 0 {
         check.fault("timeouts.detect_ms", "is 0, servers that speak first would never be reached");
     }

@@ -1,5 +1,7 @@
 //! Rules: virtual hosts, routes, and who may use them. The same types serve both directions.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +42,9 @@ pub struct HostRule {
     /// How many requests are let in. Inbound.
     #[serde(default)]
     pub rate_limit: Option<RateLimit>,
+    /// What the service tells plugins, by their names.
+    #[serde(default)]
+    pub plugins: BTreeMap<String, serde_json::Value>,
 }
 
 /// What a request must look like, who may send it, and where it goes.

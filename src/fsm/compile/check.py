@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from fsm.compile.check_upstream import Fault, breaker_faults, limit_faults, retry_faults
 from fsm.compile.contract import (
+    RENAMED,
     Allow,
     HostRule,
     InboundMatch,
@@ -31,6 +32,8 @@ from fsm.policies.regexes import regex_fault
 
 # A DNS name in lower case, or "*." before one.
 _SERVER_NAME = re.compile(r"(?=.{1,255}\Z)(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\Z")
+
+_PLUGIN_NAME = re.compile(r"[a-z0-9.-]+\Z")
 
 
 def check(config: ProxyConfig) -> list[str]:
@@ -55,6 +58,7 @@ def check(config: ProxyConfig) -> list[str]:
             found.fault(f"probes[{index}]", "is there already")
         probes.add(key)
         found.probe(f"probes[{index}]", probe)
+    found.plugins(config)
     if config.timeouts.detect_ms == 0:
         found.fault("timeouts.detect_ms", "is 0, servers that speak first would never be reached")
     found.below("telemetry", telemetry_faults(config.telemetry))
@@ -87,6 +91,22 @@ class _Checker:
     def limit(self, path: str, limit: RateLimit | None) -> None:
         if limit is not None:
             self.below(f"{path}.rate_limit", limit_faults(limit))
+
+    def plugins(self, config: ProxyConfig) -> None:
+        stages: set[str] = set()
+        for index, plugin in enumerate(config.plugins):
+            path = f"plugins[{index}]"
+            if not _PLUGIN_NAME.match(plugin.name):
+                self.fault(f"{path}.name", f'"{plugin.name}" is no name of a plugin')
+            if not plugin.script.strip():
+                self.fault(f"{path}.script", "is empty")
+            if plugin.stage in stages:
+                self.fault(path, "is there already")
+            stages.add(plugin.stage)
+        for field, name in RENAMED.items():
+            for stage in getattr(config.chains, field):
+                if stage.startswith("plugins/") and stage not in stages:
+                    self.fault(f"chains.{name}", f"{stage} is none of the plugins")
 
     def match(self, path: str, match: InboundMatch | OutboundMatch) -> None:
         if match.protocol.is_http and match.tcp is not None:

@@ -89,6 +89,20 @@ class Path(NamedTuple):
     value: str
 
 
+class PluginSettings(NamedTuple):
+    """What a service tells plugins: their names in order, each with its settings as JSON."""
+
+    texts: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, settings: Mapping[str, object]) -> PluginSettings:
+        """Return the same in canonical JSON."""
+        return cls(tuple((name, json_of(settings[name]).decode()) for name in sorted(settings)))
+
+
+NO_SETTINGS = PluginSettings()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """A header that must fit."""
@@ -154,6 +168,7 @@ class HostRule:
 
     names: tuple[str, ...]
     origin: str
+    plugins: PluginSettings = NO_SETTINGS
     rate_limit: RateLimit | None = None
     routes: tuple[Route, ...]
     service: str
@@ -427,6 +442,20 @@ class Chains:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Plugin:
+    """A script that chains name as ``plugins/<name>.js``."""
+
+    name: str
+    origin: str
+    script: str
+
+    @property
+    def stage(self) -> str:
+        """The stage that chains name it by."""
+        return f"plugins/{self.name}.js"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Collector:
     """Where records are sent, in HTTP, not encrypted."""
 
@@ -495,6 +524,7 @@ class ProxyConfig:
     identity: str | None = None
     inbound: Inbound | None = None
     outbound: Outbound | None = None
+    plugins: tuple[Plugin, ...] = ()
     probes: tuple[Probe, ...] = ()
     telemetry: Telemetry = field(default_factory=Telemetry)
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -571,4 +601,6 @@ def _renamed(chains: Chains) -> dict[str, tuple[str, ...]]:
 def _in_words(value: object) -> object:
     if isinstance(value, Path):
         return {value.kind: value.value}
+    if isinstance(value, PluginSettings):
+        return {name: orjson.Fragment(text) for name, text in value.texts}
     raise TypeError(f"{value!r} is not of the contract")

@@ -64,6 +64,10 @@ def _shape(kind: type) -> Mapping[str, tuple[str, Any, bool]]:
 def _read(hint: Any, value: Any, path: str) -> Any:
     if hint is contract.Path:
         return _path(value, path)
+    if hint is contract.PluginSettings:
+        if not isinstance(value, dict):
+            raise ContractError(f"{path}: expected an object")
+        return contract.PluginSettings.of(value)
     if is_dataclass(hint):
         assert isinstance(hint, type)
         return _object(hint, value, path)
