@@ -10,6 +10,7 @@ mod exchange;
 pub mod explain;
 mod front;
 mod outbound_table;
+mod outlets;
 mod pages;
 mod plan;
 pub mod probes;

@@ -20,13 +20,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pipy_config::{AccessLog, Probe, ProbeKind, ProbeListener};
+use pipy_config::{Probe, ProbeKind, ProbeListener};
 use pipy_filters::{HttpClient, HttpService, Session};
 use pipy_http::{BodyLength, Headers, HttpError, Method, RequestHead, ResponseHead};
 use pipy_observe::{Decision, Direction, Entry};
 use pipy_pipeline::{CloseReason, ConnectTo, Cx, Event, Filter, Head, PipelineId, Slot};
 use pipy_worker::Accepted;
 
+use crate::plan::Plan;
 use crate::sidecar::Shared;
 
 /// The one path that is answered.
@@ -165,7 +166,7 @@ impl Asking {
         let runtime = self.shared.runtime.borrow().clone();
         let probe = match choose(&runtime.plan.probes, self.listener, asked) {
             Ok(probe) => probe,
-            Err(why) => return self.refuse(cx, asked, why, runtime.plan.access_log),
+            Err(why) => return self.refuse(cx, asked, why, &runtime.plan),
         };
         let timeout = Duration::from_millis(probe.timeout_ms);
         let mut filters: Vec<Box<dyn Filter>> = Vec::new();
@@ -200,24 +201,27 @@ impl Asking {
         }
     }
 
-    fn refuse(&mut self, cx: &mut Cx<'_>, asked: &RequestHead, why: Unasked, log: AccessLog) {
+    fn refuse(&mut self, cx: &mut Cx<'_>, asked: &RequestHead, why: Unasked, plan: &Plan) {
         let (status, words) = why.answer();
         if why == Unasked::NotListed {
             self.shared.metrics.proxy.denied.get("no_probe").inc();
-            if log != AccessLog::Off {
-                self.shared.log(&Entry {
-                    unix_ms: self.shared.unix_ms(cx.now()),
-                    direction: Direction::Inbound,
-                    protocol: "http",
-                    peer: Some(self.accepted.peer),
-                    original_destination: Some(self.accepted.destination),
-                    method: Some(asked.method.as_str().as_bytes()),
-                    path: Some(asked.headers.get(HTTP_PATH).unwrap_or_default()),
-                    status: Some(status),
-                    decision: Decision::Denied,
-                    reason: Some(words),
-                    ..Entry::default()
-                });
+            if plan.logs(Decision::Denied) {
+                self.shared.log(
+                    plan,
+                    &Entry {
+                        unix_ms: self.shared.unix_ms(cx.now()),
+                        direction: Direction::Inbound,
+                        protocol: "http",
+                        peer: Some(self.accepted.peer),
+                        original_destination: Some(self.accepted.destination),
+                        method: Some(asked.method.as_str().as_bytes()),
+                        path: Some(asked.headers.get(HTTP_PATH).unwrap_or_default()),
+                        status: Some(status),
+                        decision: Decision::Denied,
+                        reason: Some(words),
+                        ..Entry::default()
+                    },
+                );
             }
         }
         self.answer(cx, status, words);

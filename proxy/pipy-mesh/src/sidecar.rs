@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use pipy_config::{AccessLog, ProbeListener};
+use pipy_config::ProbeListener;
 use pipy_filters::{HttpServer, HttpServerLimits, HttpService, HttpVersion};
 use pipy_http::HttpError;
 use pipy_observe::{Decision, Entry, LogBuffer, WorkerMetrics};
@@ -17,6 +17,7 @@ use pipy_worker::{Accepted, App, Verdict};
 use crate::decide::Refusal;
 use crate::exchange::{Connection, Direction, Exchange};
 use crate::front::Front;
+use crate::outlets::Outlets;
 use crate::pages::{PageService, Pages};
 use crate::plan::Plan;
 use crate::probes::ProbeService;
@@ -69,26 +70,34 @@ pub(crate) struct Shared {
     pub(crate) runtime: RefCell<Rc<Runtime>>,
     pub(crate) credentials: RefCell<Option<(u64, Credentials)>>,
     pub(crate) metrics: WorkerMetrics,
-    log: RefCell<LogBuffer>,
+    pub(crate) outlets: Outlets,
     clock: Clock,
     pub(crate) connections: Cell<u64>,
     pub(crate) now: Cell<Instant>,
 }
 
+/// What shares are of.
+const PER_MILLION: u64 = 1_000_000;
+
 /// From the clock that only goes forward to the one that people read.
 struct Clock {
     start: Instant,
-    start_unix_ms: u64,
+    start_unix_us: u64,
 }
 
 impl Shared {
-    pub(crate) fn log(&self, entry: &Entry<'_>) {
-        self.log.borrow_mut().record(entry);
+    pub(crate) fn log(&self, plan: &Plan, entry: &Entry<'_>) {
+        let roll = || self.runtime.borrow().dice.borrow_mut().below(PER_MILLION);
+        self.outlets.line(plan, entry, &self.metrics.proxy, roll);
     }
 
     pub(crate) fn unix_ms(&self, at: Instant) -> u64 {
+        self.unix_us(at) / 1_000
+    }
+
+    pub(crate) fn unix_us(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.clock.start);
-        self.clock.start_unix_ms.saturating_add(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        self.clock.start_unix_us.saturating_add(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
     }
 }
 
@@ -128,14 +137,17 @@ impl Connection {
     pub(crate) fn refused(&self, refusal: Refusal, origin: Option<&str>) {
         self.shared.metrics.proxy.denied.get(refusal.label()).inc();
         let runtime = self.shared.runtime.borrow().clone();
-        if runtime.plan.access_log != AccessLog::Off {
-            self.shared.log(&Entry {
-                protocol: "tcp",
-                decision: Decision::Denied,
-                reason: Some(refusal.words()),
-                origin,
-                ..self.entry(&runtime.plan, self.shared.now.get())
-            });
+        if runtime.plan.logs(Decision::Denied) {
+            self.shared.log(
+                &runtime.plan,
+                &Entry {
+                    protocol: "tcp",
+                    decision: Decision::Denied,
+                    reason: Some(refusal.words()),
+                    origin,
+                    ..self.entry(&runtime.plan, self.shared.now.get())
+                },
+            );
         }
     }
 }
@@ -157,14 +169,17 @@ impl Requests {
         let shared = &self.connection.shared;
         shared.metrics.proxy.protocol_errors.get(label).inc();
         let runtime = shared.runtime.borrow().clone();
-        if runtime.plan.access_log != AccessLog::Off {
-            shared.log(&Entry {
-                protocol: self.connection.protocol.get(),
-                decision: Decision::Denied,
-                reason: Some(&why.to_string()),
-                status,
-                ..self.connection.entry(&runtime.plan, shared.now.get())
-            });
+        if runtime.plan.logs(Decision::Denied) {
+            shared.log(
+                &runtime.plan,
+                &Entry {
+                    protocol: self.connection.protocol.get(),
+                    decision: Decision::Denied,
+                    reason: Some(&why.to_string()),
+                    status,
+                    ..self.connection.entry(&runtime.plan, shared.now.get())
+                },
+            );
         }
     }
 }
@@ -226,17 +241,24 @@ impl Sidecar {
             Err(error) => unreachable!("the empty configuration is valid: {error}"),
         };
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let start_unix_ms = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
+        let start_unix_us = u64::try_from(unix.as_micros()).unwrap_or(u64::MAX);
         let shared = Shared {
             runtime: RefCell::new(Rc::new(Runtime::new(plan, None, &metrics))),
             credentials: RefCell::default(),
             metrics,
-            log: RefCell::new(log),
-            clock: Clock { start, start_unix_ms },
+            outlets: Outlets::new(log),
+            clock: Clock { start, start_unix_us },
             connections: Cell::new(0),
             now: Cell::new(start),
         };
         Sidecar { shared: Rc::new(shared), pages, unused: Vec::new() }
+    }
+
+    /// Spans, and lines of the log that are to go elsewhere, are handed over here. Without, there are none.
+    #[must_use]
+    pub fn exporting(self, spans: LogBuffer, lines: LogBuffer) -> Self {
+        self.shared.outlets.exporting(spans, lines);
+        self
     }
 
     fn front(&self) -> Front {
@@ -308,9 +330,8 @@ impl App for Sidecar {
     }
 
     fn turn_ends(&mut self, now: Instant) -> Option<Instant> {
-        let mut log = self.shared.log.borrow_mut();
-        log.turn(now);
+        let due = self.shared.outlets.turn(now);
         // Who was freed in the last step of a turn must not wait for the next event.
-        if self.shared.runtime.borrow().wakers.borrow().is_empty() { log.due() } else { Some(now) }
+        if self.shared.runtime.borrow().wakers.borrow().is_empty() { due } else { Some(now) }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use pipy_config::{AccessLog, ProxyProtocol};
+use pipy_config::ProxyProtocol;
 use pipy_filters::proxy_protocol::{Header, Version};
 use pipy_filters::{Spoken, client_hello, detect};
 use pipy_observe::{Decision, Entry};
@@ -204,40 +204,38 @@ impl TcpForward {
             (None, None, Way::Original) => (Decision::Passthrough, None),
             (None, None, Way::Rule(_)) => (Decision::Allowed, None),
         };
-        let wanted = match self.runtime.plan.access_log {
-            AccessLog::Off => false,
-            AccessLog::Denied => matches!(decision, Decision::Denied | Decision::Failed),
-            AccessLog::All => true,
-        };
-        if !wanted {
+        let plan = &self.runtime.plan;
+        if !plan.logs(decision) {
             return;
         }
-        let plan = &self.runtime.plan;
         let duration = cx.now().saturating_duration_since(self.started);
         let rule = match &self.way {
             Way::Rule(rule) => Some(rule),
             Way::Original => None,
         };
-        self.connection.shared.log(&Entry {
-            protocol: match self.spoken {
-                Some(Spoken::Http1) => "http",
-                Some(Spoken::Http2) => "h2",
-                Some(Spoken::Tls) => "tls",
-                _ if self.connection.server_name.get().is_some() => "tls",
-                _ => "tcp",
+        self.connection.shared.log(
+            plan,
+            &Entry {
+                protocol: match self.spoken {
+                    Some(Spoken::Http1) => "http",
+                    Some(Spoken::Http2) => "h2",
+                    Some(Spoken::Tls) => "tls",
+                    _ if self.connection.server_name.get().is_some() => "tls",
+                    _ => "tcp",
+                },
+                host: self.connection.server_name.get().map(String::as_bytes),
+                decision,
+                reason,
+                origin: rule.map(|rule| &*rule.origin),
+                service: rule.map(|rule| &*rule.service),
+                cluster: self.cluster.and_then(|position| plan.clusters.get(position)).map(|c| &*c.name),
+                upstream: self.address,
+                request_bytes: Some(self.sent),
+                response_bytes: Some(self.received),
+                duration_us: u64::try_from(duration.as_micros()).ok(),
+                ..self.connection.entry(plan, self.started)
             },
-            host: self.connection.server_name.get().map(String::as_bytes),
-            decision,
-            reason,
-            origin: rule.map(|rule| &*rule.origin),
-            service: rule.map(|rule| &*rule.service),
-            cluster: self.cluster.and_then(|position| plan.clusters.get(position)).map(|c| &*c.name),
-            upstream: self.address,
-            request_bytes: Some(self.sent),
-            response_bytes: Some(self.received),
-            duration_us: u64::try_from(duration.as_micros()).ok(),
-            ..self.connection.entry(plan, self.started)
-        });
+        );
     }
 }
 

@@ -67,10 +67,12 @@ impl State {
 
     fn config_dump(&self) -> String {
         let dump = self.with(|inner| {
+            let mut config = inner.config.clone();
+            hide_secrets(&mut config);
             json!({
                 "Version": inner.plan.as_ref().map(|plan| &plan.version),
-                "Chains": inner.config.get("chains").cloned().unwrap_or_default(),
-                "Config": inner.config,
+                "Chains": config.get("chains").cloned().unwrap_or_default(),
+                "Config": config,
             })
         });
         serde_json::to_string_pretty(&dump).unwrap_or_default() + "\n"
@@ -120,6 +122,16 @@ impl State {
     fn certs(&self) -> String {
         let certificate = self.with(|inner| inner.certificate.clone());
         serde_json::to_string_pretty(&certificate).unwrap_or_default() + "\n"
+    }
+}
+
+/// What opens a collector to us is not for everyone who may look at the configuration.
+fn hide_secrets(config: &mut Value) {
+    for export in ["tracing", "remote_log"] {
+        let secret = config.pointer_mut(&format!("/telemetry/{export}/collector/authorization"));
+        if let Some(secret) = secret.filter(|secret| secret.as_str().is_some_and(|text| !text.is_empty())) {
+            *secret = json!("***");
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use pipy_mesh::{PROBE_LISTENERS, Pages, Plan, Sidecar, Update, listener, unknown_stages};
-use pipy_observe::{LogWriter, Metrics};
+use pipy_observe::{Collector, Exporter, LogWriter, Metrics, Shape};
 use pipy_tls::Credentials;
 use pipy_worker::{Handle, Settings, Worker};
 
@@ -18,6 +18,8 @@ pub(crate) struct Workers {
     open: BTreeMap<u32, SocketAddr>,
     generation: u64,
     addresses: BTreeMap<u32, SocketAddr>,
+    spans: Exporter,
+    lines: Exporter,
 }
 
 type Listeners = Vec<(u32, Option<std::net::TcpListener>)>;
@@ -33,16 +35,23 @@ impl Workers {
         pages: &Arc<dyn Pages>,
     ) -> Result<Self, String> {
         let start = Instant::now();
+        let exporter = |name, shape| {
+            Exporter::start(name, shape, mark).map_err(|error| format!("{name} did not start: {error}"))
+        };
+        let (spans, lines) = (exporter("spans", Shape::Array)?, exporter("remote-log", Shape::Lines)?);
+        metrics.set_exports(spans.stats(), lines.stats());
         let (mut handles, mut threads) = (Vec::new(), Vec::new());
         for number in 0..count {
             let (metrics, log, pages) = (metrics.worker(), log.buffer(), Arc::clone(pages));
-            let app = move || Sidecar::new(metrics, log, pages, start);
+            let exports = (spans.buffer(), lines.buffer());
+            let app = move || Sidecar::new(metrics, log, pages, start).exporting(exports.0, exports.1);
             let (handle, thread) = Worker::spawn(format!("worker-{number}"), Settings { mark }, app)
                 .map_err(|error| format!("worker {number} did not start: {error}"))?;
             handles.push(handle);
             threads.push(thread);
         }
-        let mut workers = Workers { handles, threads, open: BTreeMap::new(), generation: 0, addresses };
+        let mut workers =
+            Workers { handles, threads, open: BTreeMap::new(), generation: 0, addresses, spans, lines };
         let changes = workers.listeners(&[(listener::ADMIN, true), (listener::METRICS, true)])?;
         for (handle, listeners) in workers.handles.iter().zip(changes) {
             handle.update(Update::Listeners(listeners));
@@ -72,6 +81,9 @@ impl Workers {
                 .map(|(key, probes)| (key, plan.probes.iter().any(|probe| probe.listener == probes))),
         );
         let changes = self.listeners(&wanted)?;
+        let telemetry = &plan.telemetry;
+        self.spans.set_collector(telemetry.tracing.as_ref().map(|tracing| collector(&tracing.collector)));
+        self.lines.set_collector(telemetry.remote_log.as_ref().map(|remote| collector(&remote.collector)));
         let plan = Arc::new(plan);
         for (handle, listeners) in self.handles.iter().zip(changes) {
             handle.update(Update::Plan(Arc::clone(&plan), listeners));
@@ -109,6 +121,9 @@ impl Workers {
             // A worker that panicked has ended the process (panic = abort); there is nothing to learn here.
             let _ = thread.join();
         }
+        // The workers' last spans are in their buffers no more.
+        self.spans.shutdown();
+        self.lines.shutdown();
     }
 
     /// A probe listener is open to everyone who reaches the Pod. It must not lead to our own: the administration takes
@@ -145,5 +160,14 @@ impl Workers {
         }
         self.open = open;
         Ok(changes)
+    }
+}
+
+fn collector(of: &pipy_config::Collector) -> Collector {
+    Collector {
+        host: of.host.clone(),
+        port: of.port,
+        path: of.path.clone(),
+        authorization: of.authorization.clone(),
     }
 }

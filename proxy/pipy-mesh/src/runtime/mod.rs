@@ -97,12 +97,14 @@ impl Runtime {
             pod => format!("{},{},{},{pod}", workload.namespace, workload.kind, workload.service_account),
         };
         let limited = !plan.limits.is_empty();
+        let tracing = plan.telemetry.tracing.is_some();
         let breaking = plan.clusters.iter().any(|cluster| cluster.config.circuit_breaker.is_some());
         // WHY: a stage that no rule asks for would cost every request something.
         let wanted = |need| match need {
             Need::Always => true,
             Need::Limits => limited,
             Need::Breakers => breaking,
+            Need::Tracing => tracing,
         };
         Runtime {
             stats_header,

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use pipy_config::AccessLog;
 use pipy_observe::{Decision, Entry};
 use pipy_pipeline::{Cx, Filter};
 
@@ -47,38 +46,40 @@ impl Filter for Logging {
 
     fn closed(&mut self, cx: &mut Cx<'_>) {
         let plan = &self.exchange.runtime.plan;
-        if plan.access_log == AccessLog::Off {
-            return;
-        }
         let (decision, reason) = self.outcome();
-        if plan.access_log == AccessLog::Denied && decision == Decision::Allowed {
+        if !plan.logs(decision) {
             return;
         }
         let exchange = &self.exchange;
         let connection = &exchange.connection;
         let facts = exchange.facts.borrow();
         let duration = cx.now().saturating_duration_since(exchange.started);
-        connection.shared.log(&Entry {
-            protocol: connection.protocol.get(),
-            host: Some(facts.authority.as_bytes()),
-            method: Some(facts.method.as_bytes()),
-            path: Some(&facts.path),
-            status: Some(exchange.status.get()).filter(|status| *status > 0),
-            grpc_status: exchange.grpc_status.get(),
-            decision,
-            reason,
-            origin: facts.allowed_by.as_deref().or(facts.origin.as_deref()),
-            rule_origin: facts.origin.as_deref(),
-            split_origin: facts.split_by.as_deref(),
-            service: facts.service.as_deref(),
-            cluster: facts.cluster.and_then(|position| plan.clusters.get(position)).map(|c| &*c.name),
-            upstream: facts.upstream,
-            destination: connection.destination_identity(plan, facts.upstream_identity.as_deref()),
-            request_bytes: Some(exchange.request_bytes.get()),
-            response_bytes: Some(exchange.response_bytes.get()),
-            duration_us: u64::try_from(duration.as_micros()).ok(),
-            request_id: facts.request_id.as_deref(),
-            ..connection.entry(plan, exchange.started)
-        });
+        connection.shared.log(
+            plan,
+            &Entry {
+                protocol: connection.protocol.get(),
+                host: Some(facts.authority.as_bytes()),
+                method: Some(facts.method.as_bytes()),
+                path: Some(&facts.path),
+                status: Some(exchange.status.get()).filter(|status| *status > 0),
+                grpc_status: exchange.grpc_status.get(),
+                decision,
+                reason,
+                origin: facts.allowed_by.as_deref().or(facts.origin.as_deref()),
+                rule_origin: facts.origin.as_deref(),
+                split_origin: facts.split_by.as_deref(),
+                service: facts.service.as_deref(),
+                cluster: facts.cluster.and_then(|position| plan.clusters.get(position)).map(|c| &*c.name),
+                upstream: facts.upstream,
+                destination: connection.destination_identity(plan, facts.upstream_identity.as_deref()),
+                request_bytes: Some(exchange.request_bytes.get()),
+                response_bytes: Some(exchange.response_bytes.get()),
+                duration_us: u64::try_from(duration.as_micros()).ok(),
+                request_id: facts.request_id.as_deref(),
+                trace_id: facts.trace_id.as_deref(),
+                span_id: facts.span_id.as_deref(),
+                ..connection.entry(plan, exchange.started)
+            },
+        );
     }
 }

@@ -10,6 +10,7 @@ mod logging;
 mod metrics;
 mod routing;
 mod throttle;
+mod tracing;
 
 use std::rc::Rc;
 
@@ -35,15 +36,16 @@ pub(crate) enum Need {
     Always,
     Limits,
     Breakers,
+    Tracing,
 }
 
 /// Every built-in stage of the HTTP chains: its name, when it is needed, and its filter. A name without a filter is work
-/// that is done before requests are told apart (TLS), or is not done yet by anything that a configuration can switch on.
+/// that is done before requests are told apart (TLS).
 const STAGES: &[(&str, Need, Option<Stage>)] = &[
     ("modules/inbound-tls-termination.js", Need::Always, None),
     ("modules/inbound-http-routing.js", Need::Always, Some(routing::inbound)),
     ("modules/inbound-metrics-http.js", Need::Always, Some(metrics::inbound)),
-    ("modules/inbound-tracing-http.js", Need::Always, None),
+    ("modules/inbound-tracing-http.js", Need::Tracing, Some(tracing::inbound)),
     ("modules/inbound-logging-http.js", Need::Always, Some(logging::stage)),
     ("modules/inbound-throttle-service.js", Need::Limits, Some(throttle::service)),
     ("modules/inbound-throttle-route.js", Need::Limits, Some(throttle::route)),
@@ -51,7 +53,7 @@ const STAGES: &[(&str, Need, Option<Stage>)] = &[
     ("modules/inbound-http-default.js", Need::Always, Some(default::stage)),
     ("modules/outbound-http-routing.js", Need::Always, Some(routing::outbound)),
     ("modules/outbound-metrics-http.js", Need::Always, Some(metrics::outbound)),
-    ("modules/outbound-tracing-http.js", Need::Always, None),
+    ("modules/outbound-tracing-http.js", Need::Tracing, Some(tracing::outbound)),
     ("modules/outbound-logging-http.js", Need::Always, Some(logging::stage)),
     ("modules/outbound-circuit-breaker.js", Need::Breakers, Some(circuit_breaker::stage)),
     ("modules/outbound-http-load-balancing.js", Need::Always, Some(load_balancing::stage)),
