@@ -171,7 +171,7 @@ impl<'js> Reading<'_, 'js> {
 
     /// The target that must be there.
     pub(crate) fn needed(&self) -> Result<Target> {
-        self.target.clone().ok_or_else(|| self.refuse("needs .to(...)"))
+        self.target.clone().ok_or_else(|| self.refuse("is missing .to(...)"))
     }
 
     /// A pipeline by what stands for it: a layout, or the name of one of this file.
