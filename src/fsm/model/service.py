@@ -37,29 +37,28 @@ class Protocol(StrEnum):
         return self.is_http or self is Protocol.AUTO
 
 
-# TLS that the application itself speaks is bytes to the mesh.
 _BY_APP_PROTOCOL = {
     "http": Protocol.HTTP,
     "grpc": Protocol.GRPC,
     "tcp": Protocol.TCP,
     "tcp-server-first": Protocol.TCP_SERVER_FIRST,
-    "https": Protocol.TCP,
-    "tls": Protocol.TCP,
+    "https": Protocol.TLS,
+    "tls": Protocol.TLS,
     # What an application of gRPC and any other of HTTP/2 have in common: it is asked in HTTP/2.
     "h2c": Protocol.GRPC,
     "kubernetes.io/h2c": Protocol.GRPC,
     "kubernetes.io/ws": Protocol.HTTP,
-    "kubernetes.io/wss": Protocol.TCP,
+    "kubernetes.io/wss": Protocol.TLS,
 }
 
 # WHY: the longest prefix first; "tcp-server-first-x" also starts with "tcp-".
 _BY_PORT_NAME = (
     ("tcp-server-first", Protocol.TCP_SERVER_FIRST),
-    ("https", Protocol.TCP),
+    ("https", Protocol.TLS),
     ("http", Protocol.HTTP),
     ("grpc", Protocol.GRPC),
     ("tcp", Protocol.TCP),
-    ("tls", Protocol.TCP),
+    ("tls", Protocol.TLS),
 )
 
 
@@ -79,7 +78,8 @@ class ServicePort:
         """What its appProtocol, or the prefix of its name, says; None when they say nothing.
 
         An appProtocol that the mesh does not know means bytes: whoever wrote it said that it is not
-        HTTP. Source: fsm-interfaces section 2.1; Kubernetes API, ServicePort.appProtocol.
+        HTTP, and looking for a protocol would keep waiting whose server speaks first.
+        Source: fsm-interfaces section 2.1; Kubernetes API, ServicePort.appProtocol.
         """
         if self.app_protocol:
             return _BY_APP_PROTOCOL.get(self.app_protocol.lower(), Protocol.TCP)

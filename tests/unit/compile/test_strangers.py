@@ -148,6 +148,15 @@ def test_access_control_without_backends_opens_every_port_of_its_namespace() -> 
     assert config.inbound.matches[0].sources == ()
 
 
+def test_strangers_reach_ports_of_tls_as_it_is() -> None:
+    world = shop().workload("shop", "vault", port(443, 8443, name="https"))
+    world = opened(world, NGINX, backends=[backend("vault", 8443)])
+    found = match(world, "vault")
+    assert (found.protocol, found.hosts, len(found.sources)) == ("tls", (), 1)
+    assert found.tcp is not None
+    assert found.tcp.allowed == (), "members need a TrafficTarget as before"
+
+
 def test_a_flag_that_is_off_or_absent_opens_nothing() -> None:
     for flags in ({}, {"enableIngressBackendPolicy": False}):
         world = opened(shop(flags=flags), NGINX)
