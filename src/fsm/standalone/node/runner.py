@@ -24,6 +24,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import aiohttp
+
 from fsm.kube import ApiError
 from fsm.standalone.node import probes
 from fsm.standalone.node.environment import EnvironmentProblem
@@ -43,6 +45,8 @@ _LAST_BACKOFF_S = 300.0
 _FORGIVEN_AFTER_S = 600.0
 #: What a start that failed is tried again after, seconds: 0.5, 1, 2 … 30.
 _RETRY_FIRST_S, _RETRY_LAST_S = 0.5, 30.0
+#: LIMIT seconds that a postStart hook may take.
+_HOOK_S = 60.0
 
 
 def backoff_s(crashes: int) -> float:
@@ -250,7 +254,7 @@ class Runner:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
 
-    async def _probe(self, process: Process) -> None:
+    def _target(self, process: Process) -> probes.Target:
         async def run(argv: list[str], limit_s: float) -> tuple[int | None, str]:
             outcome = await self._runtime.run_inside(process, argv, limit_s)
             said = (outcome.stdout + outcome.stderr).decode(errors="replace").strip()
@@ -261,7 +265,10 @@ class Runner:
             for p in self.container.get("ports") or []
             if "name" in p
         }
-        target = probes.Target(self._ip, ports, run)
+        return probes.Target(self._ip, ports, run)
+
+    async def _probe(self, process: Process) -> None:
+        target = self._target(process)
         if not self.state.started:
             await self._until_started(target, process)
         async with asyncio.TaskGroup() as group:
@@ -321,20 +328,34 @@ class Runner:
 
     async def _post_start(self, process: Process) -> None:
         hook = (self.container.get("lifecycle") or {}).get("postStart") or {}
-        if action := hook.get("exec"):
-            outcome = await self._runtime.run_inside(process, list(action["command"]), 60.0)
-            if outcome.code != 0:
-                logger.warning("postStart failed", extra={"container": self.name})
-                process.send(signal.SIGKILL)
+        good, why = await self._hook(hook, process, _HOOK_S)
+        if not good:
+            logger.warning("postStart failed", extra={"container": self.name, "why": why})
+            process.send(signal.SIGKILL)
 
     async def _pre_stop(self, process: Process, limit_s: float) -> None:
         hook = (self.container.get("lifecycle") or {}).get("preStop") or {}
+        good, why = await self._hook(hook, process, limit_s)
+        if not good:
+            # The container ends all the same.
+            logger.warning("preStop failed", extra={"container": self.name, "why": why})
+
+    async def _hook(self, hook: KubeObject, process: Process, limit_s: float) -> tuple[bool, str]:
+        """Carry out a hook; returns whether it succeeded and, if not, why."""
         if action := hook.get("exec"):
-            await self._runtime.run_inside(process, list(action["command"]), limit_s)
-        elif pause := hook.get("sleep"):
+            outcome = await self._runtime.run_inside(process, list(action["command"]), limit_s)
+            return outcome.code == 0, f"exit code {outcome.code}"
+        if action := hook.get("httpGet"):
+            try:
+                async with asyncio.timeout(limit_s):
+                    return await probes.http(action, self._target(process))
+            except (OSError, aiohttp.ClientError, ValueError) as error:
+                return False, str(error) or f"no answer within {limit_s:g} s"
+        if pause := hook.get("sleep"):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(float(pause.get("seconds") or 0)):
                     await self.finished.wait()
+        return True, ""
 
     def _save(self) -> None:
         save(self._runtime.directory, self.state)
