@@ -235,6 +235,7 @@ pub(crate) fn status_of(reason: CloseReason) -> u16 {
     match reason {
         CloseReason::ConnectTimeout | CloseReason::IdleTimeout => 504,
         CloseReason::Overloaded => 503,
+        CloseReason::Script => 500,
         _ => 502,
     }
 }

@@ -1,16 +1,22 @@
 //! What a worker runs: a script's listeners and tasks, each connection in a pipeline of its own.
+//!
+//! Another script takes over for new connections; those of the one before finish on it. INVARIANT: an engine is asked for its
+//! timers and wakes for as long as a pipeline of its script lives.
 
 use std::collections::HashMap;
 use std::net::TcpListener;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use pipy_pipeline::Graph;
+use bytes::Bytes;
+use pipy_pipeline::{Event, Graph, PipelineId};
 use pipy_worker::{Accepted, Verdict};
 use rquickjs::Array;
 
-use crate::engine::Limits;
-use crate::layout::{Layout, Scope, Script};
+use crate::background::{self, Return};
+use crate::engine::{Limits, bury};
+use crate::filters::alone::alone;
+use crate::layout::{Family, Layout, Scope, Script};
 use crate::load::{Loaded, load};
 use crate::modules::Codebase;
 use crate::{inbound, log};
@@ -19,21 +25,36 @@ use crate::{inbound, log};
 pub enum Update {
     /// Another script, made on the worker's own thread, and its listeners in the order of [`Loaded::listens`].
     Script(Box<dyn FnOnce() -> Rc<dyn Codebase> + Send>, String, Vec<(u32, Option<TcpListener>)>),
+    /// How results of work on other threads come back; sent before the first script.
+    Way(Return),
+    /// A result of such work.
+    Done(u64, background::Result),
+    /// A signal has come: `SIGINT` and so on.
+    Signal(&'static str),
 }
 
 /// One worker's scripts.
 pub struct App {
     limits: Limits,
     script: Option<Rc<Script>>,
+    /// Scripts that were at work before, some pipelines of which may live.
+    old: Vec<Weak<Script>>,
     listeners: HashMap<u32, Rc<Layout>>,
     tasks: Vec<Task>,
+    signals: Vec<&'static str>,
+    way: Option<Return>,
     connections: u64,
+    /// Called once, when nothing is left that could happen.
+    idle: Option<Box<dyn FnOnce()>>,
 }
 
 struct Task {
     every: Option<Duration>,
     due: Option<Instant>,
+    signal: Option<String>,
     layout: Rc<Layout>,
+    /// The run that is under way.
+    pipeline: Option<PipelineId>,
 }
 
 impl Loaded {
@@ -53,7 +74,24 @@ impl Loaded {
 impl App {
     /// A worker without a script.
     pub fn new(limits: Limits) -> Self {
-        App { limits, script: None, listeners: HashMap::new(), tasks: Vec::new(), connections: 0 }
+        App {
+            limits,
+            script: None,
+            old: Vec::new(),
+            listeners: HashMap::new(),
+            tasks: Vec::new(),
+            signals: Vec::new(),
+            way: None,
+            connections: 0,
+            idle: None,
+        }
+    }
+
+    /// The same, telling when nothing is left that could happen.
+    #[must_use]
+    pub fn telling(mut self, idle: impl FnOnce() + 'static) -> Self {
+        self.idle = Some(Box::new(idle));
+        self
     }
 
     fn begin(&mut self, loaded: &Loaded) {
@@ -65,9 +103,16 @@ impl App {
         }
         for start in starts.iter().filter(|start| start.kind == "task") {
             let every = interval(&start.name);
-            self.tasks.push(Task { every, due: Some(Instant::now()), layout: Rc::clone(&start.layout) });
+            let signal = start.name.starts_with("SIG").then(|| start.name.clone());
+            let due = signal.is_none().then(Instant::now);
+            self.tasks.push(Task { every, due, signal, layout: Rc::clone(&start.layout), pipeline: None });
         }
-        self.script = Some(Rc::clone(&loaded.script));
+        if let Some(way) = &self.way {
+            loaded.script.engine.set_way_back(way.clone());
+        }
+        if let Some(before) = self.script.replace(Rc::clone(&loaded.script)) {
+            self.old.push(Rc::downgrade(&before));
+        }
     }
 
     fn scope(&mut self, accepted: Option<&Accepted>) -> Option<Scope> {
@@ -84,7 +129,7 @@ impl App {
             Ok(vars)
         });
         match made {
-            Ok(vars) => Some(Scope { script, vars, next: None }),
+            Ok(vars) => Some(Scope { family: Family::new(&script.engine), script, vars, next: None }),
             Err(error) => {
                 log::line("ERR", &format!("a context could not be made: {error}"));
                 None
@@ -119,7 +164,24 @@ impl pipy_worker::App for App {
     }
 
     fn update(&mut self, update: Update) -> Vec<(u32, Option<TcpListener>)> {
-        let Update::Script(codebase, main, listeners) = update;
+        let (codebase, main, listeners) = match update {
+            Update::Script(codebase, main, listeners) => (codebase, main, listeners),
+            Update::Way(way) => {
+                self.way = Some(way);
+                return Vec::new();
+            }
+            Update::Done(id, result) => {
+                let mut result = Some(result);
+                for script in self.scripts() {
+                    result = result.and_then(|result| script.engine.finished(id, result));
+                }
+                return Vec::new();
+            }
+            Update::Signal(name) => {
+                self.signals.push(name);
+                return Vec::new();
+            }
+        };
         match load(codebase(), &main, self.limits) {
             Ok(loaded) => {
                 self.begin(&loaded);
@@ -134,29 +196,74 @@ impl pipy_worker::App for App {
     }
 
     fn step(&mut self, graph: &mut Graph) -> Vec<(u32, Option<TcpListener>)> {
-        if let Some(script) = &self.script {
+        bury();
+        self.old.retain(|script| script.strong_count() > 0);
+        for script in self.scripts() {
+            script.engine.run_timers(graph.now);
             script.engine.run_jobs();
+            for pipeline in script.engine.orphans.take() {
+                graph.close(pipeline);
+            }
             for waker in script.engine.take_wakes() {
                 graph.wake(waker);
             }
         }
-        let now = graph.now;
-        let mut due = Vec::new();
-        for task in &mut self.tasks {
-            if task.due.is_some_and(|at| at <= now) {
-                task.due = task.every.map(|every| now + every);
-                due.push(Rc::clone(&task.layout));
-            }
-        }
-        for layout in due {
-            if let Some(scope) = self.scope(None) {
-                graph.open_detached(layout.pipeline(&scope, Vec::new()));
-            }
+        self.run_tasks(graph);
+        let nothing = self.listeners.is_empty() && graph.pipelines() == 0 && !self.is_busy();
+        if self.script.is_some()
+            && nothing
+            && let Some(idle) = self.idle.take()
+        {
+            idle();
         }
         Vec::new()
     }
 
     fn turn_ends(&mut self, _now: Instant) -> Option<Instant> {
-        self.tasks.iter().filter_map(|task| task.due).min()
+        let tasks = self.tasks.iter().filter_map(|task| task.due);
+        tasks.chain(self.scripts().iter().filter_map(|script| script.engine.timers.due())).min()
+    }
+}
+
+impl App {
+    /// The script at work, and those before it that still have pipelines.
+    fn scripts(&self) -> Vec<Rc<Script>> {
+        self.script.iter().cloned().chain(self.old.iter().filter_map(Weak::upgrade)).collect()
+    }
+
+    /// Whether something may happen that no connection brings.
+    fn is_busy(&self) -> bool {
+        let tasks = self.tasks.iter().any(|task| task.due.is_some() || task.signal.is_some());
+        tasks
+            || self
+                .scripts()
+                .iter()
+                .any(|script| script.engine.timers.due().is_some() || script.engine.is_waiting())
+    }
+
+    fn run_tasks(&mut self, graph: &mut Graph) {
+        let now = graph.now;
+        let signals = std::mem::take(&mut self.signals);
+        let mut due = Vec::new();
+        for (index, task) in self.tasks.iter_mut().enumerate() {
+            let signalled = task.signal.as_deref().is_some_and(|signal| signals.contains(&signal));
+            if !signalled && task.due.is_none_or(|at| at > now) {
+                continue;
+            }
+            task.due = task.every.map(|every| now + every);
+            // A run that takes longer than the interval is not overtaken.
+            if !task.pipeline.is_some_and(|pipeline| graph.alive(pipeline)) {
+                due.push((index, Rc::clone(&task.layout)));
+            }
+        }
+        for (index, layout) in due {
+            let Some(scope) = self.scope(None) else { continue };
+            let pipeline = graph.open_detached(alone(&layout, &scope, Vec::new()));
+            // What acts on the first event acts now.
+            graph.send(pipeline, Event::Data(Bytes::new()));
+            if let Some(task) = self.tasks.get_mut(index) {
+                task.pipeline = Some(pipeline);
+            }
+        }
     }
 }

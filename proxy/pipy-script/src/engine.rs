@@ -3,18 +3,22 @@
 //! In: callbacks with arguments. Out: values, or a [`ScriptError`] that says where. Limits bound memory, stack and the time of
 //! each call; an overrun is an error of that call alone.
 //!
-//! INVARIANT: the runtime is entered by [`Engine::call`] and [`Engine::with`], never from within one of them.
+//! INVARIANTS: the runtime is entered by [`Engine::call`] and [`Engine::with`], never from within one of them. A runtime goes
+//! only when no filter is being dropped ([`bury`]), for filters hold values of it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pipy_pipeline::Waker;
+use pipy_pipeline::{PipelineId, Waker};
 use rquickjs::function::Args;
 use rquickjs::{Array, Context, Ctx, Error, Function, Object, Persistent, Runtime, Value};
 
+use crate::background::Background;
 use crate::error::ScriptError;
 use crate::modules::Sources;
+use crate::timers::Timers;
 
 /// What a script may use.
 #[derive(Debug, Clone, Copy)]
@@ -40,9 +44,10 @@ pub type Callback = Persistent<Function<'static>>;
 /// A value of a script that is kept.
 pub type Kept = Persistent<Value<'static>>;
 
-/// The variables of one context: one array, the same for pipelines that share it.
+/// The variables of one context: one array, the same for pipelines that share it; and the family of contexts, those of one
+/// connection.
 #[derive(Clone)]
-pub struct Vars(pub(crate) Persistent<Array<'static>>);
+pub struct Vars(pub(crate) Persistent<Array<'static>>, u32);
 
 /// What became of a promise, once it is settled.
 pub(crate) type Outcome = Rc<RefCell<Option<Result<Kept, Kept>>>>;
@@ -53,10 +58,70 @@ pub struct Engine {
     pub(crate) state: RefCell<Option<Persistent<Object<'static>>>>,
     pub(crate) sources: Rc<RefCell<Sources>>,
     wakes: Rc<RefCell<Vec<Waker>>>,
-    context: Context,
+    /// Filters that look again when something was done in their family.
+    watchers: RefCell<HashMap<u32, Vec<Waker>>>,
+    touched: RefCell<Vec<u32>>,
+    /// Pipelines whose owner is gone.
+    pub(crate) orphans: RefCell<Vec<PipelineId>>,
+    families: Cell<u32>,
+    pub(crate) timers: Timers,
+    pub(crate) background: Background,
+    context: Option<Context>,
     runtime: Runtime,
-    deadline: Rc<Cell<Option<Instant>>>,
+    guard: Rc<Guard>,
     limits: Limits,
+}
+
+/// How long the call that is under way may last. The clock is read only when the engine asks, which is every ten thousand steps.
+#[derive(Default)]
+struct Guard {
+    /// Counts calls, to tell them apart.
+    call: Cell<u64>,
+    /// The call that was seen last, and since when.
+    seen: Cell<Option<(u64, Instant)>>,
+    overran: Cell<bool>,
+}
+
+impl Guard {
+    fn begin(&self) {
+        self.call.set(self.call.get() + 1);
+        self.overran.set(false);
+    }
+
+    fn interrupts(&self, limit: Duration) -> bool {
+        let now = Instant::now();
+        let since = match self.seen.get() {
+            Some((call, since)) if call == self.call.get() => since,
+            _ => {
+                self.seen.set(Some((self.call.get(), now)));
+                return false;
+            }
+        };
+        let over = now.saturating_duration_since(since) >= limit;
+        self.overran.set(self.overran.get() || over);
+        over
+    }
+}
+
+thread_local! {
+    /// Runtimes that nobody uses any more.
+    static BURIED: RefCell<Vec<(Option<Context>, Runtime)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lets go of the runtimes of this thread that nobody uses any more. For when no filter is being dropped.
+pub(crate) fn bury() {
+    drop(BURIED.take());
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.state.take();
+        self.timers.clear();
+        self.runtime.set_interrupt_handler(None);
+        let last = (self.context.take(), self.runtime.clone());
+        // When the thread itself ends there is no later; nothing of it is used then.
+        let _ = BURIED.try_with(|buried| buried.borrow_mut().push(last));
+    }
 }
 
 impl Engine {
@@ -69,27 +134,39 @@ impl Engine {
         let runtime = Runtime::new().map_err(failed)?;
         runtime.set_memory_limit(limits.memory);
         runtime.set_max_stack_size(limits.stack);
-        let deadline: Rc<Cell<Option<Instant>>> = Rc::default();
-        let until = Rc::clone(&deadline);
-        runtime.set_interrupt_handler(Some(Box::new(move || {
-            until.get().is_some_and(|deadline| Instant::now() >= deadline)
-        })));
+        let guard: Rc<Guard> = Rc::default();
+        let (watched, limit) = (Rc::clone(&guard), limits.time);
+        runtime.set_interrupt_handler(Some(Box::new(move || watched.interrupts(limit))));
         let context = Context::full(&runtime).map_err(failed)?;
         let sources = Rc::default();
         let wakes = Rc::default();
         let state = RefCell::default();
-        Ok(Rc::new(Engine { state, sources, wakes, context, runtime, deadline, limits }))
+        Ok(Rc::new(Engine {
+            state,
+            sources,
+            wakes,
+            watchers: RefCell::default(),
+            touched: RefCell::default(),
+            orphans: RefCell::default(),
+            families: Cell::new(0),
+            timers: Timers::default(),
+            background: Background::default(),
+            context: Some(context),
+            runtime,
+            guard,
+            limits,
+        }))
     }
 
     /// Lets something be done with the engine, within its limits.
     pub(crate) fn with<T>(&self, what: impl FnOnce(&Ctx<'_>) -> Result<T, Error>) -> Result<T, ScriptError> {
-        self.deadline.set(Some(Instant::now() + self.limits.time));
-        let result = self.context.with(|ctx| {
+        self.guard.begin();
+        let Some(context) = &self.context else { return Err(ScriptError::plain("the engine has ended")) };
+        let result = context.with(|ctx| {
             let result = what(&ctx);
             result.map_err(|error| ScriptError::caught(&ctx, error, &self.sources.borrow()))
         });
-        let late = self.deadline.take().is_some_and(|deadline| Instant::now() >= deadline);
-        result.map_err(|error| if late { error.overrun(self.limits.time) } else { error })
+        result.map_err(|error| if self.guard.overran.get() { error.overrun(self.limits.time) } else { error })
     }
 
     /// Calls a function of a script in a context. `what` makes the arguments and `then` takes the result.
@@ -111,8 +188,16 @@ impl Engine {
         result
     }
 
-    /// Makes a context the current one.
+    /// Makes a context the current one, for something to be done in it.
     pub(crate) fn enter<'js>(&self, ctx: &Ctx<'js>, vars: &Vars) -> Result<(), Error> {
+        if !self.watchers.borrow().is_empty() {
+            self.touched.borrow_mut().push(vars.1);
+        }
+        self.look(ctx, vars)
+    }
+
+    /// Makes a context the current one, only to look at it.
+    pub(crate) fn look<'js>(&self, ctx: &Ctx<'js>, vars: &Vars) -> Result<(), Error> {
         let state = self.state.borrow();
         let Some(state) = state.as_ref() else { return Ok(()) };
         state.clone().restore(ctx)?.set("c", vars.0.clone().restore(ctx)?)
@@ -120,19 +205,21 @@ impl Engine {
 
     /// Variables of a new context.
     pub(crate) fn fresh(&self) -> Result<Vars, ScriptError> {
+        let family = self.families.get().wrapping_add(1);
+        self.families.set(family);
         self.with(|ctx| {
             let state = self.state.borrow();
             let initial: Array<'_> = match state.as_ref() {
                 Some(state) => state.clone().restore(ctx)?.get("init")?,
                 None => Array::new(ctx.clone())?,
             };
-            copy(ctx, &initial)
+            self.copy(ctx, &initial, family)
         })
     }
 
     /// A copy of a context's variables: what is written on one side later is not seen on the other.
     pub(crate) fn cloned(&self, vars: &Vars) -> Result<Vars, ScriptError> {
-        self.with(|ctx| copy(ctx, &vars.0.clone().restore(ctx)?))
+        self.with(|ctx| self.copy(ctx, &vars.0.clone().restore(ctx)?, vars.1))
     }
 
     /// The object that the prelude made.
@@ -169,11 +256,20 @@ impl Engine {
             if !self.runtime.is_job_pending() {
                 return;
             }
-            self.deadline.set(Some(Instant::now() + self.limits.time));
+            self.guard.begin();
             // A job that fails has rejected its promise, or is reported by who waits for it.
             let _ = self.runtime.execute_pending_job();
-            self.deadline.take();
         }
+    }
+
+    /// Wakes a filter when something was done in a family of contexts; once.
+    pub(crate) fn watch(&self, vars: &Vars, waker: Waker) {
+        self.watchers.borrow_mut().entry(vars.1).or_default().push(waker);
+    }
+
+    /// Wakes a filter when the turn is over.
+    pub(crate) fn wake(&self, waker: Waker) {
+        self.wakes.borrow_mut().push(waker);
     }
 
     /// Asks for a promise's outcome: it is put into the place returned, and `waker` is woken when the turn is over.
@@ -197,16 +293,24 @@ impl Engine {
         Ok(outcome)
     }
 
-    /// The filters whose promises were settled since this was asked last.
+    /// The filters that are to be woken: what they wait for has come, or may have.
     pub(crate) fn take_wakes(&self) -> Vec<Waker> {
-        std::mem::take(&mut self.wakes.borrow_mut())
+        let mut wakes = std::mem::take(&mut *self.wakes.borrow_mut());
+        for family in self.touched.take() {
+            wakes.extend(self.watchers.borrow_mut().remove(&family).into_iter().flatten());
+        }
+        wakes
     }
-}
 
-fn copy<'js>(ctx: &Ctx<'js>, from: &Array<'js>) -> Result<Vars, Error> {
-    let copy = Array::new(ctx.clone())?;
-    for (index, value) in from.iter::<Value<'_>>().enumerate() {
-        copy.set(index, value?)?;
+    fn copy<'js>(&self, ctx: &Ctx<'js>, from: &Array<'js>, family: u32) -> Result<Vars, Error> {
+        let state = self.state.borrow();
+        let copied: Array<'js> = match state.as_ref() {
+            Some(state) => {
+                let copy: Function<'js> = state.clone().restore(ctx)?.get("copy")?;
+                copy.call((from.clone(),))?
+            }
+            None => Array::new(ctx.clone())?,
+        };
+        Ok(Vars(Persistent::save(ctx, copied), family))
     }
-    Ok(Vars(Persistent::save(ctx, copy)))
 }

@@ -3,10 +3,11 @@
 //! The prelude's builders leave plain objects; [`Script::read`] turns each into a [`Layout`]: callbacks kept, filters looked up
 //! in the table, targets bound. INVARIANT: a layout that was bound has every target that it names.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
+use pipy_filters::Session;
 use pipy_pipeline::Filter;
 use rquickjs::{Array, Ctx, Exception, Function, Object, Persistent, Result, Value};
 
@@ -54,6 +55,39 @@ pub(crate) struct Scope {
     pub(crate) vars: Vars,
     /// What `.chain()` leads to.
     pub(crate) next: Option<Rc<Next>>,
+    /// What the contexts of one connection have in common.
+    pub(crate) family: Rc<Family>,
+}
+
+/// Connections to servers that are kept for one client's connection alone, and end with it.
+#[derive(Default)]
+pub(crate) struct Family {
+    sessions: RefCell<Vec<Rc<Session>>>,
+    engine: Weak<Engine>,
+}
+
+impl Family {
+    pub(crate) fn new(engine: &Rc<Engine>) -> Rc<Self> {
+        Rc::new(Family { sessions: RefCell::default(), engine: Rc::downgrade(engine) })
+    }
+
+    pub(crate) fn keep(&self, session: &Rc<Session>) {
+        let mut sessions = self.sessions.borrow_mut();
+        sessions.retain(|kept| kept.reusable());
+        if !sessions.iter().any(|kept| Rc::ptr_eq(kept, session)) {
+            sessions.push(Rc::clone(session));
+        }
+    }
+}
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        let Some(engine) = self.engine.upgrade() else { return };
+        for session in self.sessions.take() {
+            session.retire();
+            engine.orphans.borrow_mut().extend(session.pipeline());
+        }
+    }
 }
 
 /// The rest of a chain.
@@ -67,6 +101,11 @@ impl Scope {
         &self.script.engine
     }
 
+    /// The same scope for what may outlive the connection.
+    pub(crate) fn outliving(&self) -> Scope {
+        Scope { family: Family::new(self.engine()), ..self.clone() }
+    }
+
     /// The same scope with variables of its own.
     pub(crate) fn cloned(&self) -> Scope {
         let vars = match self.engine().cloned(&self.vars) {
@@ -76,7 +115,7 @@ impl Scope {
                 self.vars.clone()
             }
         };
-        Scope { script: Rc::clone(&self.script), vars, next: self.next.clone() }
+        Scope { vars, ..self.clone() }
     }
 }
 
@@ -232,6 +271,14 @@ impl Script {
             modules: OnceCell::new(),
             starts: OnceCell::new(),
         })
+    }
+
+    /// The entrance pipeline of a file.
+    pub(crate) fn entrance(&self, path: &str) -> Option<Rc<Layout>> {
+        // The files are kept by number.
+        let module = self.modules.get()?.get(path)?;
+        let id = self.names.get()?.get(&(*module, String::new()))?;
+        self.layouts.get()?.get(*id).cloned()
     }
 
     /// The layout behind a template of the newer style.

@@ -16,6 +16,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod app;
+mod background;
 mod console;
 mod data;
 mod engine;
@@ -30,8 +31,10 @@ pub mod log;
 mod modules;
 mod pipy;
 mod rewrite;
+mod timers;
 
 pub use app::{App, Update};
+pub use background::{Result as BackgroundResult, Return};
 pub use engine::Limits;
 pub use error::ScriptError;
 pub use files::{Folder, Inline};

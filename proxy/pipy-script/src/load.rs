@@ -43,8 +43,8 @@ pub fn load(
     // Files that others name without importing them: `use`, `chain`.
     loop {
         let named = engine.named_files()?;
-        let missing: Vec<String> =
-            named.into_iter().filter(|file| engine.sources.borrow().get(file).is_none()).collect();
+        let known = |file: &String| engine.sources.borrow().get(file).is_some() || codebase.is_native(file);
+        let missing: Vec<String> = named.into_iter().filter(|file| !known(file)).collect();
         if missing.is_empty() {
             break;
         }
@@ -108,6 +108,7 @@ fn begin(ctx: &Ctx<'_>, engine: &Rc<Engine>, codebase: &Rc<dyn Codebase>) -> Res
         ],
     )?;
     native.set("pipy", pipy::object(ctx, codebase)?)?;
+    crate::timers::install(ctx, &native, engine)?;
     native.set("changed", Function::new(ctx.clone(), || {})?)?;
     native.set("nearest", Function::new(ctx.clone(), nearest)?)?;
     let prelude: Function<'_> = ctx.eval(format!("({PRELUDE}\n)"))?;

@@ -13,6 +13,11 @@ use crate::rewrite::{self, Rewritten, Slots};
 pub trait Codebase {
     /// A file by its absolute path within the codebase; `None` where there is none.
     fn file(&self, path: &str) -> Option<Vec<u8>>;
+
+    /// Whether a path names no file but filters of the host: see [`crate::plugin`].
+    fn is_native(&self, _path: &str) -> bool {
+        false
+    }
 }
 
 /// A file that was read.
@@ -37,6 +42,11 @@ impl Sources {
 
     pub(crate) fn get(&self, path: &str) -> Option<&Source> {
         self.files.get(path)
+    }
+
+    /// Where a variable of a namespace is, if any file declares or imports it.
+    pub(crate) fn slot_of(&self, namespace: &str, name: &str) -> Option<u32> {
+        self.slots.get(&(namespace.to_owned(), name.to_owned())).copied()
     }
 
     /// The files by number.

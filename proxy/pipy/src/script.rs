@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -67,7 +69,13 @@ pub(crate) fn run(options: &ScriptOptions) -> Result<(), String> {
     if loaded.listens().is_empty() && !loaded.has_tasks() {
         return Ok(());
     }
-    let mut running = Running { options, handles: Vec::new(), threads: Vec::new(), open: BTreeMap::new() };
+    let mut running = Running {
+        options,
+        handles: Vec::new(),
+        threads: Vec::new(),
+        open: BTreeMap::new(),
+        idle: Arc::default(),
+    };
     running.start(&loaded)?;
     drop(loaded);
     running.until_over()
@@ -79,14 +87,23 @@ struct Running<'o> {
     threads: Vec<JoinHandle<()>>,
     /// Which address each key listens on.
     open: BTreeMap<u32, String>,
+    /// How many workers have nothing left that could happen.
+    idle: Arc<AtomicUsize>,
 }
 
 impl Running<'_> {
     fn start(&mut self, loaded: &Loaded) -> Result<(), String> {
         for number in 0..self.options.threads {
-            let app = || App::new(Limits::default());
+            let idle = Arc::clone(&self.idle);
+            let app = move || {
+                App::new(Limits::default()).telling(move || {
+                    idle.fetch_add(1, Ordering::Relaxed);
+                })
+            };
             let (handle, thread) = Worker::spawn(format!("worker-{number}"), Settings::default(), app)
                 .map_err(|error| format!("worker {number} did not start: {error}"))?;
+            let way = handle.clone();
+            handle.update(Update::Way(Arc::new(move |id, result| way.update(Update::Done(id, result)))));
             self.handles.push(handle);
             self.threads.push(thread);
         }
@@ -157,7 +174,8 @@ impl Running<'_> {
                     }
                 }
             }
-            if self.threads.iter().all(JoinHandle::is_finished) {
+            let idle = self.idle.load(Ordering::Relaxed) == self.threads.len();
+            if idle || self.threads.iter().all(JoinHandle::is_finished) {
                 return Ok(());
             }
             std::thread::sleep(LOOK);

@@ -1,9 +1,12 @@
 //! `connect`: what goes in is sent to an address, what it answers goes on.
+//!
+//! The address is asked for at the first event, or at once where it is fixed, for a server may speak first. A name is looked up
+//! on another thread; what is to be sent waits. Where the filter ends a row of two directions it stands in that row itself,
+//! elsewhere the connection has a pipeline of its own.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pipy_pipeline::{CloseReason, ConnectTo, Cx, Event, Filter, PipelineId, Slot};
 use rquickjs::{Coerced, Result, Value};
@@ -13,26 +16,44 @@ use crate::engine::Kept;
 use crate::layout::{FilterDef, Reading, Scope};
 use crate::log;
 
-/// How often the answer of the resolver is looked for.
-const ASK_AGAIN: Duration = Duration::from_millis(2);
-
+#[derive(Clone)]
 struct Connect {
     to: Kept,
+    fixed: bool,
     label: String,
     udp: bool,
+    source: Option<IpAddr>,
     connect_timeout: Duration,
     idle_timeout: Duration,
 }
 
 pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
     let to = reading.kept(0).ok_or_else(|| reading.refuse("expects an address"))?;
-    let (mut udp, mut connect_timeout, mut idle_timeout) = (false, Duration::ZERO, Duration::from_secs(60));
+    let mut connect = Connect {
+        to,
+        fixed: reading.callback(0).is_none(),
+        label: reading.label.clone(),
+        udp: false,
+        source: None,
+        connect_timeout: Duration::ZERO,
+        idle_timeout: Duration::from_secs(60),
+    };
     if let Some(options) = reading.options(1) {
-        udp = options.get::<_, Option<String>>("protocol")?.as_deref() == Some("udp");
-        connect_timeout = duration(&options.get("connectTimeout")?).unwrap_or(connect_timeout);
-        idle_timeout = duration(&options.get("idleTimeout")?).unwrap_or(idle_timeout);
+        connect.udp = options.get::<_, Option<String>>("protocol")?.as_deref() == Some("udp");
+        if let Some(time) = duration(&options.get("connectTimeout")?) {
+            connect.connect_timeout = time;
+        }
+        if let Some(time) = duration(&options.get("idleTimeout")?) {
+            connect.idle_timeout = time;
+        }
+        let bind: Value<'_> = options.get("bind")?;
+        if let Some(bind) = bind.as_string() {
+            let bind = bind.to_string()?;
+            let host = bind.parse().or_else(|_| bind.parse::<SocketAddr>().map(|address| address.ip()));
+            connect.source = Some(host.map_err(|_| reading.refuse("option bind expects an IP address"))?);
+        }
     }
-    Ok(Rc::new(Connect { to, label: reading.label.clone(), udp, connect_timeout, idle_timeout }))
+    Ok(Rc::new(connect))
 }
 
 /// A number of seconds, or a text such as `100ms`, `5s`, `2m`, `1h`.
@@ -53,44 +74,52 @@ pub(crate) fn duration(value: &Value<'_>) -> Option<Duration> {
     Duration::try_from_secs_f64(digits.parse::<f64>().ok()? * factor).ok()
 }
 
+impl Connect {
+    fn instance(&self, scope: &Scope, direct: bool) -> Box<dyn Filter> {
+        Box::new(Connection {
+            def: self.clone(),
+            direct,
+            state: State::New,
+            last_active: None,
+            scope: scope.clone(),
+        })
+    }
+}
+
 impl FilterDef for Connect {
     fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
-        Box::new(Connection {
-            to: self.to.clone(),
-            label: self.label.clone(),
-            udp: self.udp,
-            connect_timeout: self.connect_timeout,
-            _idle_timeout: self.idle_timeout,
-            scope: scope.clone(),
-            state: State::New,
-        })
+        self.instance(scope, false)
+    }
+
+    fn native(&self, scope: &Scope) -> Option<Vec<Box<dyn Filter>>> {
+        Some(vec![self.instance(scope, true)])
     }
 }
 
 enum State {
     New,
-    /// The name is being looked up; what is to be sent.
-    Resolving(Receiver<Option<IpAddr>>, u16, Vec<Event>),
-    Open(PipelineId),
+    /// The name is being looked up: the number of that work, the port, what is to be sent.
+    Resolving(u64, u16, Vec<Event>),
+    /// Connected or connecting; through a pipeline of its own unless it is direct.
+    Open(Option<PipelineId>),
     Over,
 }
 
 struct Connection {
-    to: Kept,
-    label: String,
-    udp: bool,
-    connect_timeout: Duration,
-    _idle_timeout: Duration,
-    scope: Scope,
+    def: Connect,
+    /// It is the last filter of a row of two directions.
+    direct: bool,
     state: State,
+    last_active: Option<Instant>,
+    scope: Scope,
 }
 
 impl Connection {
     fn address(&self) -> std::result::Result<String, crate::ScriptError> {
         let engine = self.scope.engine();
         engine.with(|ctx| {
-            engine.enter(ctx, &self.scope.vars)?;
-            let mut value = self.to.clone().restore(ctx)?;
+            engine.look(ctx, &self.scope.vars)?;
+            let mut value = self.def.to.clone().restore(ctx)?;
             if let Some(function) = value.as_function() {
                 value = function.call(())?;
             }
@@ -102,45 +131,68 @@ impl Connection {
         let said = match self.address() {
             Ok(said) => said,
             Err(error) => {
-                log::line("ERR", &format!("{}: connect: {error}", self.label));
+                log::line("ERR", &format!("{}: connect: {error}", self.def.label));
                 return self.over(cx, CloseReason::Script);
             }
         };
         let Some((host, port)) = host_and_port(&said) else {
-            log::line("ERR", &format!("{}: connect: {said:?} is no address", self.label));
+            let text = format!("{}: connect: {said:?} is no address, host:port is", self.def.label);
+            log::line("ERR", &text);
             return self.over(cx, CloseReason::CannotResolve);
         };
         if let Some(ip) = literal(host) {
             return self.connect(cx, SocketAddr::new(ip, port));
         }
-        let (sender, receiver) = channel();
         let name = host.to_owned();
+        let waker = cx.waker(0);
         // The resolver of the system may wait for servers for seconds: a thread may, a worker must not.
-        let looked_up = std::thread::Builder::new().name("resolver".into()).spawn(move || {
+        let work = self.scope.engine().in_background(waker, move || {
             let found = (name.as_str(), port).to_socket_addrs().ok();
-            let _ = sender.send(found.and_then(|mut found| found.next()).map(|address| address.ip()));
+            found.and_then(|mut found| found.next()).map(|address| address.ip())
         });
-        if looked_up.is_err() {
-            return self.over(cx, CloseReason::CannotResolve);
-        }
-        self.state = State::Resolving(receiver, port, Vec::new());
-        cx.timer(ASK_AGAIN, 0);
+        self.state = State::Resolving(work, port, Vec::new());
     }
 
     fn connect(&mut self, cx: &mut Cx<'_>, address: SocketAddr) {
-        let to = ConnectTo { address, source: None, timeout: self.connect_timeout, tell: false };
-        let sub = cx.open(Vec::new(), ONLY);
-        if self.udp {
-            cx.connect_datagrams(sub, to)
+        let def = &self.def;
+        let to = ConnectTo { address, source: def.source, timeout: def.connect_timeout, tell: false };
+        let own = if self.direct { cx.pipeline() } else { cx.open(Vec::new(), ONLY) };
+        if def.udp {
+            cx.connect_datagrams(own, to)
         } else {
-            cx.connect(sub, to)
+            cx.connect(own, to)
         };
-        self.state = State::Open(sub);
+        self.state = State::Open((!self.direct).then_some(own));
+        self.last_active = Some(cx.now());
+        if !self.def.idle_timeout.is_zero() {
+            cx.timer(self.def.idle_timeout, 0);
+        }
+    }
+
+    fn to_server(&mut self, cx: &mut Cx<'_>, event: Event) {
+        match self.state {
+            State::Open(Some(sub)) => cx.send(sub, event),
+            State::Open(None) => cx.forward(event),
+            _ => {}
+        }
+    }
+
+    fn from_server(&mut self, cx: &mut Cx<'_>, event: Event) {
+        self.last_active = Some(cx.now());
+        match event {
+            // The other direction may still be open.
+            Event::Close(reason) if !reason.is_clean() => self.over(cx, reason),
+            event if self.direct => cx.back(event),
+            event => came_out(cx, event),
+        }
     }
 
     fn over(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
-        self.state = State::Over;
-        cx.forward(Event::Close(reason));
+        if let State::Open(Some(sub)) = std::mem::replace(&mut self.state, State::Over) {
+            cx.destroy(sub);
+        }
+        let close = Event::Close(reason);
+        if self.direct { cx.back(close) } else { cx.forward(close) }
     }
 }
 
@@ -162,47 +214,75 @@ impl Filter for Connection {
         "connect"
     }
 
-    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
-        if matches!(self.state, State::New) && !matches!(event, Event::Pause | Event::Resume) {
+    fn start(&mut self, cx: &mut Cx<'_>) {
+        if self.def.fixed {
             self.begin(cx);
         }
-        match &mut self.state {
-            State::Open(sub) => {
-                let sub = *sub;
-                cx.send(sub, event);
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        let event = match event {
+            Event::Start(..) | Event::End(_) => return,
+            Event::Custom(custom) => match custom.plain() {
+                Some(event) => event,
+                None => return,
+            },
+            event => event,
+        };
+        if matches!(self.state, State::New) && !matches!(event, Event::Pause | Event::Resume) {
+            if matches!(event, Event::Close(_)) {
+                self.state = State::Over;
+                return if self.direct { cx.back(event) } else { cx.forward(event) };
             }
-            State::Resolving(_, _, held) => held.push(event),
-            State::New | State::Over => {}
+            self.begin(cx);
         }
+        self.last_active = Some(cx.now());
+        match &mut self.state {
+            State::Resolving(_, _, held) => held.push(event),
+            _ => self.to_server(cx, event),
+        }
+    }
+
+    fn output(&mut self, cx: &mut Cx<'_>, event: Event) {
+        if self.direct { self.from_server(cx, event) } else { cx.back(event) }
     }
 
     fn sub(&mut self, cx: &mut Cx<'_>, _slot: Slot, event: Event) {
-        if matches!(event, Event::Close(_)) {
-            self.state = match std::mem::replace(&mut self.state, State::Over) {
-                // The other direction may still be open.
-                State::Open(sub) if matches!(event, Event::Close(CloseReason::Finished)) => State::Open(sub),
-                _ => State::Over,
-            };
+        self.from_server(cx, event);
+    }
+
+    fn wake(&mut self, cx: &mut Cx<'_>, _token: u32) {
+        let State::Resolving(work, port, _) = self.state else { return };
+        let Some(found) = self.scope.engine().result::<Option<IpAddr>>(work) else { return };
+        let State::Resolving(_, _, held) = std::mem::replace(&mut self.state, State::Over) else { return };
+        match found.flatten() {
+            Some(ip) => {
+                self.connect(cx, SocketAddr::new(ip, port));
+                held.into_iter().for_each(|event| self.to_server(cx, event));
+            }
+            None => self.over(cx, CloseReason::CannotResolve),
         }
-        came_out(cx, event);
     }
 
     fn timer(&mut self, cx: &mut Cx<'_>, _token: u32) {
-        let State::Resolving(receiver, port, held) = &mut self.state else { return };
-        match receiver.try_recv() {
-            Err(TryRecvError::Empty) => drop(cx.timer(ASK_AGAIN, 0)),
-            Ok(Some(ip)) => {
-                let (address, held) = (SocketAddr::new(ip, *port), std::mem::take(held));
-                self.connect(cx, address);
-                held.into_iter().for_each(|event| self.input(cx, event));
+        let (State::Open(_), Some(last)) = (&self.state, self.last_active) else { return };
+        let idle = cx.now().saturating_duration_since(last);
+        match self.def.idle_timeout.checked_sub(idle).filter(|left| !left.is_zero()) {
+            Some(left) => drop(cx.timer(left, 0)),
+            None => {
+                if self.direct {
+                    cx.forward(Event::Close(CloseReason::Reset));
+                }
+                self.over(cx, CloseReason::IdleTimeout);
             }
-            Ok(None) | Err(TryRecvError::Disconnected) => self.over(cx, CloseReason::CannotResolve),
         }
     }
 
     fn closed(&mut self, cx: &mut Cx<'_>) {
-        if let State::Open(sub) = std::mem::replace(&mut self.state, State::Over) {
-            cx.close(sub);
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Open(Some(sub)) => cx.close(sub),
+            State::Resolving(work, ..) => self.scope.engine().forget(work),
+            _ => {}
         }
     }
 }

@@ -14,9 +14,6 @@ use crate::engine::{Callback, Kept, Outcome};
 use crate::layout::{FilterDef, Reading, Scope, Target};
 use crate::log;
 
-/// How often a condition is asked again that nothing else asks about.
-const ASK_AGAIN: Duration = Duration::from_millis(5);
-
 struct Dummy;
 
 pub(super) fn dummy(_: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
@@ -214,9 +211,6 @@ impl FilterDef for Wait {
     }
 }
 
-const TIMER_ASK: u32 = 0;
-const TIMER_LIMIT: u32 = 1;
-
 struct Waiting {
     condition: Callback,
     label: String,
@@ -235,20 +229,20 @@ impl Waiting {
         }
         let waker = cx.waker(0);
         let engine = Rc::clone(self.scope.engine());
-        let asked = engine.call(
-            &self.scope.vars,
-            &self.condition,
-            |_, _| Ok(()),
-            |ctx, value| match value.as_promise() {
+        let asked = engine.with(|ctx| {
+            engine.look(ctx, &self.scope.vars)?;
+            let value: Value<'_> = self.condition.clone().restore(ctx)?.call(())?;
+            match value.as_promise() {
                 Some(promise) => Ok((false, Some(engine.when_settled(ctx, promise, waker)?))),
                 None => Ok((value.get::<rquickjs::Coerced<bool>>()?.0, None)),
-            },
-        );
+            }
+        });
+        engine.run_jobs();
         match asked {
             Ok((true, _)) => self.go_on(cx),
             Ok((false, Some(promise))) => self.promise = Some(promise),
-            // WHY: another pipeline of the same context may make it true, and nothing would tell.
-            Ok((false, None)) => drop(cx.timer(ASK_AGAIN, TIMER_ASK)),
+            // Another pipeline of the family may make it true.
+            Ok((false, None)) => engine.watch(&self.scope.vars, waker),
             Err(error) => {
                 log::line("ERR", &format!("{}: wait: {error}", self.label));
                 self.held = None;
@@ -279,28 +273,28 @@ impl Filter for Waiting {
         }
         if !std::mem::replace(&mut self.asked, true) {
             if let Some(timeout) = self.timeout {
-                cx.timer(timeout, TIMER_LIMIT);
+                cx.timer(timeout, 0);
             }
             self.ask(cx);
         }
     }
 
     fn wake(&mut self, cx: &mut Cx<'_>, _: u32) {
+        if self.promise.as_ref().is_some_and(|promise| promise.borrow().is_none()) {
+            return;
+        }
         match self.promise.take().and_then(|promise| promise.take()) {
             Some(Ok(_)) => self.go_on(cx),
             Some(Err(_)) => {
                 self.held = None;
                 cx.forward(Event::Close(CloseReason::Script));
             }
+            None if self.held.is_some() => self.ask(cx),
             None => {}
         }
     }
 
-    fn timer(&mut self, cx: &mut Cx<'_>, token: u32) {
-        match token {
-            TIMER_LIMIT => self.go_on(cx),
-            _ if self.held.is_some() => self.ask(cx),
-            _ => {}
-        }
+    fn timer(&mut self, cx: &mut Cx<'_>, _: u32) {
+        self.go_on(cx);
     }
 }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
+use pipy_http::BodyLength;
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head};
 use rquickjs::{Ctx, Exception, Persistent, Result, Value};
 
@@ -162,7 +163,15 @@ impl Handler {
             Of::MessageStart if is_start(&event) => self.single(cx, event),
             Of::MessageEnd if is_end(&event) => self.single(cx, event),
             Of::Message | Of::MessageBody => self.collect(cx, event),
-            _ => cx.forward(event),
+            _ => cx.forward(match event {
+                // The body may become longer or shorter than was announced.
+                Event::Start(head, BodyLength::Length(_))
+                    if self.def.replaces && matches!(self.def.of, Of::Data | Of::Event) =>
+                {
+                    Event::Start(head, BodyLength::Chunked)
+                }
+                event => event,
+            }),
         }
     }
 

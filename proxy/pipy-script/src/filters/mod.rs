@@ -9,6 +9,7 @@ use rquickjs::Result;
 
 use crate::layout::{FilterDef, Reading};
 
+pub(crate) mod alone;
 mod choose;
 mod connect;
 mod flow;

@@ -1,13 +1,16 @@
 //! `muxHTTP`: requests over connections that are shared by key. A connection is the pipeline behind it with the HTTP client
 //! in front.
+//!
+//! Without a key connections are kept for one client's connection, and end with it. INVARIANT: a request is sent again only
+//! when it went over a connection that was used before, nothing of a response has come, and nothing of its body has gone.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
 use pipy_filters::{HttpClient, Lease, Session};
-use pipy_http::{BodyLength, ResponseHead};
+use pipy_http::{BodyLength, RequestHead, ResponseHead};
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, Slot};
 use rquickjs::{Result, Value};
 
@@ -22,6 +25,9 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// LIMIT: connections that wait for a request, per key.
 const KEPT_MAX: usize = 512;
+
+/// LIMIT: keys above which those without a connection are looked for.
+const KEYS_MAX: usize = 1024;
 
 /// Connections that wait, by key. Shared by all instances of one filter of the script.
 type Pool = Rc<RefCell<HashMap<String, Vec<Rc<Session>>>>>;
@@ -49,17 +55,30 @@ impl FilterDef for Mux {
             pool: Rc::clone(&self.pool),
             scope: scope.clone(),
             current: None,
+            slot: 0,
+            held: VecDeque::new(),
         })
     }
 }
 
 struct Current {
     lease: Lease,
-    key: String,
+    key: Key,
     slot: Slot,
+    length: BodyLength,
+    /// Of the response.
     begun: bool,
+    /// The request is complete.
     asked: bool,
+    /// Something of its body has gone.
+    body: bool,
     answered: bool,
+}
+
+/// What connections are shared by; whether that is the client's connection.
+struct Key {
+    name: String,
+    own: bool,
 }
 
 struct Request {
@@ -69,14 +88,17 @@ struct Request {
     pool: Pool,
     scope: Scope,
     current: Option<Current>,
+    slot: Slot,
+    /// What came for the next request before the one in progress was answered.
+    held: VecDeque<Event>,
 }
 
 impl Request {
     /// What the session is shared by: the key that the script gives, or the client's connection.
-    fn key(&self) -> std::result::Result<String, crate::ScriptError> {
+    fn key(&self) -> std::result::Result<Key, crate::ScriptError> {
         let engine = self.scope.engine();
         engine.with(|ctx| {
-            engine.enter(ctx, &self.scope.vars)?;
+            engine.look(ctx, &self.scope.vars)?;
             let mut value = match &self.key {
                 Some(key) => key.clone().restore(ctx)?,
                 None => Value::new_undefined(ctx.clone()),
@@ -84,15 +106,16 @@ impl Request {
             if let Some(function) = value.as_function() {
                 value = function.call(())?;
             }
-            if value.is_undefined() {
+            let own = value.is_undefined();
+            if own {
                 value = engine.inbound(ctx)?;
             }
-            engine.identity(ctx, &value)
+            Ok(Key { name: engine.identity(ctx, &value)?, own })
         })
     }
 
-    fn session(&mut self, cx: &mut Cx<'_>, key: &str) -> Option<Rc<Session>> {
-        if let Some(kept) = self.pool.borrow_mut().get_mut(key) {
+    fn session(&mut self, cx: &mut Cx<'_>, key: &str, fresh: bool) -> Option<Rc<Session>> {
+        if !fresh && let Some(kept) = self.pool.borrow_mut().get_mut(key) {
             while let Some(session) = kept.pop() {
                 let alive = session.pipeline().is_some_and(|pipeline| cx.alive(pipeline));
                 if alive && session.has_room() {
@@ -103,34 +126,84 @@ impl Request {
         let layout = self.target.layout()?;
         let session = Rc::new(Session::exclusive());
         let client = HttpClient::new(Rc::clone(&session), IDLE, Box::new(()));
-        let row = layout.pipeline(&self.scope, Vec::new());
-        cx.open_free(vec![Box::new(client), Box::new(Bridge::new(row))]);
+        let scope = self.scope.outliving();
+        let mut row: Vec<Box<dyn Filter>> = vec![Box::new(client)];
+        match layout.native(&scope) {
+            Some(native) => row.extend(native),
+            None => row.push(Box::new(Bridge::new(layout.pipeline(&scope, Vec::new())))),
+        }
+        cx.open_free(row);
         Some(session)
     }
 
-    fn begin(&mut self, cx: &mut Cx<'_>, head: Event) {
-        let key = match self.key() {
-            Ok(key) => key,
+    fn begin(&mut self, cx: &mut Cx<'_>, head: Box<RequestHead>, length: BodyLength) {
+        match self.key() {
+            Ok(key) => self.send(cx, key, head, length, false),
             Err(error) => {
                 log::line("ERR", &format!("{}: muxHTTP: {error}", self.label));
-                return cx.forward(Event::Close(CloseReason::Script));
+                cx.forward(Event::Close(CloseReason::Script));
             }
+        }
+    }
+
+    fn send(&mut self, cx: &mut Cx<'_>, key: Key, head: Box<RequestHead>, length: BodyLength, fresh: bool) {
+        self.slot = self.slot.wrapping_add(1);
+        let slot = self.slot;
+        let session = self.session(cx, &key.name, fresh);
+        let Some(lease) = session.and_then(|session| Lease::take(&session, cx, slot)) else {
+            return cx.forward(Event::Close(CloseReason::ConnectFailed));
         };
-        let slot = 0;
-        let lease = self.session(cx, &key).and_then(|session| Lease::take(&session, cx, slot));
-        let Some(lease) = lease else { return cx.forward(Event::Close(CloseReason::ConnectFailed)) };
-        lease.send(cx, head);
-        self.current = Some(Current { lease, key, slot, begun: false, asked: false, answered: false });
+        lease.send(cx, Event::Start(Head::Request(head), length));
+        let (begun, asked, body, answered) = (false, false, false, false);
+        self.current = Some(Current { lease, key, slot, length, begun, asked, body, answered });
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) {
         let Some(current) = self.current.take_if(|current| current.asked && current.answered) else { return };
         if let Some(session) = current.lease.release(cx, true) {
+            if current.key.own {
+                self.scope.family.keep(&session);
+            }
             let mut pool = self.pool.borrow_mut();
-            let kept = pool.entry(current.key).or_default();
+            let kept = pool.entry(current.key.name).or_default();
             kept.retain(|kept| kept.pipeline().is_some_and(|pipeline| cx.alive(pipeline)));
             if kept.len() < KEPT_MAX {
                 kept.push(session);
+            }
+        }
+        // Keys come and go with clients: those without a connection are forgotten now and then.
+        let mut pool = self.pool.borrow_mut();
+        if pool.len() > KEYS_MAX {
+            pool.retain(|_, kept| {
+                kept.retain(|kept| kept.pipeline().is_some_and(|pipeline| cx.alive(pipeline)));
+                !kept.is_empty()
+            });
+        }
+        drop(pool);
+        for event in std::mem::take(&mut self.held) {
+            self.input(cx, event);
+        }
+    }
+
+    /// The connection ended before a response began.
+    fn unanswered(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
+        let Some(current) = self.current.take() else { return };
+        let reused = current.lease.session().requests() > 1;
+        let head = current.lease.take_request();
+        current.lease.abort(cx);
+        match head {
+            // The server has closed a connection that it had kept: that says nothing of this request.
+            Some(head) if reused && !current.body => {
+                self.send(cx, current.key, head, current.length, true);
+                if let Some(again) = self.current.as_mut().filter(|_| current.asked) {
+                    again.asked = true;
+                    again.lease.send(cx, Event::End(None));
+                }
+            }
+            _ => {
+                let head = Box::new(gateway_error(reason));
+                cx.forward(Event::Start(Head::Response(head), BodyLength::Length(0)));
+                cx.forward(Event::End(None));
             }
         }
     }
@@ -176,9 +249,19 @@ impl Filter for Request {
             None => event,
         };
         match (&mut self.current, event) {
-            (None, event @ Event::Start(Head::Request(_), _)) => self.begin(cx, event),
+            (None, Event::Start(Head::Request(head), length)) => self.begin(cx, head, length),
+            (Some(current), event) if current.asked && !matches!(event, Event::Pause | Event::Resume) => {
+                // In a tunnel there is no next request: what follows is for the server.
+                match event {
+                    event @ (Event::Data(_) | Event::Close(_)) if self.held.is_empty() => {
+                        current.lease.send(cx, event);
+                    }
+                    event => self.held.push_back(event),
+                }
+            }
             (Some(current), event) => {
                 current.asked |= matches!(event, Event::End(_));
+                current.body |= matches!(event, Event::Data(_));
                 current.lease.send(cx, event);
                 self.finish(cx);
             }
@@ -191,14 +274,12 @@ impl Filter for Request {
         let Some(current) = self.current.as_mut().filter(|current| current.slot == slot) else { return };
         match event {
             Event::Pause | Event::Resume => cx.back(event),
-            Event::Close(reason) if !current.begun => {
-                let head = gateway_error(reason);
-                self.current = None;
-                cx.forward(Event::Start(Head::Response(Box::new(head)), BodyLength::Length(0)));
-                cx.forward(Event::End(None));
-            }
+            Event::Close(reason) if !current.begun => self.unanswered(cx, reason),
             Event::Close(reason) => {
-                self.current = None;
+                // The end of a tunnel's one direction is not that of the other.
+                if !reason.is_clean() {
+                    self.current = None;
+                }
                 cx.forward(Event::Close(reason));
             }
             other => {

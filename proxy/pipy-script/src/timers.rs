@@ -1,0 +1,101 @@
+//! Timers of scripts: `Timeout`, `setTimeout`. The worker says what time it is and when to look.
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::time::{Duration, Instant};
+
+use rquickjs::{Ctx, Function, Persistent, Result};
+
+use crate::engine::{Callback, Engine};
+use crate::log;
+
+/// All timers of one engine.
+#[derive(Default)]
+pub(crate) struct Timers {
+    now: Cell<Option<Instant>>,
+    order: RefCell<BinaryHeap<Reverse<(Instant, u32)>>>,
+    set: RefCell<HashMap<u32, Callback>>,
+    next: Cell<u32>,
+}
+
+impl Timers {
+    /// The time of this turn.
+    pub(crate) fn set_now(&self, now: Instant) {
+        self.now.set(Some(now));
+    }
+
+    pub(crate) fn set(&self, after: Duration, callback: Callback) -> u32 {
+        let now = self.now.get().unwrap_or_else(Instant::now);
+        let id = self.next.get().wrapping_add(1);
+        self.next.set(id);
+        self.order.borrow_mut().push(Reverse((now + after, id)));
+        self.set.borrow_mut().insert(id, callback);
+        id
+    }
+
+    pub(crate) fn cancel(&self, id: u32) {
+        self.set.borrow_mut().remove(&id);
+    }
+
+    /// When the next one is due.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let mut order = self.order.borrow_mut();
+        while let Some(Reverse((at, id))) = order.peek() {
+            if self.set.borrow().contains_key(id) {
+                return Some(*at);
+            }
+            order.pop();
+        }
+        None
+    }
+
+    fn pop(&self) -> Option<Callback> {
+        let now = self.now.get()?;
+        if self.due()? > now {
+            return None;
+        }
+        let Reverse((_, id)) = self.order.borrow_mut().pop()?;
+        self.set.borrow_mut().remove(&id)
+    }
+
+    pub(crate) fn clear(&self) {
+        self.order.take();
+        self.set.take();
+    }
+}
+
+impl Engine {
+    /// Calls what is due.
+    pub(crate) fn run_timers(&self, now: Instant) {
+        self.timers.set_now(now);
+        while let Some(callback) = self.timers.pop() {
+            let result = self.with(|ctx| callback.restore(ctx)?.call::<_, ()>(()));
+            if let Err(error) = result {
+                log::line("ERR", &format!("a timer: {error}"));
+            }
+            self.run_jobs();
+        }
+    }
+}
+
+/// `setTimeout` and its kin for the prelude: seconds and a function, that gives a number to cancel it by.
+pub(crate) fn install<'js>(
+    ctx: &Ctx<'js>,
+    native: &rquickjs::Object<'js>,
+    engine: &std::rc::Rc<Engine>,
+) -> Result<()> {
+    let weak = std::rc::Rc::downgrade(engine);
+    let set = move |ctx: Ctx<'js>, seconds: f64, callback: Function<'js>| -> u32 {
+        let after = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX / 4);
+        weak.upgrade().map_or(0, |engine| engine.timers.set(after, Persistent::save(&ctx, callback)))
+    };
+    native.set("timer", Function::new(ctx.clone(), set)?)?;
+    let weak = std::rc::Rc::downgrade(engine);
+    let cancel = move |id: u32| {
+        if let Some(engine) = weak.upgrade() {
+            engine.timers.cancel(id);
+        }
+    };
+    native.set("cancel", Function::new(ctx.clone(), cancel)?)
+}
