@@ -38,6 +38,8 @@ log = logging.getLogger("fsm.rotation")
 
 # While a rotation runs, how often it is looked at without any sign, seconds.
 LOOK_AGAIN_S = 1.0
+# LIMIT: a root that ends later than this is met by the loop's own period, seconds.
+LOOK_AHEAD_S = 600.0
 SIDECAR_LABEL = "fsm-proxy-uuid"
 ENDED = ("Succeeded", "Failed")
 
@@ -138,8 +140,17 @@ class Rotator:
             self.again()
         self._tell(before, self._authority.state)
         await self._declared.tell(self._authority.state)
-        if self._authority.state.phase is not Phase.STABLE:
-            asyncio.get_running_loop().call_later(LOOK_AGAIN_S, self.again)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Have the next look when it may matter, though nobody gives a sign."""
+        state = self._authority.state
+        left = (state.current.not_after - self._now()).total_seconds()
+        if state.phase is not Phase.STABLE:
+            left = LOOK_AGAIN_S
+        elif left > LOOK_AHEAD_S:
+            return
+        asyncio.get_running_loop().call_later(max(left, LOOK_AGAIN_S), self.again)
 
     def _stored(self, secret: Mapping[str, Any], now: datetime) -> tuple[State, bool]:
         """Read the state; and whether it differs from what is stored and so must be written.

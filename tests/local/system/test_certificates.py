@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from meshworld import actors
 from meshworld.ledger import Ledger
 from meshworld.shell import Shell, namespace, traffic
@@ -167,6 +173,65 @@ def test_nobody_is_told_a_key(town: Shell, ledgers: list[Ledger]) -> None:
     for text in (json.dumps(shown), town.fsm("certs", "list", "-o", "yaml").stdout):
         assert "PRIVATE" not in text
         assert "BEGIN EC" not in text
+
+
+def short_lived_root(lifetime: timedelta) -> tuple[str, str]:
+    """Make a root as a user would, that ends soon."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a user's own root")])
+    now = datetime.now(UTC)
+    usage = x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    root = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + lifetime)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return root.public_bytes(Encoding.PEM).decode(), private.decode()
+
+
+def test_a_root_that_expires_is_replaced_and_sidecars_come_back_by_themselves(
+    town: Shell, ledgers: list[Ledger]
+) -> None:
+    moment = time.time()
+    files = [town.home / "root.pem", town.home / "root.key"]
+    for file, text in zip(files, short_lived_root(timedelta(seconds=30)), strict=True):
+        file.write_text(text)
+    end = time.time() + 30
+    town.fsm("certs", "rotate", "--cert", str(files[0]), "--key", str(files[1]))
+    mine = signing(town)
+    nothing_was_lost(ledgers, moment)
+    until(lambda: signing(town) != mine, "the control plane to make a root", 45)
+    assert time.time() >= end, "not before it had expired"
+    assert "replaced a root that had expired" in report(town)["last"]
+    # The sidecars read their ConfigMap again, which takes the node up to 20 s.
+    for ledger in ledgers:
+        ledger.flows("buy", end, limit_s=60)
+    wanted = report(town)["roots"][0]["signer"]
+    until(
+        lambda: {one["signer"] for one in report(town)["proxies"]} == {wanted},
+        "every sidecar to hold a certificate of the new root",
+        60,
+    )
+    moment = time.time()
+    nothing_was_lost(ledgers, moment)
 
 
 def test_a_root_that_cannot_be_used_is_refused_in_words(town: Shell, ledgers: list[Ledger]) -> None:
