@@ -129,7 +129,9 @@ impl App {
             Ok(vars)
         });
         match made {
-            Ok(vars) => Some(Scope { family: Family::new(&script.engine), script, vars, next: None }),
+            Ok(vars) => {
+                Some(Scope { family: Family::new(&script.engine), script, vars, next: None, host: None })
+            }
             Err(error) => {
                 log::line("ERR", &format!("a context could not be made: {error}"));
                 None

@@ -14,6 +14,7 @@ use rquickjs::{Array, Ctx, Exception, Function, Object, Persistent, Result, Valu
 use crate::engine::{Callback, Engine, Kept, Vars};
 use crate::filters::{self, opening::Opening};
 use crate::modules::resolve;
+use crate::plugin::Host;
 
 /// A pipeline as a script described it.
 pub(crate) struct Layout {
@@ -57,6 +58,8 @@ pub(crate) struct Scope {
     pub(crate) next: Option<Rc<Next>>,
     /// What the contexts of one connection have in common.
     pub(crate) family: Rc<Family>,
+    /// Who runs the script as a stage of its own chain; what the last `.chain()` leads to.
+    pub(crate) host: Option<Rc<dyn Host>>,
 }
 
 /// Connections to servers that are kept for one client's connection alone, and end with it.
@@ -275,7 +278,6 @@ impl Script {
 
     /// The entrance pipeline of a file.
     pub(crate) fn entrance(&self, path: &str) -> Option<Rc<Layout>> {
-        // The files are kept by number.
         let module = self.modules.get()?.get(path)?;
         let id = self.names.get()?.get(&(*module, String::new()))?;
         self.layouts.get()?.get(*id).cloned()

@@ -30,12 +30,13 @@ mod load;
 pub mod log;
 mod modules;
 mod pipy;
+pub mod plugin;
 mod rewrite;
 mod timers;
 
 pub use app::{App, Update};
 pub use background::{Result as BackgroundResult, Return};
-pub use engine::Limits;
+pub use engine::{Limits, Vars};
 pub use error::ScriptError;
 pub use files::{Folder, Inline};
 pub use filters::{Entry, Joint, TABLE};

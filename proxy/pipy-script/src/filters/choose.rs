@@ -15,6 +15,7 @@ use crate::engine::{Callback, Kept};
 use crate::events::{self, Makers, ScriptEvent, script_event};
 use crate::layout::{FilterDef, Layout, Next, Reading, Scope, Target};
 use crate::log;
+use crate::plugin::{self, NATIVE, Written};
 
 /// What must have come before conditions are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,8 @@ enum Way {
     Called(Callback, Vec<(String, Target)>),
     /// The entrances of files, one after the other.
     Chain(Vec<Target>),
+    /// Stages of the host, one after the other.
+    Native(Vec<String>),
     /// The next of the chain.
     Onwards,
 }
@@ -108,6 +111,9 @@ pub(super) fn use_file(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
         Some(files) => files.iter::<String>().collect::<Result<_>>()?,
         None => reading.string(0).into_iter().collect(),
     };
+    if let Some(stages) = native(&files) {
+        return choose(reading, On::Event, Way::Native(stages));
+    }
     let mut targets = Vec::new();
     for file in &files {
         // In a list, files without that pipeline are passed over.
@@ -129,6 +135,13 @@ pub(super) fn chain(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
         return choose(reading, On::Event, Way::Onwards);
     }
     use_file(reading)
+}
+
+/// The stages of the host, where files name nothing else: an unknown one is told when the script loads.
+fn native(files: &[String]) -> Option<Vec<String>> {
+    let stages = files.iter().map(|file| file.trim_start_matches('/').to_owned());
+    let stages: Vec<String> = stages.filter(|file| file.starts_with(NATIVE)).collect();
+    (!stages.is_empty() && stages.len() == files.len()).then_some(stages)
 }
 
 impl FilterDef for ChooseDef {
@@ -154,6 +167,8 @@ struct Chooser {
 /// What was chosen.
 enum Choice {
     Layout(Rc<Layout>, Scope),
+    /// A row of two directions.
+    Native(Vec<Box<dyn Filter>>),
     Through,
     NotYet,
 }
@@ -198,9 +213,24 @@ impl Chooser {
                     }
                     None => Choice::Through,
                 },
-                None => Choice::Through,
+                None => match &self.scope.host {
+                    Some(host) => Choice::Native(plugin::row(&self.scope, host.rest(&self.written()?))),
+                    None => Choice::Through,
+                },
             }),
+            Way::Native(stages) => match &self.scope.host {
+                Some(host) => {
+                    let row = host.stages(stages, &self.written()?);
+                    Ok(Choice::Native(plugin::row(&self.scope, row)))
+                }
+                None => Err(crate::ScriptError::plain("there is no host whose stages these could be")),
+            },
         }
+    }
+
+    /// What the script has put into the variables of the host.
+    fn written(&self) -> std::result::Result<Written, crate::ScriptError> {
+        plugin::written(&self.scope)
     }
 
     /// Whether what the conditions are asked about has come.
@@ -338,6 +368,11 @@ impl Filter for Chooser {
             }
             Ok(Choice::Layout(layout, scope)) => {
                 let sub = cx.open_turning(layout.pipeline(&scope, Vec::new()), ONLY);
+                self.state = State::Chosen(sub);
+                held.into_iter().for_each(|event| cx.send(sub, event));
+            }
+            Ok(Choice::Native(row)) => {
+                let sub = cx.open(row, ONLY);
                 self.state = State::Chosen(sub);
                 held.into_iter().for_each(|event| cx.send(sub, event));
             }

@@ -85,9 +85,9 @@ impl HttpService for Requests {
 }
 
 /// The end of a request's row: what the script made becomes a response, and goes back.
-struct Responses {
-    engine: Rc<Engine>,
-    label: String,
+pub(crate) struct Responses {
+    pub(crate) engine: Rc<Engine>,
+    pub(crate) label: String,
 }
 
 impl Filter for Responses {

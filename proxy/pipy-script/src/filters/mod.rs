@@ -14,7 +14,7 @@ mod choose;
 mod connect;
 mod flow;
 mod handle;
-mod http;
+pub(crate) mod http;
 mod mux_http;
 pub(crate) mod opening;
 mod sub;

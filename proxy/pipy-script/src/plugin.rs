@@ -1,0 +1,323 @@
+//! Plugins: scripts that run as stages of a host's chains of filters.
+//!
+//! All plugins of a worker are files of one code base, `/plugins/<name>.js`, in one engine. A request's plugins share one
+//! context. The host's stages after a plugin are what its `.chain()` leads to; `chain(['modules/…'])` leads to stages that it
+//! names. INVARIANT: a plugin that fails ends its request with [`CloseReason::Script`], and nothing else.
+//!
+//! Not here: where a plugin stands in a chain, and what the variables mean (the host).
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use pipy_pipeline::{CloseReason, Cx, Event, Filter, Graph, Head};
+use pipy_worker::Accepted;
+use rquickjs::{Array, Ctx, Value};
+
+use crate::engine::{Engine, Kept, Limits, Vars, bury};
+use crate::error::ScriptError;
+use crate::events::{self, ScriptEvent, script_event};
+use crate::filters::http::Responses;
+use crate::layout::{Family, Layout, Scope, Script};
+use crate::load::load;
+use crate::modules::Codebase;
+use crate::{inbound, log};
+
+/// How the host's own stages are called.
+pub(crate) const NATIVE: &str = "modules/";
+
+/// The file that names all plugins, so that they are loaded.
+const MAIN: &str = "/plugins.js";
+
+/// What a host tells a script in a variable.
+#[derive(Debug, Clone)]
+pub enum Fact {
+    /// A text.
+    Text(String),
+    /// A number.
+    Number(f64),
+    /// Yes or no.
+    Truth(bool),
+    /// An object, as JSON; made once per text that is the same place in memory.
+    Json(Arc<str>),
+}
+
+/// What a script has put into variables of the host, by name: a text, or the `name` of an object.
+pub type Written = Vec<(&'static str, String)>;
+
+/// Who runs plugins as stages.
+pub trait Host {
+    /// What a variable of the built-in modules is now.
+    fn fact(&self, variable: &str) -> Option<Fact>;
+
+    /// The filters after the plugin, of two directions; the last of them answers.
+    fn rest(&self, written: &Written) -> Vec<Box<dyn Filter>>;
+
+    /// Filters of the stages with these names, of two directions, for a request beside the one at hand.
+    fn stages(&self, names: &[String], written: &Written) -> Vec<Box<dyn Filter>>;
+}
+
+/// A plugin's name and text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Without folder and ending.
+    pub name: String,
+    /// `PipyJS`.
+    pub script: Arc<str>,
+}
+
+/// The variables of the built-in modules that plugins import, and the module that has each.
+const VARIABLES: &[(&str, &[&str])] = &[
+    ("__route", HTTP_ROUTING),
+    ("__service", HTTP_ROUTING),
+    ("__cluster", ROUTING),
+    ("__port", SIDES),
+    ("__protocol", SIDES),
+    ("__isHTTP2", SIDES),
+    ("__isIngress", SIDES),
+    ("__isEgress", SIDES),
+    ("__cert", SIDES),
+    ("__consumer", SIDES),
+    ("__target", &["connect-tcp"]),
+    ("__metricLabel", &["connect-tcp"]),
+];
+const HTTP_ROUTING: &[&str] = &["inbound-http-routing", "outbound-http-routing"];
+const ROUTING: &[&str] =
+    &["inbound-http-routing", "outbound-http-routing", "inbound-tcp-routing", "outbound-tcp-routing"];
+const SIDES: &[&str] = &["inbound", "outbound"];
+
+struct Files {
+    sources: Vec<Source>,
+    natives: Vec<String>,
+}
+
+impl Codebase for Files {
+    fn file(&self, path: &str) -> Option<Vec<u8>> {
+        if path == MAIN {
+            let names: Vec<String> =
+                self.sources.iter().map(|s| format!("\"{}\"", path_of(&s.name))).collect();
+            return Some(format!("pipy().pipeline(\"all\").use([{}])", names.join(", ")).into_bytes());
+        }
+        let found = self.sources.iter().find(|source| path_of(&source.name) == path)?;
+        Some(found.script.as_bytes().to_vec())
+    }
+
+    fn is_native(&self, path: &str) -> bool {
+        self.natives.iter().any(|native| path.strip_prefix('/') == Some(native))
+    }
+}
+
+fn path_of(name: &str) -> String {
+    format!("/plugins/{name}.js")
+}
+
+/// The plugins of one worker, loaded.
+pub struct Plugins {
+    /// What they were loaded from.
+    pub sources: Vec<Source>,
+    script: Rc<Script>,
+    entrances: Vec<Rc<Layout>>,
+    /// Where each variable of the host is, in every context; only those that a plugin imports.
+    slots: Vec<(&'static str, u32)>,
+    objects: RefCell<HashMap<usize, (Arc<str>, Kept)>>,
+}
+
+impl Plugins {
+    /// Loads plugins. `natives` are the names of the host's stages.
+    ///
+    /// # Errors
+    /// When one of them does not load: which, and where.
+    pub fn load(sources: &[Source], natives: &[&str]) -> Result<Rc<Self>, ScriptError> {
+        let natives = natives.iter().map(|&native| native.to_owned()).collect();
+        let files = Files { sources: sources.to_vec(), natives };
+        let script = load(Rc::new(files), MAIN, Limits::default())?.script;
+        let mut entrances = Vec::new();
+        for source in sources {
+            match script.entrance(&path_of(&source.name)) {
+                Some(layout) => entrances.push(layout),
+                None => {
+                    let said = format!("{}: has no entrance pipeline: .pipeline()", path_of(&source.name));
+                    return Err(ScriptError::plain(said));
+                }
+            }
+        }
+        let mut slots = Vec::new();
+        for (variable, modules) in VARIABLES {
+            let sources = script.engine.sources.borrow();
+            let found = modules.iter().filter_map(|module| sources.slot_of(module, variable));
+            slots.extend(found.map(|slot| (*variable, slot)));
+        }
+        Ok(Rc::new(Plugins {
+            sources: sources.to_vec(),
+            script,
+            entrances,
+            slots,
+            objects: RefCell::default(),
+        }))
+    }
+
+    /// Which of the plugins has this name.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.sources.iter().position(|source| source.name == name)
+    }
+
+    /// The variables of a request's plugins.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn context(&self, id: u64, accepted: &Accepted) -> Result<Vars, ScriptError> {
+        let vars = self.script.engine.fresh()?;
+        self.script.engine.with(|ctx| {
+            let variables: Array<'_> = vars.0.clone().restore(ctx)?;
+            variables.set(0, inbound::object(ctx, id, accepted)?)
+        })?;
+        Ok(vars)
+    }
+
+    /// The filters of a plugin, of one direction but for the last, which gives the response back to the left.
+    ///
+    /// # Errors
+    /// When the variables cannot be made.
+    pub fn pipeline(
+        &self,
+        position: usize,
+        vars: &Vars,
+        host: Rc<dyn Host>,
+    ) -> Result<Vec<Box<dyn Filter>>, ScriptError> {
+        let Some(entrance) = self.entrances.get(position) else { return Ok(Vec::new()) };
+        self.tell(vars, &*host)?;
+        let script = Rc::clone(&self.script);
+        let family = Family::new(&script.engine);
+        let scope = Scope { script, vars: vars.clone(), next: None, family, host: Some(host) };
+        let mut row = entrance.pipeline(&scope, Vec::new());
+        let engine = Rc::clone(&self.script.engine);
+        row.push(Box::new(Responses { engine, label: entrance.label.clone() }));
+        Ok(row)
+    }
+
+    /// Puts what the host knows into the variables that plugins import.
+    fn tell(&self, vars: &Vars, host: &dyn Host) -> Result<(), ScriptError> {
+        if self.slots.is_empty() {
+            return Ok(());
+        }
+        self.script.engine.with(|ctx| {
+            let variables: Array<'_> = vars.0.clone().restore(ctx)?;
+            for (name, slot) in &self.slots {
+                let value = match host.fact(name) {
+                    None => Value::new_undefined(ctx.clone()),
+                    Some(Fact::Text(text)) => rquickjs::String::from_str(ctx.clone(), &text)?.into_value(),
+                    Some(Fact::Number(number)) => Value::new_number(ctx.clone(), number),
+                    Some(Fact::Truth(truth)) => Value::new_bool(ctx.clone(), truth),
+                    Some(Fact::Json(text)) => self.object(ctx, &text)?,
+                };
+                variables.set(*slot as usize, value)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn object<'js>(&self, ctx: &Ctx<'js>, text: &Arc<str>) -> rquickjs::Result<Value<'js>> {
+        // The text is kept beside the object, so that no other text can come to the same place.
+        let place = text.as_ptr() as usize;
+        if let Some((_, kept)) = self.objects.borrow().get(&place) {
+            return kept.clone().restore(ctx);
+        }
+        let value = ctx.json_parse(text.as_bytes())?;
+        let kept = rquickjs::Persistent::save(ctx, value.clone());
+        let mut objects = self.objects.borrow_mut();
+        // LIMIT: as many as services of a few plans; those of plans that are gone are made again or never asked for.
+        if objects.len() >= 4096 {
+            objects.clear();
+        }
+        objects.insert(place, (Arc::clone(text), kept));
+        Ok(value)
+    }
+
+    /// Goes on with what promises and timers have to do. Once a step of the worker.
+    pub fn step(&self, graph: &mut Graph) {
+        bury();
+        let engine = &self.script.engine;
+        engine.run_timers(graph.now);
+        engine.run_jobs();
+        for pipeline in engine.orphans.take() {
+            graph.close(pipeline);
+        }
+        for waker in engine.take_wakes() {
+            graph.wake(waker);
+        }
+    }
+
+    /// When [`Plugins::step`] has something to do although nothing happens.
+    pub fn due(&self) -> Option<Instant> {
+        self.script.engine.timers.due()
+    }
+}
+
+/// What the script has put into `__cluster`.
+pub(crate) fn written(scope: &Scope) -> Result<Written, ScriptError> {
+    let engine = scope.engine();
+    let slots: Vec<u32> = {
+        let sources = engine.sources.borrow();
+        ROUTING.iter().filter_map(|module| sources.slot_of(module, "__cluster")).collect()
+    };
+    if slots.is_empty() {
+        return Ok(Written::new());
+    }
+    engine.with(|ctx| {
+        let variables: Array<'_> = scope.vars.0.clone().restore(ctx)?;
+        let mut written = Written::new();
+        for slot in slots {
+            let value: Value<'_> = variables.get(slot as usize)?;
+            let name = match value.as_object() {
+                Some(object) => object.get::<_, Value<'_>>("name")?,
+                None => value,
+            };
+            if let Some(name) = name.as_string() {
+                written.push(("__cluster", name.to_string()?));
+            }
+        }
+        Ok(written)
+    })
+}
+
+/// The host's filters, with what makes requests of a script's into such that they know.
+pub(crate) fn row(scope: &Scope, filters: Vec<Box<dyn Filter>>) -> Vec<Box<dyn Filter>> {
+    let mut row: Vec<Box<dyn Filter>> = vec![Box::new(Requests { engine: Rc::clone(scope.engine()) })];
+    row.extend(filters);
+    row
+}
+
+/// Makes heads that a script has made into heads of HTTP.
+struct Requests {
+    engine: Rc<Engine>,
+}
+
+impl Filter for Requests {
+    fn name(&self) -> &'static str {
+        "request"
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        let event = match script_event(&event) {
+            Some(ScriptEvent::Start(head, length)) => {
+                let made = self.engine.with(|ctx| events::request_head(ctx, &head.clone().restore(ctx)?));
+                match made {
+                    Ok(head) => {
+                        let length = events::request_length(&head.method, *length);
+                        Event::Start(Head::Request(head), length)
+                    }
+                    Err(error) => {
+                        log::line("ERR", &format!("the request of a plugin cannot be sent: {error}"));
+                        return cx.back(Event::Close(CloseReason::Script));
+                    }
+                }
+            }
+            Some(ScriptEvent::End(..)) => Event::End(None),
+            Some(ScriptEvent::Failed(_)) => Event::Close(CloseReason::Script),
+            None => event,
+        };
+        cx.forward(event);
+    }
+}
