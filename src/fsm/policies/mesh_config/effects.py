@@ -185,7 +185,7 @@ EFFECTS: tuple[Effect, ...] = (
     Effect(
         "certificate.serviceCertValidityDuration",
         "live",
-        "Lifetime of sidecars' certificates. It counts from each one's next renewal.",
+        "Lifetime of sidecars' certificates. Those that would live longer are renewed at once.",
     ),
     Effect(
         "certificate.certKeyBitSize",
