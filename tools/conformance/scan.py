@@ -1,9 +1,8 @@
 """Scans the TLS of a running sidecar with testssl; any finding of MEDIUM or worse fails.
 
-In: the binary of pipy, testssl (a Debian package). Out: one line per finding, a table, an exit code.
-``--write`` puts the table down as ``docs/reference/conformance-tls.md``. Scanned are the inbound
-port that demands mutual TLS, as anyone sees it who has no certificate, and the same port behind a
-client certificate.
+In: the binary of pipy, testssl (a Debian package). Out: a line per finding, a table, an exit code.
+``--write`` puts the table down as ``docs/reference/conformance-tls.md``. Scanned is the inbound
+port that demands mutual TLS, as anyone sees it who has no certificate.
 
 Not looked at: what concerns certificates of the public web (trust by browsers, host names, CAA,
 OCSP). A sidecar's certificate is of the mesh's own authority and names a SPIFFE identity. Which
@@ -20,7 +19,6 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from tools.bench import certs
 from tools.conformance import rig
@@ -29,6 +27,9 @@ from tools.conformance.rig import Address, ConformanceError
 _ROOT = Path(__file__).parents[2]
 _PAGE = _ROOT / "docs" / "reference" / "conformance-tls.md"
 _RUN_S = 300.0
+
+# As testssl writes it: id, severity, finding and others, all of them text.
+Finding = dict[str, str]
 _SEVERE = {"MEDIUM", "HIGH", "CRITICAL", "FATAL"}
 
 # Protocols, ciphers, forward secrecy, known attacks: everything but HTTP and the certificate.
@@ -51,9 +52,8 @@ def main() -> int:
         print(f"scan: {error}", file=sys.stderr)
         return 1
     severe = [
-        f"{way}: {one['severity']} {one['id']}: {one['finding']}"
-        for way, findings in found.items()
-        for one in findings
+        f"{one['severity']} {one['id']}: {one['finding']}"
+        for one in found
         if one["severity"] in _SEVERE
     ]
     if flags.write:
@@ -62,27 +62,17 @@ def main() -> int:
     return 1 if severe else 0
 
 
-async def _scan(pipy: Path, program: str, directory: Path) -> dict[str, list[dict[str, Any]]]:
+async def _scan(pipy: Path, program: str, directory: Path) -> list[Finding]:
     issued = certs.issue(directory)
-    found = {}
     async with rig.backend() as app:
         member = (issued, issued.server)
         async with rig.pipy(pipy, directory / "b", app, member) as at:
-            found["without a certificate"] = await _testssl(program, at, directory, [])
-            both = directory / "client.pem"
-            both.write_text(
-                Path(issued.client.chain).read_text() + Path(issued.client.key).read_text()
-            )
-            shown = ["--mtls", str(both)]
-            found["with a certificate"] = await _testssl(program, at, directory, shown)
-    return found
+            return await _testssl(program, at, directory)
 
 
-async def _testssl(
-    program: str, at: Address, directory: Path, more: list[str]
-) -> list[dict[str, Any]]:
-    report = directory / f"report-{len(more)}.json"
-    command = [program, "--quiet", "--color", "0", "--warnings", "batch", *_CHECKS, *more]
+async def _testssl(program: str, at: Address, directory: Path) -> list[Finding]:
+    report = directory / "report.json"
+    command = [program, "--quiet", "--color", "0", "--warnings", "batch", *_CHECKS]
     command += ["--jsonfile", str(report), f"{at[0]}:{at[1]}"]
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -100,15 +90,16 @@ async def _testssl(
             await process.wait()
     if not report.exists():
         raise ConformanceError(f"testssl made no report: {output.decode()[-500:]}")
-    found: list[dict[str, Any]] = json.loads(report.read_text())
+    found: list[Finding] = json.loads(report.read_text())
     if not any(one["id"] == "TLS1_3" for one in found):
         raise ConformanceError(f"testssl did not get through: {output.decode()[-800:]}")
     return found
 
 
-def page(found: dict[str, list[dict[str, Any]]]) -> str:
+def page(found: list[Finding]) -> str:
     """Write the page of the last run."""
-    ways = list(found)
+    counts = Counter(one["severity"] for one in found)
+    summary = ", ".join(f"{count} {severity}" for severity, count in counts.most_common())
     lines = [
         "# TLS, scanned",
         "",
@@ -116,24 +107,15 @@ def page(found: dict[str, list[dict[str, Any]]]) -> str:
         "sidecar; the run fails on any finding of MEDIUM or worse. Left out is what concerns",
         "certificates of the public web: those of the mesh are its own authority's.",
         "",
-        "| severity | " + " | ".join(ways) + " |",
-        "|---|" + "---:|" * len(ways),
+        f"In all: {summary}. What is only INFO is not listed; WARN is about testssl's own OpenSSL.",
+        "",
+        "| check | severity | finding |",
+        "|---|---|---|",
     ]
-    counts = {way: Counter(one["severity"] for one in found[way]) for way in ways}
-    for severity in ("OK", "INFO", "LOW", "MEDIUM", "HIGH", "CRITICAL", "WARN"):
-        cells = " | ".join(str(counts[way][severity]) for way in ways)
-        lines.append(f"| {severity} | {cells} |")
-    lines += ["", "| check | " + " | ".join(ways) + " |", "|---|" + "---|" * len(ways)]
-    told = {way: {one["id"]: one for one in found[way]} for way in ways}
-    for name in told[ways[0]]:
-        cells = [told[way].get(name, {}) for way in ways]
-        # WARN is testssl about itself: what its OpenSSL cannot ask.
-        if any(one.get("severity") not in (None, "INFO") for one in cells):
-            text = " | ".join(
-                f"{one.get('severity', '')}: {one.get('finding', '')}".replace("|", "/")
-                for one in cells
-            )
-            lines.append(f"| {name} | {text} |")
+    for one in found:
+        if one["severity"] not in ("INFO", "DEBUG"):
+            text = one["finding"].replace("|", "/")
+            lines.append(f"| {one['id']} | {one['severity']} | {text} |")
     return "\n".join([*lines, ""])
 
 

@@ -462,7 +462,7 @@ impl Filter for Http1Server {
     fn timer(&mut self, cx: &mut Cx<'_>, token: u32) {
         match token {
             TIMER_HEAD if self.exchange.is_none() && !self.closing => {
-                self.answer(cx, 408, ReplyTo::unreadable(), "the request head took too long");
+                self.refuse(cx, &HttpError::HeadTimeout);
             }
             TIMER_IDLE if !self.closing => {
                 let idle = cx.now().saturating_duration_since(self.last_active);

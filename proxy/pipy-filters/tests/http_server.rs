@@ -352,7 +352,7 @@ fn a_slow_head_is_given_up_and_each_head_has_its_own_time() {
     assert_eq!((stage.heard().as_str(), stage.closed()), ("", (false, None)), "the first one's time is over");
     stage.world.pass(Duration::from_secs(1));
     assert!(stage.heard().starts_with("HTTP/1.1 408 "));
-    assert_eq!(stage.closed(), (true, None));
+    assert_eq!((stage.closed(), stage.service.malformed.get()), ((true, None), 1));
 }
 
 #[test]

@@ -58,6 +58,9 @@ pub enum HttpError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// The head was begun and not finished in its time.
+    #[error("the request head took too long")]
+    HeadTimeout,
     /// Over [`Limits::target_bytes_max`](crate::Limits::target_bytes_max).
     #[error("request target is longer than {limit} bytes")]
     TargetTooLong {
@@ -269,6 +272,7 @@ impl HttpError {
         match self {
             E::UnsupportedVersion { .. } => 505,
             E::MethodTooLong { .. } | E::UnsupportedTransferEncoding { .. } => 501,
+            E::HeadTimeout => 408,
             E::TargetTooLong { .. } => 414,
             E::HeadTooLarge { .. } | E::TooManyHeaders { .. } | E::TrailersTooLarge { .. } => 431,
             E::BadResponse(_) | E::UnsolicitedResponse | E::UnexpectedUpgrade | E::TooManyInterim { .. } => {
@@ -296,6 +300,7 @@ impl HttpError {
                 "header_name"
             }
             E::InvalidHeaderValue { .. } => "header_value",
+            E::HeadTimeout => "head_timeout",
             E::HeadTooLarge { .. } => "head_too_large",
             E::TooManyHeaders { .. } => "too_many_headers",
             E::MissingHost | E::DuplicateHost | E::InvalidHost { .. } | E::HostMismatch { .. } => "host",
@@ -345,6 +350,7 @@ mod tests {
             (HttpError::BareLf, 400),
             (HttpError::MissingHost, 400),
             (HttpError::Truncated { part: "x" }, 400),
+            (HttpError::HeadTimeout, 408),
             (HttpError::TargetTooLong { limit: 1 }, 414),
             (HttpError::HeadTooLarge { limit: 1 }, 431),
             (HttpError::TooManyHeaders { limit: 1 }, 431),

@@ -81,6 +81,8 @@ impl Credentials {
             .map_err(|source| TlsError::Refused { what: "the certificate chain", source })?;
         // Sidecars keep their connections; one ticket is enough for the next.
         server.send_tls13_tickets = 1;
+        // Ours is the order from strong to weak; a peer's may be any.
+        server.ignore_client_order = true;
         let mut open_server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(|source| TlsError::Refused { what: "the protocol versions", source })?
@@ -88,6 +90,7 @@ impl Credentials {
             .with_single_cert(chain.clone(), key.clone_key())
             .map_err(|source| TlsError::Refused { what: "the certificate chain", source })?;
         open_server.send_tls13_tickets = 1;
+        open_server.ignore_client_order = true;
         let identity = chain.first().and_then(spiffe_id);
         let (http_server, open_http_server) = (of_http(&server), of_http(&open_server));
         Ok(Credentials {
