@@ -107,13 +107,16 @@ fn begin(ctx: &Ctx<'_>, engine: &Rc<Engine>, codebase: &Rc<dyn Codebase>) -> Res
             "acceptHTTPTunnel",
         ],
     )?;
-    native.set("pipy", pipy::object(ctx, codebase)?)?;
+    let methods = pipy::object(ctx, codebase)?;
+    let load: Function<'_> = methods.get("load")?;
+    native.set("pipy", methods)?;
     crate::timers::install(ctx, &native, engine)?;
     native.set("changed", Function::new(ctx.clone(), || {})?)?;
     native.set("nearest", Function::new(ctx.clone(), nearest)?)?;
     let prelude: Function<'_> = ctx.eval(format!("({PRELUDE}\n)"))?;
     let state: Object<'_> = prelude.call((native,))?;
     engine.state.replace(Some(Persistent::save(ctx, state)));
+    crate::objects::install(ctx, load)?;
     let globals: Vec<String> =
         ctx.globals().own_keys(rquickjs::Filter::new().string()).collect::<Result<_>>()?;
     engine.sources.borrow_mut().set_globals(globals);

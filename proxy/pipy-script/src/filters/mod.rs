@@ -9,8 +9,11 @@ use rquickjs::Result;
 
 use crate::layout::{FilterDef, Reading};
 
+pub(crate) use connect::duration;
+
 pub(crate) mod alone;
 mod choose;
+mod codec;
 mod connect;
 mod flow;
 mod handle;
@@ -83,4 +86,18 @@ pub const TABLE: &[Entry] = table! {
     "print" No flow::print, "writes data to standard output";
     "fork" To flow::fork, "copies every event into another pipeline; what comes of that is dropped";
     "wait" No flow::wait, "holds everything back until a condition holds";
+    "decodeMQTT" No codec::make, "reads MQTT messages";
+    "encodeMQTT" No codec::make, "writes MQTT messages";
+    "decodeRESP" No codec::make, "reads RESP messages";
+    "encodeRESP" No codec::make, "writes RESP messages";
+    "decodeDubbo" No codec::make, "reads Dubbo messages";
+    "encodeDubbo" No codec::make, "writes Dubbo messages";
+    "decodeThrift" No codec::make, "reads Thrift messages";
+    "encodeThrift" No codec::make, "writes Thrift messages";
+    "decodeBGP" No codec::make, "reads BGP messages";
+    "encodeBGP" No codec::make, "writes BGP messages";
+    "decodeNetlink" No codec::make, "reads Netlink messages";
+    "encodeNetlink" No codec::make, "writes Netlink messages";
+    "decodeWebSocket" No codec::make, "reads WebSocket frames as messages";
+    "encodeWebSocket" No codec::make, "writes messages as WebSocket frames";
 };

@@ -1,0 +1,98 @@
+//! `DNS`, `RESP`, `Hessian`, `XML` and `zlib`: codecs that take and give whole values.
+//!
+//! What cannot be read throws an error that names the protocol, the byte and the reason.
+
+use bytes::Bytes;
+use pipy_protocols::compression::{Bound, Format, compress, decompress};
+use pipy_protocols::{Error, Value as Plain, dns, hessian, resp, xml};
+use rquickjs::function::Opt;
+use rquickjs::{Ctx, Exception, Function, Object, Result, Value};
+
+use super::value::{from_js, to_js};
+use crate::data::Data;
+
+fn refused(ctx: &Ctx<'_>, error: &Error) -> rquickjs::Error {
+    Exception::throw_message(ctx, &error.to_string())
+}
+
+fn bytes(ctx: &Ctx<'_>, value: &Value<'_>) -> Result<Bytes> {
+    if value.is_null() || value.is_undefined() {
+        return Err(Exception::throw_type(ctx, "expected Data, got nothing"));
+    }
+    Data::body_of(value)
+}
+
+fn plain<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> Result<Plain> {
+    Ok(from_js(ctx, value)?.unwrap_or_default())
+}
+
+type Read = fn(&Bytes) -> std::result::Result<Plain, Error>;
+type Write = fn(&Plain) -> std::result::Result<Bytes, Error>;
+
+fn codec<'js>(ctx: &Ctx<'js>, name: &str, read: Read, write: Write) -> Result<Object<'js>> {
+    let object = Object::new(ctx.clone())?;
+    let decode = move |ctx: Ctx<'js>, data: Value<'js>| -> Result<Value<'js>> {
+        let value = read(&bytes(&ctx, &data)?).map_err(|error| refused(&ctx, &error))?;
+        to_js(&ctx, &value)
+    };
+    let encode = move |ctx: Ctx<'js>, value: Value<'js>| -> Result<Value<'js>> {
+        let written = write(&plain(&ctx, &value)?).map_err(|error| refused(&ctx, &error))?;
+        Data::new_js(&ctx, written)
+    };
+    object.set("decode", Function::new(ctx.clone(), decode)?)?;
+    object.set("encode", Function::new(ctx.clone(), encode)?)?;
+    ctx.globals().set(name, object.clone())?;
+    Ok(object)
+}
+
+fn hessian_decode<'js>(ctx: Ctx<'js>, data: Value<'js>, options: Opt<Object<'js>>) -> Result<Value<'js>> {
+    let plain_maps = match &options.0 {
+        Some(options) => options.get::<_, Option<bool>>("plainMaps")?.unwrap_or(true),
+        None => true,
+    };
+    let options = hessian::Options { plain_maps, ..Default::default() };
+    let values = hessian::decode(&bytes(&ctx, &data)?, options).map_err(|error| refused(&ctx, &error))?;
+    to_js(&ctx, &Plain::Array(values))
+}
+
+/// Puts the codecs into the globals.
+pub(super) fn install<'js>(ctx: &Ctx<'js>) -> Result<()> {
+    codec(ctx, "DNS", dns::decode, dns::encode)?;
+    let row: Read = |bytes| {
+        let values = resp::decode(bytes.clone())?;
+        Ok(if values.len() == 1 {
+            values.into_iter().next().unwrap_or_default()
+        } else {
+            Plain::Array(values)
+        })
+    };
+    codec(ctx, "RESP", row, resp::encode)?;
+    let hessian_row: Read = |_| Ok(Plain::Null);
+    let hessian = codec(ctx, "Hessian", hessian_row, hessian::encode)?;
+    hessian.set("decode", Function::new(ctx.clone(), hessian_decode)?)?;
+    let xml_write: Write = |node| xml::stringify(node, 0).map(Bytes::from);
+    let xml = codec(ctx, "XML", |bytes| Ok(xml::decode(bytes).unwrap_or_default()), xml_write)?;
+    let parse = |ctx: Ctx<'js>, text: String| to_js(&ctx, &xml::parse(&text).unwrap_or_default());
+    xml.set("parse", Function::new(ctx.clone(), parse)?)?;
+    let stringify = |ctx: Ctx<'js>, node: Value<'js>, indent: Opt<usize>| -> Result<String> {
+        xml::stringify(&plain(&ctx, &node)?, indent.0.unwrap_or(0)).map_err(|error| refused(&ctx, &error))
+    };
+    xml.set("stringify", Function::new(ctx.clone(), stringify)?)?;
+
+    let zlib = Object::new(ctx.clone())?;
+    for (name, format) in [("gzip", Format::Gzip), ("deflate", Format::Deflate)] {
+        let run = move |ctx: Ctx<'js>, data: Value<'js>| -> Result<Value<'js>> {
+            let done = compress(format, &bytes(&ctx, &data)?).map_err(|error| refused(&ctx, &error))?;
+            Data::new_js(&ctx, done)
+        };
+        zlib.set(name, Function::new(ctx.clone(), run)?)?;
+    }
+    for (name, format) in [("gunzip", Format::Gzip), ("inflate", Format::Deflate)] {
+        let run = move |ctx: Ctx<'js>, data: Value<'js>| -> Result<Value<'js>> {
+            let done = decompress(format, &bytes(&ctx, &data)?, Bound::default());
+            Data::new_js(&ctx, done.map_err(|error| refused(&ctx, &error))?)
+        };
+        zlib.set(name, Function::new(ctx.clone(), run)?)?;
+    }
+    ctx.globals().set("zlib", zlib)
+}

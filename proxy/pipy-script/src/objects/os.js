@@ -1,0 +1,52 @@
+// os beyond env and readFile, and os.path.
+native => {
+  const normalize = path => {
+    const out = [];
+    for (const part of path.split('/')) {
+      if (part === '' || part === '.') continue;
+      if (part === '..' && out.length > 0 && out.at(-1) !== '..') out.pop();
+      else if (part !== '..' || !path.startsWith('/')) out.push(part);
+    }
+    return (path.startsWith('/') ? '/' : '') + out.join('/') || '.';
+  };
+  const path = {
+    normalize,
+    join: (...parts) => normalize(parts.filter(Boolean).join('/')),
+    resolve: (...parts) => normalize(native.absolute(parts.reduce((all, part) => (part.startsWith('/') ? part : `${all}/${part}`), '.'))),
+    basename: (name, end) => {
+      const last = name.replace(/\/+$/, '').replace(/^.*\//s, '');
+      return end && last !== end && last.endsWith(end) ? last.slice(0, -end.length) : last;
+    },
+    dirname: name => {
+      const folder = name.replace(/\/+$/, '').replace(/\/*[^/]*$/, '');
+      return folder || (name.startsWith('/') ? '/' : '.');
+    },
+  };
+  class Stats {
+    #found;
+    constructor(found) {
+      this.#found = found;
+      Object.assign(this, { size: found.size, atime: found.atime, mtime: found.mtime, ctime: found.ctime });
+    }
+    isFile() { return this.#found.file; }
+    isDirectory() { return this.#found.directory; }
+  }
+  Object.assign(os, {
+    path,
+    platform: 'linux',
+    home: () => os.env.HOME,
+    read: native.read,
+    readFile: native.read,
+    write: native.write,
+    writeFile: native.write,
+    rename: native.rename,
+    stat: name => { const found = native.stat(name); return found && new Stats(found); },
+    list: native.list,
+    readDir: native.list,
+    abspath: native.absolute,
+    mkdir: (name, options) => native.mkdir(name, options?.recursive ?? false),
+    rmdir: (name, options) => native.remove(name, options?.recursive ?? false, options?.force ?? false),
+    rm: (name, options) => native.remove(name, options?.recursive ?? false, options?.force ?? false),
+    unlink: name => native.remove(name, false, false),
+  });
+}

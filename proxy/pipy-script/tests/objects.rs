@@ -1,0 +1,69 @@
+//! Objects of scripts: each example of the reference page is run, and what fails says why.
+
+use std::rc::Rc;
+
+use pipy_script::{Inline, Limits, load};
+
+const PAGE: &str = include_str!("../../../docs/reference/pipyjs-objects.md");
+
+fn value(script: &str) -> Result<Option<String>, String> {
+    load(Rc::new(Inline(script.to_owned())), "/main.js", Limits::default())
+        .map(|loaded| loaded.value)
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn every_example_of_the_page_gives_what_it_says() {
+    let examples: Vec<(&str, &str)> = PAGE.lines().filter_map(|line| line.split_once(" // → ")).collect();
+    assert!(examples.len() > 50, "the page has {} examples", examples.len());
+    let mut wrong = Vec::new();
+    for (script, expected) in examples {
+        // `undefined` is no value that is printed.
+        let found = value(&format!("(value => value === undefined ? 'undefined' : value)({script})"));
+        if found.as_ref().is_ok_and(|found| found.as_deref() == Some(expected)) {
+            continue;
+        }
+        wrong.push(format!("{script}\n   expected {expected}\n   got {found:?}"));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn fails(script: &str, why: &str) {
+    match value(script) {
+        Ok(value) => panic!("{script} gave {value:?}"),
+        Err(error) => assert!(error.contains(why), "{script}: {error}"),
+    }
+}
+
+#[test]
+fn failures_say_what_was_wrong() {
+    fails("JSON.decode(pipy.load('no-such-file'))", "is the file there?");
+    fails("DNS.decode(new Data('abc'))", "DNS");
+    fails("YAML.parse('a: [1')", "invalid YAML");
+    fails("new Netmask('10.0.0.0/33')", "invalid CIDR notation: 10.0.0.0/33");
+    fails("new IP('10.0.0.256')", "invalid IP address");
+    fails("new URL('nonsense')", "invalid URL: nonsense");
+    fails("new algo.URLRouter({ 'a:80/b': 1 })", "invalid URL pattern");
+    fails("(new stats.Counter('twice'), new stats.Gauge('twice'))", "is a counter already");
+    fails("new algo.Cache(null, null, { ttl: 'soon' })", "is no duration");
+    fails("(a => (a.push(a), RESP.encode(a)))([])", "contains itself");
+}
+
+#[test]
+fn a_quota_with_a_key_is_one_for_every_engine() {
+    let take = "new algo.Quota(10, { key: 'shared-quota' }).consume(6)";
+    assert_eq!(value(take), Ok(Some("6".into())));
+    assert_eq!(value(take), Ok(Some("4".into())));
+}
+
+#[test]
+fn loggers_write_what_they_are_given() {
+    let path = std::env::temp_dir().join(format!("pipy-objects-{}.log", std::process::id()));
+    let script = format!(
+        "(log => (log({{ a: 1 }}), log('b'), 0))(new logging.JSONLogger('x').toFile('{}', {{ append: false }}).log)",
+        path.display()
+    );
+    assert_eq!(value(&script), Ok(Some("0".into())));
+    assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), "{\"a\":1}\n\"b\"\n");
+    let _ = std::fs::remove_file(path);
+}
