@@ -102,9 +102,11 @@ def _document(group: str, version: str, resources: list[ApiResource]) -> Json:
         schemas[name] = _schema(resource, version, schemas) | {_GVK: [kind]}
         scope = "/namespaces/{namespace}" if resource.namespaced else ""
         collection = f"{prefix}{scope}/{resource.plural}"
-        paths[collection] = {"post": _operation("post", kind, name)}
+        place = [_path_parameter("namespace")] if resource.namespaced else []
+        paths[collection] = {"parameters": place, "post": _operation("post", kind, name)}
         if "patch" in resource.verbs:
             paths[f"{collection}/{{name}}"] = {
+                "parameters": [*place, _path_parameter("name")],
                 "get": _operation("get", kind, name),
                 "put": _operation("put", kind, name),
                 "patch": _operation("patch", kind, name),
@@ -115,6 +117,10 @@ def _document(group: str, version: str, resources: list[ApiResource]) -> Json:
         "paths": paths,
         "components": {"schemas": schemas},
     }
+
+
+def _path_parameter(name: str) -> Json:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def _operation(verb: str, kind: Json, name: str) -> Json:

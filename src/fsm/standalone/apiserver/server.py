@@ -126,7 +126,8 @@ def _host_address(sockets: list[socket.socket]) -> str:
 def _application(router: Router, *, trusted: bool) -> web.Application:
     application = web.Application(client_max_size=BODY_BYTES_MAX)
     application[TRUSTED] = trusted
-    application.router.add_route("*", "/{path:.*}", router.handle)
+    # A dot would leave out line ends, and with them refuse in words that are no Status.
+    application.router.add_route("*", r"/{path:[\s\S]*}", router.handle)
     return application
 
 
