@@ -200,7 +200,7 @@ async def test_many_slow_heads_are_given_up_while_others_are_served(tmp_path):
         attack = [asyncio.create_task(slow()) for _ in range(SLOW)]
         await until(lambda: proxy.descriptors() > SLOW // 2, "the attack")
         assert (await fetch(proxy.outbound)).status == 200
-        # Most of it is what the kernel's first bytes are read into; the goal is not to grow with time.
+        # Most of it are read buffers; what matters is that it does not grow with time.
         assert proxy.resident_kib() - before < 8 << 10
         assert await asyncio.gather(*attack) == [408] * SLOW
         assert len(backend.requests) == 1
