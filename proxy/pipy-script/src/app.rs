@@ -9,14 +9,14 @@ use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pipy_pipeline::{Event, Graph, PipelineId};
+use pipy_pipeline::{Cx, Event, Filter, Graph, PipelineId};
 use pipy_worker::{Accepted, Verdict};
-use rquickjs::Array;
+use rquickjs::{Array, Ctx, Function, Object, Persistent, Value};
 
 use crate::background::{self, Return};
-use crate::engine::{Limits, bury};
+use crate::engine::{Callback, Kept, Limits, bury};
 use crate::filters::alone::alone;
-use crate::layout::{Family, Layout, Scope, Script};
+use crate::layout::{Family, Layout, Scope, Script, Start};
 use crate::load::{Loaded, load};
 use crate::modules::Codebase;
 use crate::{inbound, log};
@@ -65,9 +65,15 @@ impl Loaded {
         listens.map(|start| (start.name.clone(), start.protocol.as_deref() == Some("udp"))).collect()
     }
 
-    /// Whether anything runs besides listeners.
+    /// Whether anything runs besides listeners: tasks, timers, pipelines that the script has spawned.
     pub fn has_tasks(&self) -> bool {
-        self.script.starts.get().is_some_and(|starts| starts.iter().any(|start| start.kind == "task"))
+        let task = |start: &Start| matches!(start.kind.as_str(), "task");
+        let engine = &self.script.engine;
+        let asked =
+            engine.with(|ctx| Ok(!engine.state_object(ctx)?.get::<_, Array<'_>>("requests")?.is_empty()));
+        self.script.starts.get().is_some_and(|starts| starts.iter().any(task))
+            || engine.timers.due().is_some()
+            || asked.unwrap_or(false)
     }
 }
 
@@ -210,6 +216,7 @@ impl pipy_worker::App for App {
                 graph.wake(waker);
             }
         }
+        self.run_requests(graph);
         self.run_tasks(graph);
         let nothing = self.listeners.is_empty() && graph.pipelines() == 0 && !self.is_busy();
         if self.script.is_some()
@@ -243,6 +250,38 @@ impl App {
                 .any(|script| script.engine.timers.due().is_some() || script.engine.is_waiting())
     }
 
+    /// Pipelines that scripts spawn, and what they want done in a context of its own.
+    fn run_requests(&mut self, graph: &mut Graph) {
+        for script in self.scripts() {
+            let requests = match script.engine.with(|ctx| requests(ctx, &script)) {
+                Ok(requests) => requests,
+                Err(error) => {
+                    log::line("ERR", &format!("a pipeline could not be spawned: {error}"));
+                    continue;
+                }
+            };
+            for request in requests {
+                let Ok(vars) = script.engine.fresh() else { continue };
+                let family = Family::new(&script.engine);
+                let scope = Scope { script: Rc::clone(&script), vars, next: None, family, host: None };
+                match request {
+                    Request::Call(callback) => {
+                        let result = script.engine.call(&scope.vars, &callback, |_, _| Ok(()), |_, _| Ok(()));
+                        if let Err(error) = result {
+                            log::line("ERR", &format!("pipy.fork(): {error}"));
+                        }
+                    }
+                    Request::Spawn(layout, arguments, done) => {
+                        let mut row = alone(&layout, &scope, arguments);
+                        row.insert(0, Box::new(Told { done: Some(done), scope: scope.clone() }));
+                        let pipeline = graph.open_detached(row);
+                        graph.send(pipeline, Event::Data(Bytes::new()));
+                    }
+                }
+            }
+        }
+    }
+
     fn run_tasks(&mut self, graph: &mut Graph) {
         let now = graph.now;
         let signals = std::mem::take(&mut self.signals);
@@ -266,6 +305,56 @@ impl App {
             if let Some(task) = self.tasks.get_mut(index) {
                 task.pipeline = Some(pipeline);
             }
+        }
+    }
+}
+
+/// What a script has asked for.
+enum Request {
+    Call(Callback),
+    Spawn(Rc<Layout>, Vec<Kept>, Callback),
+}
+
+fn requests(ctx: &Ctx<'_>, script: &Script) -> rquickjs::Result<Vec<Request>> {
+    let state = script.engine.state_object(ctx)?;
+    if state.get::<_, Array<'_>>("requests")?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let taken: Array<'_> = state.get::<_, Function<'_>>("take")?.call(())?;
+    let mut requests = Vec::new();
+    for request in taken.iter::<Object<'_>>() {
+        let request = request?;
+        if let Some(callback) = request.get::<_, Option<Function<'_>>>("callback")? {
+            requests.push(Request::Call(Persistent::save(ctx, callback)));
+            continue;
+        }
+        let args: Vec<Value<'_>> = request.get("args")?;
+        let args = args.into_iter().map(|arg| Persistent::save(ctx, arg)).collect();
+        let done = Persistent::save(ctx, request.get::<_, Function<'_>>("done")?);
+        if let Some(layout) = script.layout(ctx, request.get("layout")?)? {
+            requests.push(Request::Spawn(layout, args, done));
+        }
+    }
+    Ok(requests)
+}
+
+/// Settles the promise of a spawned pipeline when that has ended.
+struct Told {
+    done: Option<Callback>,
+    scope: Scope,
+}
+
+impl Filter for Told {
+    fn name(&self) -> &'static str {
+        "told"
+    }
+
+    fn closed(&mut self, _cx: &mut Cx<'_>) {
+        let Some(done) = self.done.take() else { return };
+        let engine = self.scope.engine();
+        let result = engine.call(&self.scope.vars, &done, |_, _| Ok(()), |_, _| Ok(()));
+        if let Err(error) = result {
+            log::line("ERR", &format!("spawn(): {error}"));
         }
     }
 }

@@ -30,6 +30,26 @@ impl Codebase for Folder {
         }
         std::fs::read(self.root.join(relative)).ok()
     }
+
+    fn list(&self, folder: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut open = vec![folder.trim_end_matches('/').to_owned()];
+        while let Some(folder) = open.pop() {
+            let Ok(entries) = std::fs::read_dir(self.root.join(folder.trim_start_matches('/'))) else {
+                continue;
+            };
+            for entry in entries.flatten() {
+                let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => open.push(path),
+                    Ok(_) => found.push(path),
+                    Err(_) => {}
+                }
+            }
+        }
+        found.sort();
+        found
+    }
 }
 
 /// One text, as of `pipy -e`.

@@ -151,10 +151,11 @@ impl Layout {
 /// A script that was loaded: its layouts, and what they are for.
 pub struct Script {
     pub(crate) engine: Rc<Engine>,
-    pub(crate) layouts: OnceCell<Vec<Rc<Layout>>>,
-    /// Named pipelines by module, and entrances by path.
-    names: OnceCell<HashMap<(usize, String), usize>>,
-    modules: OnceCell<HashMap<String, usize>>,
+    /// Layouts, in the order in which they were recorded; a script may record more while it runs.
+    layouts: RefCell<Vec<Rc<Layout>>>,
+    /// Named pipelines by module; entrances have no name.
+    names: RefCell<HashMap<(usize, String), usize>>,
+    modules: RefCell<HashMap<String, usize>>,
     pub(crate) starts: OnceCell<Vec<Start>>,
 }
 
@@ -269,44 +270,58 @@ impl Script {
     pub(crate) fn new(engine: Rc<Engine>) -> Rc<Self> {
         Rc::new(Script {
             engine,
-            layouts: OnceCell::new(),
-            names: OnceCell::new(),
-            modules: OnceCell::new(),
+            layouts: RefCell::default(),
+            names: RefCell::default(),
+            modules: RefCell::default(),
             starts: OnceCell::new(),
         })
     }
 
     /// The entrance pipeline of a file.
     pub(crate) fn entrance(&self, path: &str) -> Option<Rc<Layout>> {
-        let module = self.modules.get()?.get(path)?;
-        let id = self.names.get()?.get(&(*module, String::new()))?;
-        self.layouts.get()?.get(*id).cloned()
+        let module = self.modules.borrow().get(path).copied()?;
+        let id = self.names.borrow().get(&(module, String::new())).copied()?;
+        self.layouts.borrow().get(id).cloned()
     }
 
     /// The layout behind a template of the newer style.
     pub(crate) fn template<'js>(&self, ctx: &Ctx<'js>, value: &Value<'js>) -> Result<Option<Rc<Layout>>> {
         let id: i32 =
             self.engine.state_object(ctx)?.get::<_, Function<'_>>("layoutOf")?.call((value.clone(),))?;
-        let layout = usize::try_from(id).ok().and_then(|id| self.layouts.get()?.get(id));
+        let layout = usize::try_from(id).ok().map(|id| self.layout(ctx, id)).transpose()?.flatten();
         match layout {
-            Some(layout) => Ok(Some(Rc::clone(layout))),
+            Some(layout) => Ok(Some(layout)),
             None => {
                 Err(Exception::throw_type(ctx, "the callback did not return a pipeline or the name of one"))
             }
         }
     }
 
-    /// Reads what the builders recorded. `files` are the modules by number.
-    pub(crate) fn read<'js>(
-        &self,
-        ctx: &Ctx<'js>,
-        state: &Object<'js>,
-        files: &HashMap<usize, String>,
-    ) -> Result<()> {
-        let recorded: Array<'_> = state.get("layouts")?;
-        let mut layouts = Vec::new();
-        let mut names = HashMap::new();
-        for (id, layout) in recorded.iter::<Object<'_>>().enumerate() {
+    /// A layout by its number, which may have been recorded just now.
+    pub(crate) fn layout(&self, ctx: &Ctx<'_>, id: usize) -> Result<Option<Rc<Layout>>> {
+        if id >= self.layouts.borrow().len() {
+            self.read_on(ctx)?;
+        }
+        Ok(self.layouts.borrow().get(id).cloned())
+    }
+
+    /// Reads what the builders recorded, and what it begins with.
+    pub(crate) fn read<'js>(&self, ctx: &Ctx<'js>) -> Result<()> {
+        self.read_on(ctx)?;
+        let state = self.engine.state_object(ctx)?;
+        let starts = starts(ctx, &state, &state.get("layouts")?, &self.layouts.borrow())?;
+        let _ = self.starts.set(starts);
+        Ok(())
+    }
+
+    /// Reads what the builders recorded since the last time.
+    fn read_on(&self, ctx: &Ctx<'_>) -> Result<()> {
+        let files = &self.engine.sources.borrow().paths();
+        let recorded: Array<'_> = self.engine.state_object(ctx)?.get("layouts")?;
+        let mut layouts = self.layouts.borrow().clone();
+        let mut names = self.names.borrow().clone();
+        let read = layouts.len();
+        for (id, layout) in recorded.iter::<Object<'_>>().enumerate().skip(read) {
             let layout = layout?;
             let module: Object<'_> = layout.get("module")?;
             let module: usize = module.get("id")?;
@@ -330,14 +345,12 @@ impl Script {
         }
         let modules: HashMap<String, usize> = files.iter().map(|(id, path)| (path.clone(), *id)).collect();
         let binder = Binder { layouts: &layouts, names: &names, modules: &modules, files };
-        for (layout, recorded) in layouts.iter().zip(recorded.iter::<Object<'_>>()) {
+        for (layout, recorded) in layouts.iter().zip(recorded.iter::<Object<'_>>()).skip(read) {
             fill(ctx, layout, &recorded?, &binder)?;
         }
-        let starts = starts(ctx, state, &recorded, &layouts)?;
-        let _ = self.layouts.set(layouts);
-        let _ = self.names.set(names);
-        let _ = self.modules.set(modules);
-        let _ = self.starts.set(starts);
+        self.layouts.replace(layouts);
+        self.names.replace(names);
+        self.modules.replace(modules);
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! INVARIANT: a script that does not load leaves nothing behind; its error says file, line and column.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use rquickjs::loader::{ImportAttributes, Loader, Resolver};
@@ -24,6 +23,8 @@ pub struct Loaded {
     pub(crate) script: Rc<Script>,
     /// The value of the main file, where it is no configuration, as people read it.
     pub value: Option<String>,
+    /// Names that no file declares, each with its place: using one is an error.
+    pub warnings: Vec<String>,
 }
 
 /// Loads a script, beginning with the file `main`.
@@ -55,18 +56,18 @@ pub fn load(
     }
     engine.run_jobs();
     let script = Script::new(Rc::clone(&engine));
-    let files: HashMap<usize, String> = engine.sources.borrow().paths();
-    engine.with(|ctx| script.read(ctx, &engine.state_object(ctx)?, &files))?;
+    engine.with(|ctx| script.read(ctx))?;
+    let warnings = engine.with(|ctx| unresolved(ctx, &engine))?;
     let value = engine.with(|ctx| {
         let module: Object<'_> = ctx.globals().get(format!("__m{id}"))?;
         let result: Value<'_> = module.get("result")?;
         let state = engine.state_object(ctx)?;
         let is_configuration: bool =
             state.get::<_, Function<'_>>("isConfiguration")?.call((result.clone(),))?;
-        let shown = !is_configuration && !result.is_undefined();
+        let shown = !is_configuration && !result.is_undefined() && !result.is_promise();
         Ok(shown.then(|| console::show(&result)))
     })?;
-    Ok(Loaded { script, value })
+    Ok(Loaded { script, value, warnings })
 }
 
 /// Puts everything into the globals that scripts find there.
@@ -113,6 +114,12 @@ fn begin(ctx: &Ctx<'_>, engine: &Rc<Engine>, codebase: &Rc<dyn Codebase>) -> Res
     crate::timers::install(ctx, &native, engine)?;
     native.set("changed", Function::new(ctx.clone(), || {})?)?;
     native.set("nearest", Function::new(ctx.clone(), nearest)?)?;
+    native.set("similar", Function::new(ctx.clone(), similar)?)?;
+    let files = Files { engine: Rc::downgrade(engine), codebase: Rc::clone(codebase) };
+    let solving = files.clone();
+    let solve = move |ctx: Ctx<'_>, path: String| solving.run_now(&ctx, &path);
+    native.set("solve", Function::new(ctx.clone(), solve)?)?;
+    native.set("import", Function::new(ctx.clone(), import_now)?)?;
     let prelude: Function<'_> = ctx.eval(format!("({PRELUDE}\n)"))?;
     let state: Object<'_> = prelude.call((native,))?;
     engine.state.replace(Some(Persistent::save(ctx, state)));
@@ -135,6 +142,37 @@ fn nearest(name: String) -> String {
         Some((distance, known)) if distance <= known.len() / 3 + 1 => format!("; did you mean {known}()?"),
         _ => String::new(),
     }
+}
+
+/// `, did you mean 'X'?`, where a name is near to one of these.
+fn similar(name: String, known: Vec<String>) -> String {
+    let distance = |known: &String| strsim::damerau_levenshtein(&name, known);
+    match known.iter().map(|known| (distance(known), known)).min() {
+        Some((distance, known)) if distance <= 1 + known.len() / 4 => format!(", did you mean '{known}'?"),
+        _ => String::new(),
+    }
+}
+
+/// `pipy.import()`: what a file exports, at once.
+fn import_now<'js>(ctx: Ctx<'js>, base: String, name: String) -> Result<Value<'js>> {
+    Module::import(&ctx, resolve(&base, &name))?.finish()
+}
+
+/// The names that files use and no one declares.
+fn unresolved(ctx: &Ctx<'_>, engine: &Engine) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for (path, source) in engine.sources.borrow().all() {
+        let module: Object<'_> = ctx.globals().get(format!("__m{}", source.module))?;
+        let declared: Vec<String> = module.get::<_, Object<'_>>("slots")?.keys().collect::<Result<_>>()?;
+        for (name, place) in &source.rewritten.unresolved {
+            let hint = similar(name.clone(), declared.clone());
+            found.push(format!(
+                "{path}:{}:{}: unresolved identifier '{name}'{hint}",
+                place.line, place.column
+            ));
+        }
+    }
+    Ok(found)
 }
 
 /// Gives the engine the files that are imported.
@@ -168,6 +206,26 @@ impl Loader for Files {
             return Err(Error::new_loading_message(name, error.to_string()));
         }
         declare(ctx, &engine.sources, name)
+    }
+}
+
+impl Files {
+    /// `pipy.solve()`: runs a file, unless that was done, and gives its module's number.
+    fn run_now(&self, ctx: &Ctx<'_>, path: &str) -> Result<usize> {
+        let path = resolve("/", path);
+        let engine = self.engine.upgrade().ok_or_else(|| Error::new_loading(&path))?;
+        if let Some(source) = engine.sources.borrow().get(&path) {
+            return Ok(source.module);
+        }
+        let read = engine.sources.borrow_mut().read(&*self.codebase, &path);
+        match read {
+            Ok(module) => {
+                let (_, promise) = declare(ctx, &engine.sources, &path)?.eval()?;
+                promise.finish::<Value<'_>>()?;
+                Ok(module)
+            }
+            Err(error) => Err(rquickjs::Exception::throw_message(ctx, &error.to_string())),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The log of scripts: lines with time and level on standard error.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,10 +18,45 @@ pub fn set_level(name: &str) -> bool {
     level.is_some()
 }
 
+/// What was said while a script was tried out, in order: level (none for standard output) and text.
+type Held = Vec<(String, String)>;
+
+thread_local! {
+    static HELD: RefCell<Option<Held>> = const { RefCell::new(None) };
+}
+
+/// Holds back what this thread says, until [`release`].
+pub fn hold() {
+    HELD.set(Some(Vec::new()));
+}
+
+/// Says what was held back, or drops it.
+pub fn release(say: bool) {
+    let held = HELD.take().unwrap_or_default();
+    for (level, text) in held.iter().filter(|_| say) {
+        if level.is_empty() { print(text) } else { line(level, text) }
+    }
+}
+
+/// Writes to standard output.
+pub fn print(text: &str) {
+    if HELD
+        .with_borrow_mut(|held| held.as_mut().map(|held| held.push((String::new(), text.into()))).is_some())
+    {
+        return;
+    }
+    // A reader that has gone away is no failure of the script.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
 /// Writes a line.
 pub fn line(level: &str, text: &str) {
     let rank = LEVELS.iter().position(|known| *known == level).unwrap_or(0);
     if rank > usize::from(SHOWN.load(Ordering::Relaxed)) {
+        return;
+    }
+    if HELD.with_borrow_mut(|held| held.as_mut().map(|held| held.push((level.into(), text.into()))).is_some())
+    {
         return;
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

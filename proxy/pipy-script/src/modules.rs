@@ -14,6 +14,11 @@ pub trait Codebase {
     /// A file by its absolute path within the codebase; `None` where there is none.
     fn file(&self, path: &str) -> Option<Vec<u8>>;
 
+    /// The paths of all files below a folder.
+    fn list(&self, _folder: &str) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether a path names no file but filters of the host: see [`crate::plugin`].
     fn is_native(&self, _path: &str) -> bool {
         false
@@ -47,6 +52,11 @@ impl Sources {
     /// Where a variable of a namespace is, if any file declares or imports it.
     pub(crate) fn slot_of(&self, namespace: &str, name: &str) -> Option<u32> {
         self.slots.get(&(namespace.to_owned(), name.to_owned())).copied()
+    }
+
+    /// The files, by path.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&String, &Source)> {
+        self.files.iter()
     }
 
     /// The files by number.

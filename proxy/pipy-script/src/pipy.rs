@@ -19,6 +19,13 @@ pub(crate) fn object<'js>(ctx: &Ctx<'js>, codebase: &Rc<dyn Codebase>) -> Result
         }
     };
     pipy.set("load", Function::new(ctx.clone(), load)?)?;
+    let files = Rc::clone(codebase);
+    let list = move |folder: Opt<String>| -> Vec<String> {
+        let folder = resolve("/", folder.0.as_deref().unwrap_or_default());
+        let below = |path: &String| path.trim_start_matches(&folder).trim_start_matches('/').to_owned();
+        files.list(&folder).iter().map(below).collect()
+    };
+    pipy.set("list", Function::new(ctx.clone(), list)?)?;
     pipy.set("pid", std::process::id())?;
     pipy.set("now", Function::new(ctx.clone(), now)?)?;
     let exit = |code: Opt<i32>| -> () { std::process::exit(code.0.unwrap_or(0)) };
@@ -36,10 +43,8 @@ pub(crate) fn install(ctx: &Ctx<'_>) -> Result<()> {
     let globals = ctx.globals();
     for (name, end) in [("print", ""), ("println", "\n")] {
         let print = move |values: Rest<Value<'_>>| {
-            use std::io::Write;
             let line: Vec<String> = values.0.iter().map(crate::console::show).collect();
-            // A reader that has gone away is no failure of the script.
-            let _ = write!(std::io::stdout(), "{}{end}", line.join(" "));
+            crate::log::print(&format!("{}{end}", line.join(" ")));
         };
         globals.set(name, Function::new(ctx.clone(), print)?)?;
     }

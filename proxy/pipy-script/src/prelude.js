@@ -197,7 +197,16 @@
     }
   }
 
-  class Template { constructor(layout) { this.layout = layout; } }
+  class Template {
+    constructor(layout) { this.layout = layout; }
+    // Runs a pipeline of its own; the promise is that of what its onEnd returns.
+    spawn(...args) {
+      return new Promise((done, failed) => { state.requests.push({ layout: this.layout.id, args, done, failed }); });
+    }
+  }
+  state.requests = [];
+  state.solving = new Set();
+  state.take = () => state.requests.splice(0);
 
   state.module = (id, filename, slots) => {
     const module = { id, filename, slots, named: {}, entrance: null, configuration: null, result: undefined };
@@ -216,13 +225,23 @@
       state.listen.push({ where, options: protocol ? { ...options, protocol } : options, layout });
       native.changed();
     };
+    module.pipy.solve = path => {
+      const key = native.solve(String(path));
+      if (state.solving.has(key)) throw new Error(`recursive solve() of ${path}`);
+      return state.modules[key].result;
+    };
+    module.pipy.import = path => native.import(filename, String(path));
+    module.pipy.fork = callback => { state.requests.push({ callback }); };
+    module.pipy.source = filename;
     const missing = new Proxy({}, {
       get(_, name) {
         if (typeof name === 'symbol') return undefined;
         if (name in globalThis) return globalThis[name];
-        throw new ReferenceError(`unresolved identifier: ${name}`);
+        throw new ReferenceError(`unresolved identifier '${name}'${native.similar(name, Object.keys(module.slots))}`);
       },
-      set(_, name) { throw new ReferenceError(`unresolved identifier: ${String(name)}`); },
+      set(_, name) {
+        throw new ReferenceError(`unresolved identifier '${String(name)}'${native.similar(String(name), Object.keys(module.slots))}`);
+      },
     });
     Object.setPrototypeOf(module, missing);
     state.modules[id] = module;
@@ -243,6 +262,54 @@
   state.layoutOf = value => (value instanceof Template ? value.layout.id : -1);
   state.listen = [];
   state.isConfiguration = value => value instanceof Configuration;
+  // Functions that take the place of statements in the older style.
+  const call = (value, ...args) => (typeof value === 'function' ? value(...args) : value);
+  const branch = (...args) => {
+    for (let i = 0; i + 1 < args.length; i += 2) if (call(args[i])) return call(args[i + 1]);
+    return args.length % 2 ? call(args[args.length - 1]) : undefined;
+  };
+  const select = (value, ...args) => {
+    for (let i = 0; i + 1 < args.length; i += 2) if (args[i] === value) return call(args[i + 1], value);
+    return args.length % 2 ? call(args[args.length - 1], value) : undefined;
+  };
+  const repeat = (over, callback) => {
+    const each = typeof over === 'function' ? over : callback;
+    const items = Array.isArray(over) ? over : null;
+    const count = typeof over === 'function' ? Infinity : items ? items.length : over;
+    for (let i = 0; i < count; i++) {
+      const value = items ? each(items[i], i) : each(i);
+      if (value !== undefined) return value;
+    }
+  };
+  const invoke = (callback, caught) => {
+    try { return callback(); } catch (error) { caught?.(String(error?.message ?? error)); }
+  };
+
+  // Timers; what they call finds the context in which they were set.
+  const bound = callback => {
+    const context = state.c;
+    return () => ((state.c = context), callback());
+  };
+  const setTimeout = (callback, milliseconds = 0, ...args) =>
+    native.timer(milliseconds / 1000, bound(() => callback(...args)));
+  const clearTimeout = id => { if (id !== undefined) native.cancel(id); };
+  class Timeout {
+    #seconds; #timer; #settle;
+    constructor(seconds) { this.#seconds = native.seconds(seconds); }
+    wait() { return new Promise(settle => { this.#settle = settle; this.restart(); }); }
+    restart(seconds) {
+      clearTimeout(this.#timer);
+      if (seconds !== undefined) this.#seconds = native.seconds(seconds);
+      this.#timer = native.timer(this.#seconds, () => this.#settle?.());
+    }
+    cancel() { clearTimeout(this.#timer); this.#settle?.(); }
+  }
+
+  JSON.encode ??= (value, replacer, indent) => new Data(JSON.stringify(value, replacer, indent) ?? '');
+  JSON.decode ??= (data, reviver) => JSON.parse(data.toString(), reviver);
+  Object.assign(globalThis, {
+    branch, select, repeat, invoke, setTimeout, clearTimeout, Timeout, __thread: native.thread,
+  });
   Object.assign(globalThis, { __pipy: state, Data, Message, MessageStart, MessageEnd, StreamEnd });
   return state;
 }

@@ -97,5 +97,19 @@ pub(crate) fn install<'js>(
             engine.timers.cancel(id);
         }
     };
-    native.set("cancel", Function::new(ctx.clone(), cancel)?)
+    native.set("cancel", Function::new(ctx.clone(), cancel)?)?;
+    let seconds = |ctx: Ctx<'js>, value: rquickjs::Value<'js>| -> Result<f64> {
+        let time = crate::filters::duration(&value).ok_or_else(|| {
+            rquickjs::Exception::throw_type(
+                &ctx,
+                "expected a time: seconds, or text such as '500ms', '5s', '1m'",
+            )
+        })?;
+        Ok(time.as_secs_f64())
+    };
+    native.set("seconds", Function::new(ctx.clone(), seconds)?)?;
+    let thread = rquickjs::Object::new(ctx.clone())?;
+    thread.set("id", 0)?;
+    thread.set("concurrency", 1)?;
+    native.set("thread", thread)
 }

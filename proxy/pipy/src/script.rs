@@ -59,14 +59,22 @@ impl Code {
 
 /// Runs it; returns when it is over.
 pub(crate) fn run(options: &ScriptOptions) -> Result<(), String> {
-    let loaded = options.code.load()?;
+    // The workers load it again: what it says meanwhile is said once.
+    log::hold();
+    let loaded = options.code.load();
+    let runs = loaded.as_ref().is_ok_and(|loaded| !loaded.listens().is_empty() || loaded.has_tasks());
+    log::release(!runs || options.check);
+    let loaded = loaded?;
+    for warning in &loaded.warnings {
+        log::line("WRN", warning);
+    }
     if options.check {
         return crate::print("the script loads\n");
     }
     if let Some(value) = &loaded.value {
         crate::print(&format!("{value}\n"))?;
     }
-    if loaded.listens().is_empty() && !loaded.has_tasks() {
+    if !runs {
         return Ok(());
     }
     let mut running = Running {
@@ -184,7 +192,10 @@ impl Running<'_> {
 
     fn reload(&mut self) {
         log::line("INF", "[restart] Reloading codebase...");
-        let reloaded = self.options.code.load().and_then(|loaded| self.apply(&loaded));
+        log::hold();
+        let reloaded = self.options.code.load();
+        log::release(false);
+        let reloaded = reloaded.and_then(|loaded| self.apply(&loaded));
         match reloaded {
             Ok(()) => log::line("INF", "[restart] Codebase reloaded"),
             Err(error) => log::line("ERR", &format!("[restart] the codebase stays as it was: {error}")),
