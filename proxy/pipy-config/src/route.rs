@@ -55,7 +55,7 @@ pub struct Route {
     pub origin: Origin,
     /// The path that it fits.
     pub path: Path,
-    /// The methods that it fits. Empty: any.
+    /// The methods that it fits. Empty: any but CONNECT, which must be named.
     #[serde(default)]
     pub methods: Vec<String>,
     /// Headers that must all fit.

@@ -1,7 +1,7 @@
 """Peers that are slow, break off at each byte, or speak no protocol: an end, a count, no harm.
 
 What certificates may not be is in ``../proxy/test_mtls.py`` and ``test_strangers.py`` there, what
-requests may not be in ``tests/differential``, renegotiation in ``tools/conformance/scan.py``.
+requests may not be in ``tests/differential``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import shutil
 import ssl
 from collections.abc import AsyncIterator
 
@@ -262,6 +263,37 @@ async def test_a_handshake_that_stops_is_given_up(tmp_path):
         await asyncio.gather(*(ending(proxy.inbound, cut, False) for _ in range(100)))
         stats = await proxy.stats()
         assert int(stats["tls.handshake_failure.timeout"]) == 100
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
+async def test_a_client_that_asks_to_renegotiate_is_refused(tmp_path):
+    authority = Authority("the mesh")
+    own = authority.member(STORE)
+    async with Backend("app") as backend, Pipy(tmp_path / "pipy", own) as proxy:
+        match = config.http_match(proxy.inbound.port, config.host(config.route()))
+        cluster = config.cluster(config.endpoint(backend.address))
+        await proxy.apply(
+            config.whole(identity=STORE, inbound={"matches": [match]}, clusters={"app": cluster})
+        )
+        own.write(tmp_path)
+        process = await asyncio.create_subprocess_exec(
+            *("openssl", "s_client", "-connect", str(proxy.inbound), "-tls1_2"),
+            *("-cert", str(tmp_path / "cert.pem"), "-key", str(tmp_path / "key.pem")),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        assert process.stdout is not None
+        assert process.stdin is not None
+        # The handshake is over; a line with nothing but R asks for another.
+        said = await asyncio.wait_for(process.stdout.readuntil(b"\n---\nSSL handshake"), 10)
+        assert b"alert" not in said
+        process.stdin.write(b"R\n")
+        rest = await asyncio.wait_for(process.stdout.read(-1), 10)
+        await process.wait()
+        assert b"RENEGOTIATING" in rest
+        assert b"no renegotiation" in rest or b"alert" in rest, rest[-500:]
+        await whole(proxy)
 
 
 async def test_oversize_heads_and_many_headers_cost_little(tmp_path):
