@@ -176,6 +176,21 @@ pub struct Decision<'p, Rule> {
     pub allowed_by: Option<&'p Arc<str>>,
 }
 
+/// Who asks, by the source rule that let it in, the identity that it has proved and the names of its certificate.
+pub fn caller<'c>(
+    admitted: Option<&SourceRule>,
+    identity: Option<&'c str>,
+    names: impl Fn(&str) -> bool,
+) -> Caller<'c> {
+    match (admitted, identity) {
+        (Some(by), _) if !by.mtls || by.principals.is_empty() => Caller::Admitted,
+        (Some(by), _) if by.principals.iter().any(|principal| names(principal)) => Caller::Admitted,
+        (_, Some(identity)) => Caller::Member(identity),
+        (Some(_), None) => Caller::Stranger,
+        (None, None) => Caller::Unknown,
+    }
+}
+
 /// Whether one more connection may be open on a listener, beside those that are open on it and on the other one.
 pub fn has_room(limit: u32, open: u64, total: u32, other: u64) -> bool {
     let below = |limit: u32, open: u64| limit == 0 || open < u64::from(limit);

@@ -3,7 +3,7 @@
 //! In: a plan and a question. Out: the decision, every rule that was tried, and the objects behind each. Nothing is
 //! counted, balanced or sent. A question that can't be read is answered with what is wrong with it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use pipy_config as config;
@@ -20,6 +20,10 @@ pub struct Question {
     pub inbound: bool,
     /// Where the connection goes; inbound only the port counts.
     pub destination: SocketAddr,
+    /// Where the client is, inbound: rules for clients outside of the mesh look at it.
+    pub source: Option<IpAddr>,
+    /// The server that a TLS client asks for, where its TLS is carried unopened.
+    pub server_name: Option<String>,
     /// Who asks: a SPIFFE identity. Outbound it is the proxy's own and need not be given.
     pub identity: Option<String>,
     /// Method, such as `GET`.
@@ -128,7 +132,7 @@ pub struct Target {
 /// What can't be read of the question, in words.
 pub fn explain(plan: &Plan, question: &Question) -> Result<Explanation, String> {
     let identity = if question.inbound { question.identity.as_deref() } else { plan.identity.as_deref() };
-    let mut answer = Explanation {
+    let answer = Explanation {
         decision: "denied",
         reason: None,
         version: plan.version.clone(),
@@ -142,40 +146,74 @@ pub fn explain(plan: &Plan, question: &Question) -> Result<Explanation, String> 
         clusters: Vec::new(),
         rate_limits: Vec::new(),
     };
-    let caller = identity.map_or(Caller::Unknown, Caller::Member);
-    let (hosts, tcp) = if question.inbound {
-        match decide::inbound_connection(plan, question.destination, question.destination.ip()) {
-            InboundConnection::Refuse(refusal) => return Ok(answer.refused(refusal)),
-            InboundConnection::Member(_) if identity.is_none() => {
-                return Ok(answer.refused(Refusal::NoMutualTls));
-            }
-            InboundConnection::Member(rule)
-            | InboundConnection::Plain(rule)
-            | InboundConnection::Source(rule, _) => {
-                answer.matched_by = Some(Arc::clone(&rule.origin));
-                (&rule.hosts, rule.tcp.as_ref())
-            }
-        }
-    } else {
-        match decide::outbound_connection(plan, question.destination) {
-            OutboundConnection::Refuse(refusal) => return Ok(answer.refused(refusal)),
-            OutboundConnection::Passthrough => {
-                answer.decision = "passthrough";
-                return Ok(answer);
-            }
-            OutboundConnection::Match(rule) => {
-                answer.matched_by = Some(Arc::clone(&rule.origin));
-                (&rule.hosts, rule.tcp.as_ref())
-            }
-        }
-    };
-    match tcp {
-        Some(rule) => Ok(answer.tcp(plan, rule, caller)),
-        None => answer.http(plan, hosts, question, caller),
-    }
+    if question.inbound { answer.inbound(plan, question, identity) } else { answer.outbound(plan, question) }
 }
 
 impl Explanation {
+    fn inbound(mut self, plan: &Plan, question: &Question, identity: Option<&str>) -> Result<Self, String> {
+        // An address that no rule names: a client of the mesh.
+        let source = question.source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let (rule, admitted) = match decide::inbound_connection(plan, question.destination, source) {
+            InboundConnection::Refuse(refusal) => return Ok(self.refused(refusal)),
+            InboundConnection::Member(rule) if identity.is_none() => {
+                self.matched_by = Some(Arc::clone(&rule.origin));
+                return Ok(self.refused(Refusal::NoMutualTls));
+            }
+            InboundConnection::Member(rule) | InboundConnection::Plain(rule) => (rule, None),
+            InboundConnection::Source(rule, by) => {
+                // Members that come from there speak mutual TLS, and are told apart by it.
+                let open = !by.mtls && !by.tls && rule.mtls == config::Mtls::Strict;
+                let member = open && identity.is_some() && decide::is_http(rule.protocol);
+                if by.mtls && identity.is_none() {
+                    self.matched_by = Some(by.origin.as_str().into());
+                    return Ok(self.refused(Refusal::NoCertificate));
+                }
+                (rule, (!member).then_some(by))
+            }
+        };
+        let origin = admitted.map_or_else(|| Arc::clone(&rule.origin), |by| by.origin.as_str().into());
+        self.matched_by = Some(origin);
+        let caller = decide::caller(admitted, identity, |principal| identity == Some(principal));
+        self.carried(plan, question, (rule.protocol, &rule.hosts, rule.tcp.as_ref()), caller)
+    }
+
+    fn outbound(mut self, plan: &Plan, question: &Question) -> Result<Self, String> {
+        let caller = plan.identity.as_deref().map_or(Caller::Unknown, Caller::Member);
+        match decide::outbound_connection(plan, question.destination) {
+            OutboundConnection::Refuse(refusal) => Ok(self.refused(refusal)),
+            OutboundConnection::Passthrough => {
+                self.decision = "passthrough";
+                Ok(self)
+            }
+            OutboundConnection::Match(rule) => {
+                self.matched_by = Some(Arc::clone(&rule.origin));
+                if rule.protocol == config::Protocol::Tls {
+                    let name = question.server_name.as_deref().map(str::to_ascii_lowercase);
+                    return Ok(match decide::server_name(&rule.tls, rule.tcp.as_ref(), name.as_deref()) {
+                        Some(found) => self.tcp(plan, found, caller),
+                        None => self.refused(Refusal::NoServerName),
+                    });
+                }
+                self.carried(plan, question, (rule.protocol, &rule.hosts, rule.tcp.as_ref()), caller)
+            }
+        }
+    }
+
+    /// By the rule for bytes or by those for requests. Where the protocol is found out, a question with a host is about HTTP.
+    fn carried(
+        self,
+        plan: &Plan,
+        question: &Question,
+        (protocol, hosts, tcp): (config::Protocol, &HostTable, Option<&Arc<TcpPlan>>),
+        caller: Caller<'_>,
+    ) -> Result<Self, String> {
+        let found_out = protocol == config::Protocol::Auto && !question.authority.is_empty();
+        match tcp {
+            Some(rule) if !decide::is_http(protocol) && !found_out => Ok(self.tcp(plan, rule, caller)),
+            _ => self.http(plan, hosts, question, caller),
+        }
+    }
+
     fn refused(mut self, refusal: Refusal) -> Self {
         self.reason = Some(refusal.words());
         self

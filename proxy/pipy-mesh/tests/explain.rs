@@ -24,6 +24,8 @@ fn ask(identity: Option<&str>, method: &str, target: &str) -> Explanation {
     let question = Question {
         inbound: true,
         destination: "10.244.0.9:14001".parse().expect("an address"),
+        source: None,
+        server_name: None,
         identity: identity.map(str::to_owned),
         method: method.into(),
         authority: "Bookstore.bookstore:14001".into(),
@@ -83,6 +85,8 @@ fn a_question_that_cannot_be_read_says_what_is_wrong() {
     let question = Question {
         inbound: true,
         destination: "10.244.0.9:14001".parse().expect("an address"),
+        source: None,
+        server_name: None,
         identity: Some(BUYER.into()),
         method: "GET".into(),
         authority: "bookstore.bookstore:14001".into(),
@@ -99,6 +103,8 @@ fn limits_retries_and_breakers_that_would_apply_are_told_with_their_origins() {
     let question = Question {
         inbound: true,
         destination: "10.244.0.9:80".parse().expect("an address"),
+        source: None,
+        server_name: None,
         identity: Some(BUYER.into()),
         method: "GET".into(),
         authority: "curl".into(),
@@ -111,4 +117,59 @@ fn limits_retries_and_breakers_that_would_apply_are_told_with_their_origins() {
     let share = &answer.clusters[0];
     assert!(share.balancing.is_some(), "it is not the default");
     assert!(share.retry.is_none() && share.circuit_breaker.is_none() && share.limits.is_none());
+}
+
+/// The sample of connections: TLS by server name, clients outside of the mesh, protocols that are found out.
+fn connections(question: Question) -> Explanation {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contract/samples/valid/connections.json");
+    let config = pipy_config::parse(&std::fs::read(file).expect("the sample is there")).expect("it is valid");
+    explain(&Plan::new(config), &question).expect("the question can be read")
+}
+
+fn to(port: u16) -> Question {
+    Question {
+        inbound: false,
+        destination: ([10, 0, 0, 1], port).into(),
+        source: None,
+        server_name: None,
+        identity: None,
+        method: "GET".into(),
+        authority: String::new(),
+        target: "/".into(),
+        headers: Vec::new(),
+    }
+}
+
+#[test]
+fn tls_that_is_carried_unopened_is_explained_by_its_server_name() {
+    for (name, rule) in [
+        (Some("payments.shop"), "Service/shop/payments"),
+        (Some("EU.payments.shop"), "Service/shop/payments"),
+        (Some("other.shop"), "Service/shop/rest"),
+        (None, "Service/shop/rest"),
+    ] {
+        let answer = connections(Question { server_name: name.map(str::to_owned), ..to(443) });
+        assert_eq!((answer.decision, answer.rule.as_deref()), ("allowed", Some(rule)), "{name:?}");
+    }
+}
+
+#[test]
+fn a_port_whose_protocol_is_found_out_is_explained_as_what_is_asked_about() {
+    assert!(connections(to(9000)).tried.is_empty(), "bytes have no routes");
+    let request = connections(Question { authority: "anything".into(), ..to(9000) });
+    assert_eq!((request.decision, request.tried.len()), ("allowed", 1));
+}
+
+#[test]
+fn a_client_outside_of_the_mesh_is_explained_by_the_rule_for_its_address() {
+    let from = |source: [u8; 4], identity: Option<&str>| {
+        let identity = identity.map(str::to_owned);
+        connections(Question { inbound: true, source: Some(source.into()), identity, ..to(25) })
+    };
+    let known = from([192, 0, 2, 7], Some("ingress.example"));
+    assert_eq!((known.decision, known.matched_by.as_deref()), ("allowed", Some("IngressBackend/mail/smtp")));
+    let silent = from([192, 0, 2, 7], None);
+    assert_eq!(silent.decision, "denied");
+    assert!(silent.reason.is_some_and(|reason| reason.contains("no certificate")));
+    assert_eq!(from([203, 0, 113, 9], None).matched_by.as_deref(), Some("Service/mail/smtp"));
 }

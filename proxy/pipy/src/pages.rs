@@ -107,7 +107,7 @@ impl State {
         text
     }
 
-    /// `?direction=inbound|outbound&destination=ip:port&identity=…&method=…&host=…&path=…&header=name:value…`
+    /// `?direction=inbound|outbound&destination=ip:port&source=ip&identity=…&server_name=…&method=…&host=…&path=…&header=name:value…`
     fn explain(&self, query: Option<&str>) -> Page {
         let Some(plan) = self.with(|inner| inner.plan.clone()) else {
             return Page::text(503, "waiting for the first configuration\n");
@@ -182,6 +182,8 @@ fn question(query: &str) -> Result<Question, String> {
     let mut question = Question {
         inbound: false,
         destination: SocketAddr::from(([0, 0, 0, 0], 0)),
+        source: None,
+        server_name: None,
         identity: None,
         method: "GET".into(),
         authority: String::new(),
@@ -201,6 +203,11 @@ fn question(query: &str) -> Result<Question, String> {
                 let wrong = |_| format!("destination {value:?} is not ip:port");
                 question.destination = value.parse().map_err(wrong)?;
             }
+            "source" => {
+                let wrong = |_| format!("source {value:?} is not an address");
+                question.source = Some(value.parse().map_err(wrong)?);
+            }
+            "server_name" => question.server_name = Some(value.into_owned()),
             "identity" => question.identity = Some(value.into_owned()),
             "method" => question.method = value.into_owned(),
             "host" => question.authority = value.into_owned(),
