@@ -81,11 +81,13 @@ pub(crate) struct Exchange {
     pub(crate) answered_by: Cell<Option<&'static str>>,
     /// Its place in a trace, where requests are traced.
     pub(crate) span: OnceCell<Span>,
+    /// The variables of its plugins, once one of them has begun.
+    pub(crate) script: OnceCell<pipy_script::Vars>,
     pub(crate) facts: RefCell<Facts>,
 }
 
 /// What was found out about a request.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct Facts {
     pub(crate) method: String,
     pub(crate) authority: String,
@@ -120,8 +122,19 @@ impl Exchange {
             refusal: Cell::new(None),
             answered_by: Cell::new(None),
             span: OnceCell::new(),
+            script: OnceCell::new(),
             facts: RefCell::default(),
         })
+    }
+
+    /// Another request like this one, which a script makes of it: routed the same, and not sent anywhere yet.
+    pub(crate) fn beside(&self) -> Rc<Self> {
+        let beside = Exchange::new(&self.connection, &self.runtime, self.started);
+        beside.refusal.set(self.refusal.get());
+        let mut facts = self.facts.borrow().clone();
+        (facts.cluster, facts.upstream, facts.upstream_identity) = (None, None, None);
+        beside.facts.replace(facts);
+        beside
     }
 
     /// The cluster that the request goes to, chosen when this is asked first. `None` without a route.

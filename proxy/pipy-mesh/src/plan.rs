@@ -7,8 +7,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use pipy_config as config;
 use pipy_config::{Mtls, Protocol, ProxyConfig, REGEX_BYTES_MAX, Unmatched};
+use pipy_script::plugin::Source;
 use pipy_upstream::hash;
 use regex::bytes::{Regex, RegexBuilder};
+use serde_json::json;
 
 use crate::outbound_table::OutboundTable;
 
@@ -33,6 +35,8 @@ pub struct Plan {
     pub clusters: Vec<ClusterPlan>,
     /// Stages of the chains.
     pub chains: config::Chains,
+    /// The scripts that the chains name.
+    pub plugins: Vec<Source>,
     /// Probes of the application that are carried out.
     pub probes: Vec<config::Probe>,
     /// What is told of its traffic.
@@ -171,6 +175,8 @@ pub struct RoutePlan {
     pub service_limit: Option<Arc<LimitPlan>>,
     /// How much of it is let in.
     pub route_limit: Option<Arc<LimitPlan>>,
+    /// What scripts see of its service, as JSON; absent where there are none.
+    pub told: Option<Arc<str>>,
 }
 
 /// How much is let in.
@@ -240,6 +246,8 @@ pub struct ClusterPlan {
     pub name: Arc<str>,
     /// Where it comes from.
     pub origin: Arc<str>,
+    /// What scripts see of it, as JSON.
+    pub told: Arc<str>,
     /// The rest, as configured.
     pub config: config::Cluster,
 }
@@ -247,7 +255,13 @@ pub struct ClusterPlan {
 impl Plan {
     /// Makes a plan of a configuration that [`pipy_config::parse`] accepted.
     pub fn new(config: ProxyConfig) -> Self {
+        let plugins: Vec<Source> = config
+            .plugins
+            .into_iter()
+            .map(|plugin| Source { name: plugin.name, script: plugin.script.into() })
+            .collect();
         let mut builder = Builder {
+            tells: !plugins.is_empty(),
             positions: HashMap::new(),
             origins: HashMap::new(),
             balancers: HashSet::new(),
@@ -257,7 +271,8 @@ impl Plan {
         for (name, cluster) in config.clusters {
             builder.positions.insert(name.clone(), clusters.len());
             let origin = builder.intern(&cluster.origin);
-            clusters.push(ClusterPlan { name: name.into(), origin, config: cluster });
+            let told = if builder.tells { json!({ "name": name }).to_string() } else { String::new() };
+            clusters.push(ClusterPlan { name: name.into(), origin, told: told.into(), config: cluster });
         }
         let inbound = config.inbound.map(|inbound| {
             inbound.matches.into_iter().map(|rule| (rule.port, builder.inbound(rule))).collect()
@@ -280,6 +295,7 @@ impl Plan {
             exclusions: config.exclusions,
             clusters,
             chains: config.chains,
+            plugins,
             probes: config.probes,
             telemetry: config.telemetry,
             timeouts: config.timeouts,
@@ -291,6 +307,8 @@ impl Plan {
 }
 
 struct Builder {
+    /// Whether there are scripts to tell something.
+    tells: bool,
     positions: HashMap<String, usize>,
     origins: HashMap<String, Arc<str>>,
     balancers: HashSet<u64>,
@@ -350,17 +368,29 @@ impl Builder {
                 }
             }
             let limit = self.limit(rule.rate_limit, format!("service {}", rule.service));
+            let told = self.tells.then(|| -> Arc<str> {
+                json!({ "name": rule.service, "Plugins": rule.plugins }).to_string().into()
+            });
             let host = HostPlan {
                 service: self.intern(&rule.service),
                 origin: self.intern(&rule.origin),
-                routes: rule.routes.into_iter().map(|route| Arc::new(self.route(route, &limit))).collect(),
+                routes: rule
+                    .routes
+                    .into_iter()
+                    .map(|route| Arc::new(self.route(route, &limit, &told)))
+                    .collect(),
             };
             table.hosts.push(host);
         }
         table
     }
 
-    fn route(&mut self, route: config::Route, service_limit: &Option<Arc<LimitPlan>>) -> RoutePlan {
+    fn route(
+        &mut self,
+        route: config::Route,
+        service_limit: &Option<Arc<LimitPlan>>,
+        told: &Option<Arc<str>>,
+    ) -> RoutePlan {
         let about = format!("{} {:?} {:?} {:?}", route.origin, route.path, route.methods, route.headers);
         RoutePlan {
             origin: self.intern(&route.origin),
@@ -371,6 +401,7 @@ impl Builder {
             targets: self.targets(&route.clusters, &about),
             service_limit: service_limit.clone(),
             route_limit: self.limit(route.rate_limit, format!("route {about}")),
+            told: told.clone(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,6 +11,7 @@ use pipy_filters::{HttpServer, HttpServerLimits, HttpService, HttpVersion};
 use pipy_http::HttpError;
 use pipy_observe::{Decision, Entry, LogBuffer, WorkerMetrics};
 use pipy_pipeline::{Filter, Graph, PipelineId};
+use pipy_script::plugin::Plugins;
 use pipy_tls::Credentials;
 use pipy_worker::{Accepted, App, Verdict};
 
@@ -22,6 +23,7 @@ use crate::pages::{PageService, Pages};
 use crate::plan::Plan;
 use crate::probes::ProbeService;
 use crate::runtime::Runtime;
+use crate::stages::row;
 
 /// Keys of the listeners of a sidecar.
 pub mod listener {
@@ -190,11 +192,7 @@ impl HttpService for Requests {
         // The configuration of now, not the one the connection began with: a policy counts from the next request on.
         let runtime = shared.runtime.borrow().clone();
         let exchange = Exchange::new(&self.connection, &runtime, shared.now.get());
-        let stages = match self.connection.direction {
-            Direction::Inbound => &runtime.inbound_http,
-            Direction::Outbound => &runtime.outbound_http,
-        };
-        stages.iter().map(|stage| stage(&exchange)).collect()
+        row(&exchange, 0)
     }
 
     fn malformed(&self, error: &HttpError) {
@@ -230,6 +228,8 @@ pub struct Sidecar {
     pages: Arc<dyn Pages>,
     /// Idle connections to endpoints that have left.
     unused: Vec<PipelineId>,
+    /// Plugins of plans that are gone, while requests still run through them.
+    old_plugins: Vec<Weak<Plugins>>,
 }
 
 impl Sidecar {
@@ -251,7 +251,7 @@ impl Sidecar {
             connections: Cell::new(0),
             now: Cell::new(start),
         };
-        Sidecar { shared: Rc::new(shared), pages, unused: Vec::new() }
+        Sidecar { shared: Rc::new(shared), pages, unused: Vec::new(), old_plugins: Vec::new() }
     }
 
     /// Spans, and lines of the log that are to go elsewhere, are handed over here. Without, there are none.
@@ -259,6 +259,15 @@ impl Sidecar {
     pub fn exporting(self, spans: LogBuffer, lines: LogBuffer) -> Self {
         self.shared.outlets.exporting(spans, lines);
         self
+    }
+
+    /// The plugins at work, each once.
+    fn plugins(&self) -> Vec<Rc<Plugins>> {
+        let current = self.shared.runtime.borrow().plugins.clone();
+        let old = self.old_plugins.iter().filter_map(Weak::upgrade);
+        let old = old.filter(|old| !current.as_ref().is_some_and(|current| Rc::ptr_eq(current, old)));
+        let old: Vec<Rc<Plugins>> = old.collect();
+        current.into_iter().chain(old).collect()
     }
 
     fn front(&self) -> Front {
@@ -304,6 +313,10 @@ impl App for Sidecar {
                 let before = self.shared.runtime.borrow().clone();
                 let runtime = Runtime::new(plan, Some(&before), &self.shared.metrics);
                 self.unused.extend(before.retire(&runtime));
+                self.old_plugins.retain(|plugins| plugins.strong_count() > 0);
+                let same =
+                    |old: &&Rc<Plugins>| runtime.plugins.as_ref().is_some_and(|new| Rc::ptr_eq(new, old));
+                self.old_plugins.extend(before.plugins.iter().find(|old| !same(old)).map(Rc::downgrade));
                 self.shared.runtime.replace(Rc::new(runtime));
                 listeners
             }
@@ -317,6 +330,9 @@ impl App for Sidecar {
     fn step(&mut self, graph: &mut Graph) -> Vec<(u32, Option<std::net::TcpListener>)> {
         for pipeline in self.unused.drain(..) {
             graph.close(pipeline);
+        }
+        for plugins in self.plugins() {
+            plugins.step(graph);
         }
         let runtime = self.shared.runtime.borrow();
         for waker in runtime.wakers.take() {
@@ -332,6 +348,9 @@ impl App for Sidecar {
     fn turn_ends(&mut self, now: Instant) -> Option<Instant> {
         let due = self.shared.outlets.turn(now);
         // Who was freed in the last step of a turn must not wait for the next event.
-        if self.shared.runtime.borrow().wakers.borrow().is_empty() { due } else { Some(now) }
+        if !self.shared.runtime.borrow().wakers.borrow().is_empty() {
+            return Some(now);
+        }
+        self.plugins().iter().filter_map(|plugins| plugins.due()).chain(due).min()
     }
 }

@@ -53,7 +53,7 @@ pub trait Host {
     fn fact(&self, variable: &str) -> Option<Fact>;
 
     /// The filters after the plugin, of two directions; the last of them answers.
-    fn rest(&self, written: &Written) -> Vec<Box<dyn Filter>>;
+    fn rest(&self) -> Vec<Box<dyn Filter>>;
 
     /// Filters of the stages with these names, of two directions, for a request beside the one at hand.
     fn stages(&self, names: &[String], written: &Written) -> Vec<Box<dyn Filter>>;
@@ -315,7 +315,9 @@ impl Filter for Requests {
                 }
             }
             Some(ScriptEvent::End(..)) => Event::End(None),
-            Some(ScriptEvent::Failed(_)) => Event::Close(CloseReason::Script),
+            Some(ScriptEvent::Failed(_)) => return cx.back(Event::Close(CloseReason::Script)),
+            // A failure of the script is none of the server's: it is told to whom waits for the response.
+            None if matches!(event, Event::Close(CloseReason::Script)) => return cx.back(event),
             None => event,
         };
         cx.forward(event);

@@ -69,6 +69,12 @@ impl Workers {
                 return Err(format!("chains.{name}: no stage is called {unknown:?}"));
             }
         }
+        for (name, chain) in [("inbound-tcp", &chains.inbound_tcp), ("outbound-tcp", &chains.outbound_tcp)] {
+            if let Some(plugin) = chain.iter().find(|stage| stage.starts_with("plugins/")) {
+                return Err(format!("chains.{name}: {plugin}: plugins of TCP chains are not there yet"));
+            }
+        }
+        plan.check_plugins().map_err(|error| format!("plugins: {error}"))?;
         self.refuse_own_ports(&plan)?;
         let mut wanted =
             vec![(listener::INBOUND, plan.inbound.is_some()), (listener::OUTBOUND, plan.outbound.is_some())];

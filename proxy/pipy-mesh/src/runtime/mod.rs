@@ -17,10 +17,12 @@ use std::time::{Duration, Instant};
 
 use pipy_observe::WorkerMetrics;
 use pipy_pipeline::PipelineId;
+use pipy_script::log;
+use pipy_script::plugin::Plugins;
 use pipy_upstream::{Dice, Rate, RoundRobin, TokenBucket};
 
 use crate::plan::{LimitPlan, Plan, Target, Targets};
-use crate::stages::{Chain, Need, Stage};
+use crate::stages::{Chain, Need, Step, built_in_names};
 
 pub(crate) use cluster::Cluster;
 pub(crate) use endpoint::{Endpoint, EndpointKey, InHand};
@@ -30,8 +32,10 @@ pub(crate) use load::{Active, InFlight, Load, Retrying, Wakers};
 pub(crate) struct Runtime {
     pub(crate) plan: Arc<Plan>,
     pub(crate) clusters: Vec<Cluster>,
-    pub(crate) inbound_http: Vec<Stage>,
-    pub(crate) outbound_http: Vec<Stage>,
+    pub(crate) inbound_http: Vec<Step>,
+    pub(crate) outbound_http: Vec<Step>,
+    /// Absent where the chains have none: then there is no script engine either.
+    pub(crate) plugins: Option<Rc<Plugins>>,
     /// What `fsm-stats` says of us: namespace, kind, ServiceAccount, pod. Empty without a workload.
     pub(crate) stats_header: String,
     pub(crate) wakers: Wakers,
@@ -44,6 +48,39 @@ pub(crate) struct Runtime {
 /// What the dice of a worker begin with: not the same in each, or all proxies would pick alike.
 fn seed() -> u64 {
     RandomState::new().hash_one(0_u8)
+}
+
+/// The plugins of a plan, loaded; those at work where they are the same.
+fn plugins(plan: &Plan, before: Option<&Runtime>) -> Option<Rc<Plugins>> {
+    if plan.plugins.is_empty() {
+        return None;
+    }
+    if let Some(same) = before.and_then(|before| before.plugins.as_ref())
+        && same.sources == plan.plugins
+    {
+        return Some(Rc::clone(same));
+    }
+    match Plugins::load(&plan.plugins, &built_in_names()) {
+        Ok(plugins) => Some(plugins),
+        Err(error) => {
+            // The main thread has loaded them before; what differs here is the state of the world.
+            log::line("ERR", &format!("the plugins do not load on this worker: {error}"));
+            None
+        }
+    }
+}
+
+impl Plan {
+    /// Whether the plugins load.
+    ///
+    /// # Errors
+    /// Which does not, and where.
+    pub fn check_plugins(&self) -> Result<(), String> {
+        if self.plugins.is_empty() {
+            return Ok(());
+        }
+        Plugins::load(&self.plugins, &built_in_names()).map(drop).map_err(|error| error.to_string())
+    }
 }
 
 impl Runtime {
@@ -96,6 +133,8 @@ impl Runtime {
             "" => String::new(),
             pod => format!("{},{},{},{pod}", workload.namespace, workload.kind, workload.service_account),
         };
+        let plugins = plugins(&plan, before);
+        let position = |name: &str| plugins.as_ref()?.position(name);
         let limited = !plan.limits.is_empty();
         let tracing = plan.telemetry.tracing.is_some();
         let breaking = plan.clusters.iter().any(|cluster| cluster.config.circuit_breaker.is_some());
@@ -109,8 +148,9 @@ impl Runtime {
         Runtime {
             stats_header,
             clusters,
-            inbound_http: Chain::InboundHttp.stages(&plan.chains.inbound_http, wanted),
-            outbound_http: Chain::OutboundHttp.stages(&plan.chains.outbound_http, wanted),
+            inbound_http: Chain::InboundHttp.stages(&plan.chains.inbound_http, wanted, position),
+            outbound_http: Chain::OutboundHttp.stages(&plan.chains.outbound_http, wanted, position),
+            plugins,
             wakers,
             dice,
             balancers,

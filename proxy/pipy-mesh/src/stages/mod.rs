@@ -8,6 +8,7 @@ mod default;
 mod load_balancing;
 mod logging;
 mod metrics;
+pub(crate) mod plugin;
 mod routing;
 mod throttle;
 mod tracing;
@@ -16,12 +17,20 @@ use std::rc::Rc;
 
 use pipy_pipeline::Filter;
 
-use crate::exchange::Exchange;
+use crate::exchange::{Direction, Exchange};
 
 pub(crate) use load_balancing::{Upstream, of_address, open_upstream, source};
 
 /// Makes the filter of a stage for one request.
 pub(crate) type Stage = fn(&Rc<Exchange>) -> Box<dyn Filter>;
+
+/// One place of a chain.
+#[derive(Clone, Copy)]
+pub(crate) enum Step {
+    BuiltIn(Stage),
+    /// By position among the runtime's.
+    Plugin(usize),
+}
 
 /// Which of the HTTP chains.
 #[derive(Debug, Clone, Copy)]
@@ -63,13 +72,62 @@ const STAGES: &[(&str, Need, Option<Stage>)] = &[
 impl Chain {
     /// The stages with these names, in this order, without those that nothing needs; unknown names are passed over (they
     /// were reported when the configuration was applied).
-    pub(crate) fn stages(self, names: &[String], wanted: impl Fn(Need) -> bool) -> Vec<Stage> {
-        let found = names.iter().filter_map(|name| STAGES.iter().find(|(known, ..)| known == name));
-        found.filter(|(_, need, _)| wanted(*need)).filter_map(|(.., stage)| *stage).collect()
+    pub(crate) fn stages(
+        self,
+        names: &[String],
+        wanted: impl Fn(Need) -> bool,
+        plugin: impl Fn(&str) -> Option<usize>,
+    ) -> Vec<Step> {
+        let step = |name: &String| match plugin_of(name) {
+            Some(name) => plugin(name).map(Step::Plugin),
+            None => {
+                let (_, need, stage) = STAGES.iter().find(|(known, ..)| known == name)?;
+                stage.filter(|_| wanted(*need)).map(Step::BuiltIn)
+            }
+        };
+        names.iter().filter_map(step).collect()
     }
+
+    /// The built-in stages with these names.
+    pub(crate) fn built_in(self, names: &[String]) -> Vec<Stage> {
+        let found = names.iter().filter_map(|name| STAGES.iter().find(|(known, ..)| known == name));
+        found.filter_map(|(.., stage)| *stage).collect()
+    }
+}
+
+/// The filters of a request from a place of its chain on.
+pub(crate) fn row(exchange: &Rc<Exchange>, from: usize) -> Vec<Box<dyn Filter>> {
+    let runtime = &exchange.runtime;
+    let chain = match exchange.connection.direction {
+        Direction::Inbound => &runtime.inbound_http,
+        Direction::Outbound => &runtime.outbound_http,
+    };
+    let mut row = Vec::with_capacity(chain.len());
+    for (position, step) in chain.iter().enumerate().skip(from) {
+        match step {
+            Step::BuiltIn(stage) => row.push(stage(exchange)),
+            Step::Plugin(plugin) => {
+                // What comes after is where the script leads to, if it does.
+                row.push(plugin::stage(exchange, *plugin, position + 1));
+                break;
+            }
+        }
+    }
+    row
+}
+
+/// The plugin that a stage's name means.
+fn plugin_of(name: &str) -> Option<&str> {
+    name.strip_prefix("plugins/")?.strip_suffix(".js")
 }
 
 /// The names in a chain that no stage has.
 pub fn unknown_stages(names: &[String]) -> Vec<&String> {
-    names.iter().filter(|name| !STAGES.iter().any(|(known, ..)| known == name)).collect()
+    let known = |name: &str| plugin_of(name).is_some() || STAGES.iter().any(|(known, ..)| *known == name);
+    names.iter().filter(|name| !known(name)).collect()
+}
+
+/// The names of the built-in stages.
+pub(crate) fn built_in_names() -> Vec<&'static str> {
+    STAGES.iter().map(|(name, ..)| *name).collect()
 }

@@ -214,7 +214,7 @@ impl Chooser {
                     None => Choice::Through,
                 },
                 None => match &self.scope.host {
-                    Some(host) => Choice::Native(plugin::row(&self.scope, host.rest(&self.written()?))),
+                    Some(host) => Choice::Native(plugin::row(&self.scope, host.rest())),
                     None => Choice::Through,
                 },
             }),
