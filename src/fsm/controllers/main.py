@@ -296,8 +296,7 @@ class Controller:
 
     def _status_of(self, name: str) -> Mapping[str, Any] | None:
         kind, namespace, called = name.split("/", 2)
-        informer = self.world.informers.get(kind)
-        found = informer.get(namespace, called) if informer else None
+        found = self.world.find(kind, namespace, called) if kind in self.world.informers else None
         return found.get("status") if found else None
 
     async def _until_synced(self) -> None:

@@ -83,7 +83,7 @@ class StatusWriter:
         if self._assessed is None or self._assessed[0] is not snapshot:
             self._assessed = (snapshot, assess(snapshot, self._settings))
         limit = asyncio.Semaphore(WRITES_MAX)
-        lacking: set[str] = set()
+        lacking: set[Resource] = set()
         writes = []
         for wanted in self._assessed[1]:
             resource = RESOURCES.get(wanted.kind)
@@ -98,7 +98,8 @@ class StatusWriter:
                 continue
             status = render(found, wanted, conditions, datetime.now(UTC))
             if status is not None:
-                writes.append(self._write(resource, found, status, limit, lacking))
+                served = self._world.served_as(resource, wanted.namespace, wanted.name)
+                writes.append(self._write(served, found, status, limit, lacking))
         failures = [failure for failure in await asyncio.gather(*writes) if failure]
         if failures:
             raise failures[0]
@@ -131,11 +132,11 @@ class StatusWriter:
         found: Mapping[str, Any],
         status: dict[str, Any],
         limit: asyncio.Semaphore,
-        lacking: set[str],
+        lacking: set[Resource],
     ) -> ApiError | None:
         meta = found["metadata"]
         async with limit:
-            if resource.kind in lacking:
+            if resource in lacking:
                 return None
             try:
                 await self._client.patch_status(
@@ -143,7 +144,7 @@ class StatusWriter:
                 )
             except NotFound:
                 # Deleted meanwhile; or somebody installed these kinds without statuses.
-                lacking.add(resource.kind)
+                lacking.add(resource)
             except (Conflict, Unavailable) as error:
                 return error
             except ApiError as error:

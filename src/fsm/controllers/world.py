@@ -35,6 +35,12 @@ CLUSTER_KINDS = (NAMESPACES, PODS, SERVICES, ENDPOINTSLICES)
 POLICY_KINDS = tuple(
     Resource(policy.group, policy.versions[0], policy.plural, policy.kind) for policy in POLICIES
 )
+OLDER_KINDS = tuple(
+    Resource(group, policy.versions[0], policy.plural, policy.kind)
+    for policy in POLICIES
+    for group in policy.groups[1:]
+)
+"""The same kinds under the groups of the older generation; of namesakes the newer one counts."""
 _OF_THE_MESH = ("MeshConfig", "MeshRootCertificate")
 """Kinds that count in the mesh's own namespace only."""
 # LIMIT: names kept of one batch; more is a storm, of which the count is enough.
@@ -88,6 +94,7 @@ class World:
             )
             for resource in (*CLUSTER_KINDS, *POLICY_KINDS)
         }
+        self._older = {resource.kind: Informer(client, resource) for resource in OLDER_KINDS}
         self._first: float | None = None
         self._names: dict[str, None] = {}
         self._more = 0
@@ -104,21 +111,22 @@ class World:
         self._monitored = Gauge(
             "fsm_resource_namespace_count", "Namespaces in the mesh.", registry=metrics
         )
-        for kind, informer in self.informers.items():
+        for kind, informer in (*self.informers.items(), *self._older.items()):
             informer.subscribe(self._note(kind))
 
     def tasks(self) -> list[Coroutine[Any, Any, None]]:
         """Return what keeps the copy current; each runs until cancelled."""
-        return [informer.run() for informer in self.informers.values()]
+        return [informer.run() for informer in (*self.informers.values(), *self._older.values())]
 
     async def synced(self) -> None:
         """Wait until every kind has been listed once."""
-        for informer in self.informers.values():
+        for informer in (*self.informers.values(), *self._older.values()):
             await informer.synced.wait()
 
     def unsynced(self) -> list[str]:
         """Name the kinds that have not been listed yet."""
-        return [kind for kind, found in self.informers.items() if not found.synced.is_set()]
+        every = (*self.informers.items(), *self._older.items())
+        return list(dict.fromkeys(kind for kind, found in every if not found.synced.is_set()))
 
     def subscribe(self, resource: Resource, callback: Callable[..., None]) -> None:
         """Call back on every change of one kind, whether it matters or not."""
@@ -126,23 +134,39 @@ class World:
 
     def objects(self) -> dict[str, list[KubeObject]]:
         """All objects by kind, in the order of their names."""
-        return {
-            kind: [informer.store[key] for key in sorted(informer.store)]
-            for kind, informer in self.informers.items()
-        }
+        return {kind: self._all(kind) for kind in self.informers}
 
     def ours(self) -> dict[str, int | None]:
         """All objects of ours by name, with their generation."""
         return {
             name_of(kind, obj): _generation(obj)
-            for kind, informer in self.informers.items()
+            for kind in self.informers
             if kind in BY_KIND
-            for obj in informer.store.values()
+            for obj in self._all(kind)
         }
+
+    def _all(self, kind: str) -> list[KubeObject]:
+        older = self._older.get(kind)
+        store = {**(older.store if older else {}), **self.informers[kind].store}
+        return [store[key] for key in sorted(store)]
+
+    def find(self, kind: str, namespace: str, name: str) -> KubeObject | None:
+        """Look an object of a watched kind up, under whichever group it is."""
+        found = self.informers[kind].get(namespace, name)
+        if found is None and kind in self._older:
+            return self._older[kind].get(namespace, name)
+        return found
 
     def object(self, resource: Resource, namespace: str, name: str) -> KubeObject | None:
         """Look one up; the namespace of cluster-scoped objects is empty."""
-        return self.informers[resource.kind].get(namespace, name)
+        return self.find(resource.kind, namespace, name)
+
+    def served_as(self, resource: Resource, namespace: str, name: str) -> Resource:
+        """Return the resource under which an object of a kind is, which may be an older group's."""
+        older = self._older.get(resource.kind)
+        if older is None or self.informers[resource.kind].get(namespace, name) is not None:
+            return resource
+        return next(known for known in OLDER_KINDS if known.kind == resource.kind)
 
     async def next_batch(self, coalesce_s: float) -> Batch:
         """Wait for a change that matters, and a moment more for what comes with it."""
@@ -174,7 +198,7 @@ class World:
 
     def _news(self) -> Iterator[Touched]:
         for kind, namespace, name in self._touched:
-            yield Touched(kind, namespace, name, self.informers[kind].get(namespace, name))
+            yield Touched(kind, namespace, name, self.find(kind, namespace, name))
 
     def _left(self) -> Iterator[ProxyKey]:
         for key in self._gone:

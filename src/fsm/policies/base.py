@@ -28,6 +28,11 @@ class Judgement:
     """Which other object says otherwise and is followed; empty: none does."""
 
 
+OLDER_GROUPS = {"policy.flomesh.io": "policy.openservicemesh.io"}
+"""Groups that the documents of the older generation name, by the one that took their place. Their
+kinds are served and read beside it, so that these documents apply as they are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """One kind of policy."""
@@ -48,6 +53,12 @@ class Policy:
     judge: Callable[[Snapshot, Any, Settings], Judgement] | None = None
     """What an object comes to in a snapshot, for its status; None: it is judged elsewhere, or is
     always in effect."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The group, and the older one if there is one."""
+        older = OLDER_GROUPS.get(self.group)
+        return (self.group, older) if older else (self.group,)
 
     def validate(self, obj: JsonObject, settings: Settings) -> list[Violation]:
         """Return all faults of an object, in order of path."""
@@ -72,7 +83,8 @@ class Policy:
         kind, version = obj.get("kind", self.kind), obj.get("apiVersion")
         if kind != self.kind:
             violations.append(Violation("kind", f"{kind!r} is not {self.kind}"))
-        if version is not None and version not in (f"{self.group}/{v}" for v in self.versions):
+        served = [f"{group}/{v}" for group in self.groups for v in self.versions]
+        if version is not None and version not in served:
             known = ", ".join(self.versions)
             violations.append(
                 Violation("apiVersion", f"{version!r} is not served", f"{self.group}/ with {known}")

@@ -145,6 +145,19 @@ def test_access_control_without_backends_opens_tcp_too(town: Shell) -> None:
     until(lambda: "NotEnabled" in reason(town, "accesscontrol"), "its status says why")
 
 
+def test_a_document_of_the_older_generation_applies_as_it_is(town: Shell) -> None:
+    older = policy("IngressBackend", SERVICE, backends=[PLAIN])
+    older["apiVersion"] = "policy.openservicemesh.io/v1alpha1"
+    resource = "ingressbackends.policy.openservicemesh.io"
+    town.apply(older)
+    expect(town, OUTSIDE, OPEN)
+    until(lambda: reason(town, resource).startswith("Programmed"), "its status is written")
+    faulty = {**older, "spec": {**older["spec"], "sources": [{"kind": "Pod", "name": "x"}]}}
+    assert "'Pod' is not one of" in town.apply(faulty, fails=True).stderr
+    town.kubectl("delete", f"{resource}/door", "-n", SHOP)
+    expect(town, OUTSIDE, CLOSED)
+
+
 def test_a_faulty_policy_is_refused_with_all_its_faults(town: Shell) -> None:
     wrong = policy("IngressBackend", {"kind": "IPRange", "name": "10.0.0.1"}, backends=[PLAIN])
     told = town.apply(wrong, fails=True)

@@ -11,7 +11,8 @@ import fsm.policies
 from fsm.manifests import crds
 from fsm.policies import BY_KIND, validate
 
-CRDS = {crd["spec"]["names"]["kind"]: crd for crd in crds()}
+OLDER = [crd for crd in crds() if crd["spec"]["group"].endswith("openservicemesh.io")]
+CRDS = {crd["spec"]["names"]["kind"]: crd for crd in crds() if crd not in OLDER}
 CASES = sorted(Path(fsm.policies.__file__).parent.glob("*/cases/*.yaml"))
 SHORT = {
     "TrafficTarget": "tt",
@@ -36,6 +37,16 @@ def schema(kind: str, version: str) -> dict[str, Any]:
 
 def test_every_policy_has_a_kind_and_every_kind_a_policy() -> None:
     assert set(CRDS) == set(BY_KIND)
+
+
+def test_kinds_of_the_older_generation_are_those_of_today_under_another_group() -> None:
+    assert {crd["spec"]["names"]["kind"] for crd in OLDER} == {
+        kind for kind, policy in BY_KIND.items() if policy.group == "policy.flomesh.io"
+    }
+    for crd in OLDER:
+        today = CRDS[crd["spec"]["names"]["kind"]]["spec"]
+        assert crd["spec"]["versions"] == today["versions"]
+        assert crd["metadata"]["name"] == f"{today['names']['plural']}.policy.openservicemesh.io"
 
 
 @pytest.mark.parametrize("kind", sorted(BY_KIND))

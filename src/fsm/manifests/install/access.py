@@ -20,6 +20,7 @@ JsonObject = dict[str, Any]
 _RBAC = "rbac.authorization.k8s.io"
 _READ = ["get", "list", "watch"]
 _SMI = ("access.smi-spec.io", "specs.smi-spec.io", "split.smi-spec.io")
+_OURS = ("policy.flomesh.io", "policy.openservicemesh.io", "config.flomesh.io")
 
 
 def access_objects(settings: Settings) -> list[JsonObject]:
@@ -56,8 +57,8 @@ def _cluster_rules(settings: Settings) -> list[JsonObject]:
     return [
         _rule([""], core, _READ),
         _rule(["discovery.k8s.io"], ["endpointslices"], _READ),
-        _rule([*_SMI, "policy.flomesh.io", "config.flomesh.io"], ["*"], _READ),
-        _rule([*_SMI, "policy.flomesh.io", "config.flomesh.io"], ["*/status"], ["patch", "update"]),
+        _rule([*_SMI, *_OURS], ["*"], _READ),
+        _rule([*_SMI, *_OURS], ["*/status"], ["patch", "update"]),
         _rule(["authentication.k8s.io"], ["tokenreviews"], ["create"]),
         # "create" cannot be limited to a name; see the RBAC page, "Referring to resources".
         _rule([""], ["configmaps"], [*_READ, "create"]),

@@ -80,9 +80,10 @@ def _config_rules() -> list[JsonObject]:
 def _policy_rules() -> list[JsonObject]:
     writes = ["CREATE", "UPDATE"]
     return [
-        _rule(policy.group, policy.plural, writes)
+        _rule(group, policy.plural, writes)
         for policy in POLICIES
         if not policy.group.startswith("config.")
+        for group in policy.groups
     ]
 
 
