@@ -18,8 +18,8 @@ pub(crate) struct State {
 
 #[derive(Default)]
 struct Inner {
-    /// The configuration at work, as it came.
-    config: Value,
+    /// The configuration at work, as JSON. WHY text: as a tree it takes several times the memory, and is seldom asked for.
+    config: String,
     plan: Option<Arc<Plan>>,
     refused: Option<String>,
     lost: Option<String>,
@@ -45,7 +45,7 @@ impl State {
     /// A configuration is at work.
     pub(crate) fn applied(&self, plan: Arc<Plan>, config: Value, listeners: Vec<(u32, SocketAddr)>) {
         self.with(|inner| {
-            (inner.plan, inner.config, inner.listeners) = (Some(plan), config, listeners);
+            (inner.plan, inner.config, inner.listeners) = (Some(plan), config.to_string(), listeners);
             inner.refused = None;
         });
     }
@@ -67,7 +67,8 @@ impl State {
 
     fn config_dump(&self) -> String {
         let dump = self.with(|inner| {
-            let mut config = inner.config.clone();
+            // Before the first configuration there is none to show.
+            let mut config: Value = serde_json::from_str(&inner.config).unwrap_or_default();
             hide_secrets(&mut config);
             json!({
                 "Version": inner.plan.as_ref().map(|plan| &plan.version),
