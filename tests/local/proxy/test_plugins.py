@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from proxyrig import config
+from proxyrig.backend import Connection, Request
 from proxyrig.waiting import until
 from proxyrig.wire import Wire, fetch, request
 
@@ -36,6 +37,55 @@ pipy({
 )
 """
 """The injector of the demo, word for word."""
+
+TOKEN_VERIFIER = """
+(
+pipy({
+    _pluginName: '',
+    _pluginConfig: null,
+    _verifier: null,
+    _authPaths: null,
+    _authRequred: false,
+    _authSuccess: undefined,
+})
+.import({
+    __service: 'inbound-http-routing',
+})
+.pipeline()
+.onStart(
+    () => void (
+        _pluginName = __filename.slice(9, -3),
+        _pluginConfig = __service?.Plugins?.[_pluginName],
+        _verifier = _pluginConfig?.Verifier,
+        _authPaths = _pluginConfig?.Paths && _pluginConfig.Paths?.length > 0 && (
+          new algo.URLRouter(Object.fromEntries(_pluginConfig.Paths.map(path => [path, true])))
+        )
+    )
+)
+.handleMessageStart(
+    msg => _authRequred = (_verifier && _authPaths?.find(msg.head.headers.host, msg.head.path))
+)
+.branch(
+    () => _authRequred, (
+    $ => $
+      .fork().to($ => $
+        .muxHTTP().to($ => $.connect(()=> _verifier))
+        .handleMessageStart(
+          msg => _authSuccess = (msg.head.status == 200)
+        )
+      )
+      .wait(() => _authSuccess !== undefined)
+      .branch(() => _authSuccess, $ => $.chain(),
+        $ => $.replaceMessage(
+          () => new Message({ status: 401 }, 'Unauthorized!')
+        )
+      )
+  ),
+    $ => $.chain()
+  )
+)
+"""
+"""The verifier of the demo, word for word."""
 
 MARK = """
 pipy().pipeline()
@@ -91,6 +141,35 @@ async def test_the_demo_s_injector_adds_the_token_that_the_service_is_told(rig):
     await proxy.apply(plugged(port, backend.address, told, token_injector=TOKEN_INJECTOR))
     assert (await fetch(proxy.outbound, request())).status == 200
     assert backend.requests[1].header("x-iam-token") == "2f1acc"
+
+
+async def test_the_demo_s_verifier_asks_whether_a_token_is_good(rig):
+    async def judge(asked: Request, connection: Connection) -> bool:
+        status = "200 OK" if asked.header("x-iam-token") == "2f1acc" else "401 Unauthorized"
+        await connection.send(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+        return True
+
+    backend, judges = await rig.backend(), await rig.backend(script=judge)
+    proxy = await rig.pipy()
+    told = {"token-verifier": {"Verifier": str(judges.address), "Paths": ["/get"]}}
+    host = {**config.host(config.route()), "plugins": told}
+    before = [f"modules/inbound-{n}.js" for n in ("tls-termination", "http-routing")]
+    after = [f"modules/inbound-{n}.js" for n in ("http-load-balancing", "http-default")]
+    document = config.whole(
+        inbound={"matches": [config.http_match(proxy.inbound.port, host, mtls="disabled")]},
+        clusters={"app": config.cluster(config.endpoint(backend.address))},
+        plugins=[
+            {"name": "token-verifier", "origin": "Plugin/token-verifier", "script": TOKEN_VERIFIER}
+        ],
+        chains={"inbound-http": [*before, "plugins/token-verifier.js", *after]},
+    )
+    await proxy.apply(document)
+    refused = await fetch(proxy.inbound, request("GET", "/get"))
+    assert (refused.status, refused.body) == (401, b"Unauthorized!")
+    assert (await fetch(proxy.inbound, request("GET", "/headers"))).status == 200
+    let_in = await fetch(proxy.inbound, request("GET", "/get", "x-iam-token: 2f1acc"))
+    assert let_in.status == 200
+    assert [seen.target for seen in backend.requests] == ["/headers", "/get"]
 
 
 async def test_a_plugin_changes_the_response_and_passes_bodies_whole(rig):
