@@ -9,7 +9,7 @@ BIN     := $(VENV)/bin
 STAMPS  := $(VENV)/.stamps
 RUST    := $(shell find proxy Cargo.toml Cargo.lock -name '*.rs' -o -name 'Cargo.*' 2>/dev/null)
 
-.PHONY: fuzz soak help build demo test check fmt contract docs bench bench-control conformance clean system peers
+.PHONY: fuzz soak help build demo test check fmt contract docs bench bench-micro bench-control conformance clean system peers
 
 help:  ## list the tasks
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench: system build  ## pipy beside nginx, HAProxy and Envoy, in one run (root)
 
 bench-control: build  ## the control plane with 1,000 services and 2,000 proxies
 	$(BIN)/python -m tools.bench_control --services 1000 --proxies 2000
+
+bench-micro:  ## time the proxy's hot pieces, each alone
+	cargo bench -q -p pipy-mesh --bench hot
 
 FUZZ_SECONDS ?= 60
 fuzz:  ## feed garbage to every parser of foreign bytes, FUZZ_SECONDS each (nightly Rust, cargo-fuzz)
