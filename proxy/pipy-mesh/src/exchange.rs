@@ -15,7 +15,7 @@ use pipy_observe::Span;
 use pipy_pipeline::CloseReason;
 use pipy_worker::Accepted;
 
-use crate::decide::{Caller, Refusal};
+use crate::decide::{self, Caller, Refusal};
 use crate::plan::RoutePlan;
 use crate::runtime::{Cluster, Runtime};
 use crate::sidecar::Shared;
@@ -54,14 +54,8 @@ pub(crate) struct Connection {
 impl Connection {
     /// Who is at the client's end, as far as decisions depend on it.
     pub(crate) fn caller(&self) -> Caller<'_> {
-        let identity = self.peer.identity();
-        match (&self.admitted, identity) {
-            (Some(by), _) if !by.mtls || by.principals.is_empty() => Caller::Admitted,
-            (Some(by), _) if by.principals.iter().any(|p| self.peer.names().contains(p)) => Caller::Admitted,
-            (_, Some(identity)) => Caller::Member(identity),
-            (Some(_), None) => Caller::Stranger,
-            (None, None) => Caller::Unknown,
-        }
+        let named = |principal: &str| self.peer.names().iter().any(|name| *name == *principal);
+        decide::caller(self.admitted.as_ref(), self.peer.identity(), named)
     }
 }
 
