@@ -51,6 +51,7 @@ COMMANDS = (
     Command("rollout", "rollout", MESH, group=True),
     Command("certs", "certs", MESH, group=True),
     Command("policy", "policy", MESH, group=True),
+    Command("plugin", "plugin", MESH, group=True),
     Command("verify", "verify", MESH, group=True),
     Command("metrics", "metrics", MESH, group=True),
     Command("mesh", "mesh", MESH, group=True),
