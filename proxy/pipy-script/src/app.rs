@@ -4,7 +4,7 @@
 //! timers and wakes for as long as a pipeline of its script lives.
 
 use std::collections::HashMap;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use crate::background::{self, Return};
 use crate::engine::{Callback, Kept, Limits, bury};
 use crate::filters::alone::alone;
 use crate::layout::{Family, Layout, Scope, Script, Start};
+use crate::filters::datagrams::{Framed, Unframed};
 use crate::load::{Loaded, load};
 use crate::modules::Codebase;
 use crate::{inbound, log};
@@ -25,6 +26,8 @@ use crate::{inbound, log};
 pub enum Update {
     /// Another script, made on the worker's own thread, and its listeners in the order of [`Loaded::listens`].
     Script(Box<dyn FnOnce() -> Rc<dyn Codebase> + Send>, String, Vec<(u32, Option<TcpListener>)>),
+    /// UDP sockets to listen on, and to close, by the same keys; sent before the script that they are for.
+    Datagrams(Vec<(u32, Option<UdpSocket>)>),
     /// How results of work on other threads come back; sent before the first script.
     Way(Return),
     /// A result of such work.
@@ -40,6 +43,8 @@ pub struct App {
     /// Scripts that were at work before, some pipelines of which may live.
     old: Vec<Weak<Script>>,
     listeners: HashMap<u32, Rc<Layout>>,
+    /// What the worker has not taken yet.
+    datagrams: Vec<(u32, Option<UdpSocket>)>,
     tasks: Vec<Task>,
     signals: Vec<&'static str>,
     way: Option<Return>,
@@ -85,6 +90,7 @@ impl App {
             script: None,
             old: Vec::new(),
             listeners: HashMap::new(),
+            datagrams: Vec::new(),
             tasks: Vec::new(),
             signals: Vec::new(),
             way: None,
@@ -171,9 +177,26 @@ impl pipy_worker::App for App {
         }
     }
 
+    fn datagram_listeners(&mut self) -> Vec<(u32, Option<UdpSocket>)> {
+        if self.script.is_none() { Vec::new() } else { std::mem::take(&mut self.datagrams) }
+    }
+
+    fn accept_datagrams(&mut self, listener: u32, session: Accepted, _now: Instant) -> Verdict {
+        let Some(layout) = self.listeners.get(&listener).cloned() else { return Verdict::Close };
+        let Some(scope) = self.scope(Some(&session)) else { return Verdict::Reset };
+        let mut row: Vec<Box<dyn Filter>> = vec![Box::new(Framed::new(&scope))];
+        row.extend(layout.pipeline(&scope, Vec::new()));
+        row.push(Box::new(Unframed::default()));
+        Verdict::RunTurning(row)
+    }
+
     fn update(&mut self, update: Update) -> Vec<(u32, Option<TcpListener>)> {
         let (codebase, main, listeners) = match update {
             Update::Script(codebase, main, listeners) => (codebase, main, listeners),
+            Update::Datagrams(sockets) => {
+                self.datagrams = sockets;
+                return Vec::new();
+            }
             Update::Way(way) => {
                 self.way = Some(way);
                 return Vec::new();

@@ -4,7 +4,7 @@
 //! SIGHUP loads it anew: what does not load changes nothing. SIGINT and SIGTERM drain; a second one ends at once.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -93,8 +93,8 @@ struct Running<'o> {
     options: &'o ScriptOptions,
     handles: Vec<Handle<Update>>,
     threads: Vec<JoinHandle<()>>,
-    /// Which address each key listens on.
-    open: BTreeMap<u32, String>,
+    /// What each key listens on: whether for datagrams, and the address.
+    open: BTreeMap<u32, (bool, String)>,
     /// How many workers have nothing left that could happen.
     idle: Arc<AtomicUsize>,
 }
@@ -122,29 +122,36 @@ impl Running<'_> {
     fn apply(&mut self, loaded: &Loaded) -> Result<(), String> {
         let mut changes: Vec<Vec<(u32, Option<TcpListener>)>> =
             self.handles.iter().map(|_| Vec::new()).collect();
+        let mut sockets: Vec<Vec<(u32, Option<UdpSocket>)>> =
+            self.handles.iter().map(|_| Vec::new()).collect();
         let mut open = BTreeMap::new();
         for (key, (address, datagrams)) in loaded.listens().into_iter().enumerate() {
             let key = u32::try_from(key).unwrap_or(u32::MAX);
-            if datagrams {
-                return Err(format!(
-                    "cannot listen on {address}: UDP listeners of scripts are not there yet"
-                ));
-            }
-            if self.open.get(&key) == Some(&address) {
-                open.insert(key, address);
+            let protocol = if datagrams { "UDP" } else { "TCP" };
+            if self.open.get(&key).is_some_and(|known| *known == (datagrams, address.clone())) {
+                open.insert(key, (datagrams, address));
                 continue;
             }
             let Some(bind) = listen_address(&address)? else { continue };
-            match pipy_worker::bind(bind, self.handles.len()) {
-                Ok(bound) => {
+            let workers = self.handles.len();
+            let bound = if datagrams {
+                pipy_worker::bind_datagrams(bind, workers).map(|bound| {
+                    for (changes, socket) in sockets.iter_mut().zip(bound) {
+                        changes.push((key, Some(socket)));
+                    }
+                })
+            } else {
+                pipy_worker::bind(bind, workers).map(|bound| {
                     for (changes, listener) in changes.iter_mut().zip(bound) {
                         changes.push((key, Some(listener)));
                     }
-                    open.insert(key, address);
-                }
+                })
+            };
+            match bound {
+                Ok(()) => drop(open.insert(key, (datagrams, address))),
                 Err(error) => {
                     let said = format!(
-                        "Cannot start listening on TCP port {} at {}: bind: {error}",
+                        "Cannot start listening on {protocol} port {} at {}: bind: {error}",
                         bind.port(),
                         bind.ip()
                     );
@@ -155,11 +162,19 @@ impl Running<'_> {
                 }
             }
         }
-        for key in self.open.keys().filter(|key| !open.contains_key(key)) {
-            changes.iter_mut().for_each(|changes| changes.push((*key, None)));
+        for (key, (datagrams, _)) in &self.open {
+            if open.get(key).is_some_and(|(now, _)| now == datagrams) {
+                continue;
+            }
+            if *datagrams {
+                sockets.iter_mut().for_each(|changes| changes.push((*key, None)));
+            } else {
+                changes.iter_mut().for_each(|changes| changes.push((*key, None)));
+            }
         }
         self.open = open;
-        for (handle, listeners) in self.handles.iter().zip(changes) {
+        for ((handle, listeners), sockets) in self.handles.iter().zip(changes).zip(sockets) {
+            handle.update(Update::Datagrams(sockets));
             let (codebase, main) = self.options.code.codebase();
             handle.update(Update::Script(codebase, main, listeners));
         }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use pipy_pipeline::{CloseReason, ConnectTo, Cx, Event, Filter, PipelineId, Slot};
 use rquickjs::{Coerced, Result, Value};
 
-use super::sub::{ONLY, came_out};
+use super::datagrams::{Framed, Unframed};
+use super::sub::{Nested, ONLY, came_out};
 use crate::engine::Kept;
 use crate::layout::{FilterDef, Reading, Scope};
 use crate::log;
@@ -88,11 +89,19 @@ impl Connect {
 
 impl FilterDef for Connect {
     fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
+        if self.udp {
+            let row: Vec<Box<dyn Filter>> = vec![
+                Box::new(Unframed::default()),
+                self.instance(scope, false),
+                Box::new(Framed::new(scope)),
+            ];
+            return Box::new(Nested::turning("connect", row));
+        }
         self.instance(scope, false)
     }
 
     fn native(&self, scope: &Scope) -> Option<Vec<Box<dyn Filter>>> {
-        Some(vec![self.instance(scope, true)])
+        (!self.udp).then(|| vec![self.instance(scope, true)])
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod alone;
 mod choose;
 mod codec;
 mod connect;
+pub(crate) mod datagrams;
 mod flow;
 mod handle;
 pub(crate) mod http;
