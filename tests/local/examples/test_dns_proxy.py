@@ -1,4 +1,4 @@
-"""The DNS proxy of the documents, asked by dig and dnspython, before an upstream that counts its questions."""
+"""The DNS proxy of the documents, asked by dig and dnspython; its upstream counts questions."""
 
 from __future__ import annotations
 
