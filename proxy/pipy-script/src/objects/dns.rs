@@ -50,7 +50,7 @@ fn hessian_decode<'js>(ctx: Ctx<'js>, data: Value<'js>, options: Opt<Object<'js>
         Some(options) => options.get::<_, Option<bool>>("plainMaps")?.unwrap_or(true),
         None => true,
     };
-    let options = hessian::Options { plain_maps, ..Default::default() };
+    let options = hessian::Options { plain_maps };
     let values = hessian::decode(&bytes(&ctx, &data)?, options).map_err(|error| refused(&ctx, &error))?;
     to_js(&ctx, &Plain::Array(values))
 }

@@ -11,8 +11,10 @@ use rquickjs::class::Trace;
 use rquickjs::{Class, Ctx, Function, JsLifetime, Object, Result};
 
 static QUOTAS: LazyLock<Mutex<HashMap<String, Arc<Mutex<State>>>>> = LazyLock::new(Mutex::default);
-static MAPS: LazyLock<Mutex<HashMap<String, Arc<Mutex<BTreeMap<String, String>>>>>> =
-    LazyLock::new(Mutex::default);
+/// Values as JSON, by key.
+type Values = Arc<Mutex<BTreeMap<String, String>>>;
+
+static MAPS: LazyLock<Mutex<HashMap<String, Values>>> = LazyLock::new(Mutex::default);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -105,7 +107,7 @@ fn bucket<'js>(
 #[rquickjs::class]
 struct Shared {
     #[qjs(skip_trace)]
-    map: Arc<Mutex<BTreeMap<String, String>>>,
+    map: Values,
 }
 
 #[rquickjs::methods]
