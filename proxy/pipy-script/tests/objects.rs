@@ -46,6 +46,9 @@ fn failures_say_what_was_wrong() {
     fails("new algo.URLRouter({ 'a:80/b': 1 })", "invalid URL pattern");
     fails("(new stats.Counter('twice'), new stats.Gauge('twice'))", "is a counter already");
     fails("new algo.Cache(null, null, { ttl: 'soon' })", "is no duration");
+    fails("new crypto.Hash('md99')", "unknown hash: md99");
+    fails("new crypto.Certificate(pipy.load('no-such-file'))", "is the file there?");
+    fails("new crypto.PrivateKey('nonsense')", "no PrivateKey in this PEM");
     fails("(a => (a.push(a), RESP.encode(a)))([])", "contains itself");
 }
 

@@ -17,6 +17,7 @@ mod yaml;
 const FILES: &[(&str, &str)] = &[
     ("algo.js", include_str!("algo.js")),
     ("balancers.js", include_str!("balancers.js")),
+    ("crypto.js", include_str!("crypto.js")),
     ("json.js", include_str!("json.js")),
     ("netmask.js", include_str!("netmask.js")),
     ("url.js", include_str!("url.js")),
