@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
+use crate::repo::RepoOptions;
 use crate::script::{Code, ScriptOptions};
 
 /// What the command line asks for.
@@ -17,6 +18,8 @@ pub(crate) enum Command {
     Sidecar(Box<SidecarOptions>),
     /// Run a script.
     Script(ScriptOptions),
+    /// Serve a repository of scripts.
+    Repo(RepoOptions),
 }
 
 /// How a sidecar runs.
@@ -54,6 +57,10 @@ pipy: a programmable proxy, the sidecar of fsm
 usage:
   pipy [options] FILE         run a script
   pipy [options] -e SCRIPT    run a script given as text
+  pipy [options] http://HOST:PORT/repo/NAME
+                              run a codebase of a repository, and follow its versions
+  pipy [--admin-port PORT] [FOLDER]
+                              serve a repository of codebases, kept in a folder or in memory
   pipy --check FILE           say whether a script loads
   pipy sidecar --control-plane URL --ca FILE --token FILE [options]
   pipy sidecar --config FILE [--cert FILE --key FILE --roots FILE] [options]
@@ -66,6 +73,9 @@ how a script runs:
   --reuse-port                accepted; threads always share their ports
   --log-level LEVEL           error, warn, info or debug (info)
   --force-start               start although an address is taken
+  --admin-port [IP:]PORT      /metrics and /status of a script; where a repository serves (127.0.0.1:6060)
+  --instance-uuid ID          who it is to the repository (default: made at each start)
+  --instance-name NAME        how it is called there
 
 where a sidecar's configuration comes from:
   --control-plane URL         https://host:port of the control plane
@@ -89,17 +99,31 @@ how it runs:
   --workers N                 threads that move bytes (1)
   --mark N                    packet mark of its own connections, by which the redirection knows them
 
+PIPY_TOKEN is the token that a repository or an admin port wants from other machines, and that is sent to it.
 The environment variables POD_NAMESPACE, POD_NAME and POD_UID say which Pod it serves.
 ";
 
 /// Reads the command line.
 pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
     let (mut threads, mut check, mut text, mut force_start) = (1, false, false, false);
+    let (mut admin, mut uuid, mut name) = (None, None, None);
     let mut asked = false;
+    let repo = |folder, admin: Option<SocketAddr>| {
+        let address = admin.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 6060)));
+        Ok(Command::Repo(RepoOptions { folder, address }))
+    };
     loop {
         match parser.next()? {
             None if asked => return Err("missing script".into()),
-            None | Some(Long("help") | Short('h')) => return Ok(Command::Print(HELP.into())),
+            None => return repo(None, admin),
+            Some(Long("admin-port")) => {
+                admin = Some(parser.value()?.parse_with(admin_address)?);
+                // Alone, it says where a repository serves.
+                continue;
+            }
+            Some(Long("instance-uuid")) => uuid = Some(parser.value()?.string()?),
+            Some(Long("instance-name")) => name = Some(parser.value()?.string()?),
+            Some(Long("help") | Short('h')) => return Ok(Command::Print(HELP.into())),
             Some(Long("version") | Short('v' | 'V')) => {
                 return Ok(Command::Print(format!("pipy {}\n", env!("CARGO_PKG_VERSION"))));
             }
@@ -124,13 +148,30 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error
                 // What is no file is a script, unless it looks like the name of one.
                 let given = script.to_string_lossy().into_owned();
                 let inline = text || given.contains(['(', ' ', '\n']);
-                let code = if inline { Code::Text(given) } else { Code::File(PathBuf::from(script)) };
-                return Ok(Command::Script(ScriptOptions { code, threads, check, force_start }));
+                let code = if given.starts_with("https://") {
+                    return Err("repositories are followed over http:// only".into());
+                } else if given.starts_with("http://") && !text {
+                    Code::Remote { url: given, uuid, name, snapshot: None }
+                } else if inline {
+                    Code::Text(given)
+                } else if PathBuf::from(&script).is_dir() {
+                    return repo(Some(PathBuf::from(script)), admin);
+                } else {
+                    Code::File(PathBuf::from(script))
+                };
+                return Ok(Command::Script(ScriptOptions { code, threads, check, force_start, admin }));
             }
             Some(other) => return Err(other.unexpected()),
         }
         asked = true;
     }
+}
+
+/// `6060`, `127.0.0.1:6060` or `[::]:6060`; a port alone is one of this machine's own.
+fn admin_address(text: &str) -> Result<SocketAddr, String> {
+    let bad = || format!("{text:?} is no address: [IP:]PORT");
+    let own = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    text.parse::<u16>().map(own).or_else(|_| text.parse().map_err(|_| bad()))
 }
 
 /// A number of threads, or as many as there are cores.

@@ -4,10 +4,12 @@
 
 #![forbid(unsafe_code)]
 
+mod admin;
 mod args;
 mod notice;
 mod pages;
 mod process;
+mod repo;
 mod script;
 mod sidecar;
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         Command::Check(file) => check(&file),
         Command::Sidecar(options) => sidecar::run(*options),
         Command::Script(options) => script::run(&options),
+        Command::Repo(options) => repo::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

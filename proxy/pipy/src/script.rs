@@ -1,20 +1,24 @@
 //! `pipy FILE`: runs a script on its workers until it has nothing more to do, or is told to stop.
 //!
 //! The main thread loads the script first, to know whether it loads and what it listens on; each worker loads it for itself.
-//! SIGHUP loads it anew: what does not load changes nothing. SIGINT and SIGTERM drain; a second one ends at once.
+//! SIGHUP, or a new version in the repository, loads it anew: what does not load changes nothing. SIGINT and SIGTERM drain; a second one ends at once.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use pipy_repo::{Report, Snapshot};
 use pipy_script::{App, Codebase, Folder, Inline, Limits, Loaded, Update, load, log};
 use pipy_worker::{Handle, Settings, Worker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::admin::{self, Shared, Status};
+use crate::repo::Following;
 
 /// How a script is run.
 pub(crate) struct ScriptOptions {
@@ -23,6 +27,8 @@ pub(crate) struct ScriptOptions {
     /// Only say whether it loads.
     pub(crate) check: bool,
     pub(crate) force_start: bool,
+    /// Where metrics and status are served.
+    pub(crate) admin: Option<SocketAddr>,
 }
 
 /// The script.
@@ -30,6 +36,27 @@ pub(crate) struct ScriptOptions {
 pub(crate) enum Code {
     File(PathBuf),
     Text(String),
+    /// A codebase of a repository, and the version that runs.
+    Remote {
+        url: String,
+        uuid: Option<String>,
+        name: Option<String>,
+        snapshot: Option<Arc<Snapshot>>,
+    },
+}
+
+/// A version of a codebase, as scripts read it.
+struct Pulled(Arc<Snapshot>);
+
+impl Codebase for Pulled {
+    fn file(&self, path: &str) -> Option<Vec<u8>> {
+        self.0.files.get(path).cloned()
+    }
+
+    fn list(&self, folder: &str) -> Vec<String> {
+        let folder = format!("{}/", folder.trim_end_matches('/'));
+        self.0.files.keys().filter(|path| path.starts_with(&folder)).cloned().collect()
+    }
 }
 
 /// How often the workers' ends are looked for.
@@ -43,6 +70,13 @@ impl Code {
                 (Box::new(move || Rc::new(Folder::of(&path).0)), main)
             }
             Code::Text(text) => (Box::new(move || Rc::new(Inline(text))), "/main.js".into()),
+            Code::Remote { snapshot: Some(snapshot), .. } => {
+                let main = snapshot.main.clone();
+                (Box::new(move || Rc::new(Pulled(snapshot))), main)
+            }
+            Code::Remote { snapshot: None, .. } => {
+                (Box::new(|| Rc::new(Inline(String::new()))), "/main.js".into())
+            }
         }
     }
 
@@ -59,6 +93,15 @@ impl Code {
 
 /// Runs it; returns when it is over.
 pub(crate) fn run(options: &ScriptOptions) -> Result<(), String> {
+    if let Code::Remote { url, uuid, name, .. } = &options.code {
+        if options.check {
+            return Err("--check needs a file".into());
+        }
+        let mut running = Running::new(options);
+        running.following = Some(crate::repo::follow(url, uuid.clone(), name.clone())?);
+        running.start()?;
+        return running.until_over();
+    }
     // The workers load it again: what it says meanwhile is said once.
     log::hold();
     let loaded = options.code.load();
@@ -77,20 +120,20 @@ pub(crate) fn run(options: &ScriptOptions) -> Result<(), String> {
     if !runs {
         return Ok(());
     }
-    let mut running = Running {
-        options,
-        handles: Vec::new(),
-        threads: Vec::new(),
-        open: BTreeMap::new(),
-        idle: Arc::default(),
-    };
-    running.start(&loaded)?;
+    let mut running = Running::new(options);
+    running.start()?;
+    running.apply(&loaded)?;
+    running.applied(&loaded);
     drop(loaded);
     running.until_over()
 }
 
 struct Running<'o> {
     options: &'o ScriptOptions,
+    code: Code,
+    /// The repository that versions come from.
+    following: Option<Following>,
+    status: Shared,
     handles: Vec<Handle<Update>>,
     threads: Vec<JoinHandle<()>>,
     /// What each key listens on: whether for datagrams, and the address.
@@ -99,8 +142,26 @@ struct Running<'o> {
     idle: Arc<AtomicUsize>,
 }
 
-impl Running<'_> {
-    fn start(&mut self, loaded: &Loaded) -> Result<(), String> {
+impl<'o> Running<'o> {
+    fn new(options: &'o ScriptOptions) -> Self {
+        Running {
+            options,
+            code: options.code.clone(),
+            following: None,
+            status: Shared::default(),
+            handles: Vec::new(),
+            threads: Vec::new(),
+            open: BTreeMap::new(),
+            idle: Arc::default(),
+        }
+    }
+
+    /// Starts the workers, which have no script yet, and the admin port.
+    fn start(&mut self) -> Result<(), String> {
+        if let Some(address) = self.options.admin {
+            admin::serve(address, Arc::clone(&self.status))?;
+        }
+        self.note(|status| status.threads = self.options.threads);
         for number in 0..self.options.threads {
             let idle = Arc::clone(&self.idle);
             let app = move || {
@@ -115,7 +176,24 @@ impl Running<'_> {
             self.handles.push(handle);
             self.threads.push(thread);
         }
-        self.apply(loaded)
+        Ok(())
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Notes what is at work now.
+    fn applied(&self, loaded: &Loaded) {
+        self.note(|status| {
+            status.version = match &self.code {
+                Code::Remote { snapshot: Some(snapshot), .. } => snapshot.version.clone(),
+                _ => status.loads.to_string(),
+            };
+            status.loads += 1;
+            status.error = None;
+            status.listens = loaded.listens().into_iter().map(|(address, _)| address).collect();
+        });
     }
 
     /// Hands the script to the workers, with the listeners that change. What is bound already stays.
@@ -175,7 +253,7 @@ impl Running<'_> {
         self.open = open;
         for ((handle, listeners), sockets) in self.handles.iter().zip(changes).zip(sockets) {
             handle.update(Update::Datagrams(sockets));
-            let (codebase, main) = self.options.code.codebase();
+            let (codebase, main) = self.code.codebase();
             handle.update(Update::Script(codebase, main, listeners));
         }
         Ok(())
@@ -188,7 +266,10 @@ impl Running<'_> {
         loop {
             for signal in signals.pending() {
                 match signal {
-                    SIGHUP => self.reload(),
+                    // The first version is still to come.
+                    SIGHUP if matches!(self.code, Code::Remote { snapshot: None, .. }) => {}
+                    // It has said why, where it failed.
+                    SIGHUP => drop(self.reload()),
                     _ if draining => return Ok(()),
                     _ => {
                         log::line("INF", "[shutdown] Shutting down...");
@@ -197,7 +278,14 @@ impl Running<'_> {
                     }
                 }
             }
-            let idle = self.idle.load(Ordering::Relaxed) == self.threads.len();
+            if let Some(following) = &self.following
+                && !draining
+                && let Ok(snapshot) = following.snapshots.try_recv()
+            {
+                self.take(snapshot);
+            }
+            // What follows a repository waits for the next version.
+            let idle = self.following.is_none() && self.idle.load(Ordering::Relaxed) == self.threads.len();
             if idle || self.threads.iter().all(JoinHandle::is_finished) {
                 return Ok(());
             }
@@ -205,16 +293,40 @@ impl Running<'_> {
         }
     }
 
-    fn reload(&mut self) {
+    /// Takes another version over, or says why not.
+    fn take(&mut self, snapshot: Snapshot) {
+        let Code::Remote { url, uuid, name, .. } = self.code.clone() else { return };
+        let version = snapshot.version.clone();
+        log::line("INF", &format!("[codebase] {url} has version {version}"));
+        let next = Code::Remote { url, uuid, name, snapshot: Some(Arc::new(snapshot)) };
+        let before = std::mem::replace(&mut self.code, next);
+        let error = self.reload().err();
+        if error.is_some() {
+            self.code = before;
+        }
+        if let Some(following) = &self.following {
+            // A follower that has ended took its repository with it.
+            let _ = following.reports.send(Report { version, error });
+        }
+    }
+
+    fn reload(&mut self) -> Result<(), String> {
         log::line("INF", "[restart] Reloading codebase...");
         log::hold();
-        let reloaded = self.options.code.load();
+        let loaded = self.code.load();
         log::release(false);
-        let reloaded = reloaded.and_then(|loaded| self.apply(&loaded));
-        match reloaded {
+        let reloaded = loaded.and_then(|loaded| self.apply(&loaded).map(|()| self.applied(&loaded)));
+        match &reloaded {
             Ok(()) => log::line("INF", "[restart] Codebase reloaded"),
-            Err(error) => log::line("ERR", &format!("[restart] the codebase stays as it was: {error}")),
+            Err(error) => {
+                self.note(|status| {
+                    status.failures += 1;
+                    status.error = Some(error.clone());
+                });
+                log::line("ERR", &format!("[restart] the codebase stays as it was: {error}"));
+            }
         }
+        reloaded
     }
 }
 
