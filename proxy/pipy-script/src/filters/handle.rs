@@ -140,15 +140,15 @@ struct Handler {
     waiting: Option<Waiting>,
 }
 
-fn is_start(event: &Event) -> bool {
+pub(super) fn is_start(event: &Event) -> bool {
     matches!(event, Event::Start(..)) || matches!(script_event(event), Some(ScriptEvent::Start(..)))
 }
 
-fn is_end(event: &Event) -> bool {
+pub(super) fn is_end(event: &Event) -> bool {
     matches!(event, Event::End(_)) || matches!(script_event(event), Some(ScriptEvent::End(..)))
 }
 
-fn is_close(event: &Event) -> bool {
+pub(super) fn is_close(event: &Event) -> bool {
     matches!(event, Event::Close(_)) || matches!(script_event(event), Some(ScriptEvent::Failed(_)))
 }
 
@@ -365,7 +365,7 @@ fn changed<'js>(ctx: &Ctx<'js>, argument: &Value<'js>, event: Event) -> Result<E
     })
 }
 
-fn whole<'js>(
+pub(super) fn whole<'js>(
     ctx: &Ctx<'js>,
     makers: &Makers<'js>,
     start: &Event,

@@ -11,7 +11,9 @@ use crate::layout::{FilterDef, Reading};
 
 pub(crate) use connect::duration;
 
+mod again;
 pub(crate) mod alone;
+mod ask;
 mod choose;
 mod codec;
 mod connect;
@@ -22,6 +24,7 @@ pub(crate) mod http;
 mod mux_http;
 pub(crate) mod opening;
 mod sub;
+mod tunnel;
 
 /// Whether a filter leads to pipelines of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +85,10 @@ pub const TABLE: &[Entry] = table! {
     "pipe" No choose::pipe, "goes on in the pipeline that is named or chosen";
     "use" No choose::use_file, "goes on in a pipeline of another file";
     "chain" No choose::chain, "goes through the entrance pipelines of files, one after the other";
+    "acceptHTTPTunnel" To tunnel::accept, "opens a tunnel for CONNECT and Upgrade: its bytes go through a pipeline";
+    "connectHTTPTunnel" To tunnel::connect, "asks a server for a tunnel, and sends bytes through it";
+    "replay" To again::make, "runs a pipeline again with the same input when it ends with 'Replay'";
+    "repeat" To again::make, "runs a pipeline again with the same input for as long as a callback wants it";
     "dummy" No flow::dummy, "drops everything";
     "dump" No flow::dump, "writes each event to the log";
     "print" No flow::print, "writes data to standard output";
