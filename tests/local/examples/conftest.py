@@ -57,6 +57,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
     for process in reversed(running):
         process.terminate()
         try:
+            # A session of UDP has no end but its time; the second signal does not wait for it.
+            process.wait(0.5)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+        try:
             process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
