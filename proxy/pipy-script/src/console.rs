@@ -19,12 +19,13 @@ fn write(out: &mut String, value: &Value<'_>, depth: usize) {
     use std::fmt::Write;
     // Writing to a string cannot fail.
     if let Some(text) = value.as_string().and_then(|text| text.to_string().ok()) {
-        return if depth == 0 { out.push_str(&text) } else { drop(write!(out, "{text:?}")) };
+        out.push_str(&if depth == 0 { text } else { format!("{text:?}") });
+        return;
     }
     if let Some(data) = Data::of(value) {
         let hex: Vec<String> = data.iter().take(64).map(|byte| format!("{byte:02x}")).collect();
         let more = if data.len() > 64 { " …" } else { "" };
-        return drop(write!(out, "Data[ {}{more} ]", hex.join(" ")));
+        return out.push_str(&format!("Data[ {}{more} ]", hex.join(" ")));
     }
     if let Some(exception) = value.as_exception() {
         return out.push_str(&exception.message().unwrap_or_default());

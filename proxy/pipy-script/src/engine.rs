@@ -39,10 +39,10 @@ impl Default for Limits {
 }
 
 /// A function of a script.
-pub type Callback = Persistent<Function<'static>>;
+pub(crate) type Callback = Persistent<Function<'static>>;
 
 /// A value of a script that is kept.
-pub type Kept = Persistent<Value<'static>>;
+pub(crate) type Kept = Persistent<Value<'static>>;
 
 /// The variables of one context: one array, the same for pipelines that share it; and the family of contexts, those of one
 /// connection.
@@ -53,7 +53,7 @@ pub struct Vars(pub(crate) Persistent<Array<'static>>, u32);
 pub(crate) type Outcome = Rc<RefCell<Option<Result<Kept, Kept>>>>;
 
 /// One runtime.
-pub struct Engine {
+pub(crate) struct Engine {
     // Before the runtime, for it must be dropped before.
     pub(crate) state: RefCell<Option<Persistent<Object<'static>>>>,
     pub(crate) sources: Rc<RefCell<Sources>>,
@@ -129,7 +129,7 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no memory for it.
-    pub fn new(limits: Limits) -> Result<Rc<Self>, ScriptError> {
+    pub(crate) fn new(limits: Limits) -> Result<Rc<Self>, ScriptError> {
         let failed = |error: Error| ScriptError::plain(format!("the script engine does not start: {error}"));
         let runtime = Runtime::new().map_err(failed)?;
         runtime.set_memory_limit(limits.memory);

@@ -149,7 +149,7 @@ impl Layout {
 }
 
 /// A script that was loaded: its layouts, and what they are for.
-pub struct Script {
+pub(crate) struct Script {
     pub(crate) engine: Rc<Engine>,
     /// Layouts, in the order in which they were recorded; a script may record more while it runs.
     layouts: RefCell<Vec<Rc<Layout>>>,

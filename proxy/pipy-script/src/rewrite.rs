@@ -36,15 +36,15 @@ pub struct Place {
 
 /// A script that does not parse.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SyntaxError {
+pub(crate) struct SyntaxError {
     /// What is wrong.
-    pub message: String,
+    pub(crate) message: String,
     /// Where.
-    pub place: Place,
+    pub(crate) place: Place,
 }
 
 /// Gives out the slots of variables. The same name of the same owner has the same slot.
-pub trait Slots {
+pub(crate) trait Slots {
     /// A variable of this file alone.
     fn private(&mut self, name: &str) -> u32;
     /// A variable that files share under a namespace.
@@ -55,7 +55,7 @@ pub trait Slots {
 
 /// What became of a file.
 #[derive(Debug, Default)]
-pub struct Rewritten {
+pub(crate) struct Rewritten {
     /// The module to run.
     pub code: String,
     /// Names that are not declared where it can be seen, each with its first place.
@@ -79,7 +79,7 @@ struct Edit {
 
 impl Rewritten {
     /// Where a place of the code was in the source.
-    pub fn original(&self, place: Place) -> Place {
+    pub(crate) fn original(&self, place: Place) -> Place {
         let line = place.line.saturating_sub(1) as usize;
         let Some(start) = self.code_lines.get(line) else { return place };
         let mut offset = start + place.column.saturating_sub(1) as usize;
@@ -103,7 +103,7 @@ impl Rewritten {
 ///
 /// # Errors
 /// When it is not JavaScript.
-pub fn rewrite(
+pub(crate) fn rewrite(
     source: &str,
     module: usize,
     filename: &str,
@@ -114,15 +114,13 @@ pub fn rewrite(
     let allocator = Allocator::default();
     let options = ParseOptions { allow_return_outside_function: true, ..ParseOptions::default() };
     let parsed = Parser::new(&allocator, source, SourceType::mjs()).with_options(options).parse();
-    for diagnostic in &parsed.diagnostics {
-        let label = diagnostic.labels.iter().next();
-        let offset = label.map_or(0, |label| label.offset());
+    if let Some(diagnostic) = parsed.diagnostics.first() {
+        let offset = diagnostic.labels.iter().next().map_or(0, |label| label.offset());
         let message = diagnostic.message.to_string();
-        return Err(SyntaxError { message, place: place(u32::try_from(offset).unwrap_or(0)) });
+        return Err(SyntaxError { message, place: place(offset) });
     }
     let semantic = SemanticBuilder::new().build(&parsed.program).semantic;
     let mut visitor = Visitor {
-        source,
         module,
         filename,
         scoping: semantic.scoping(),
@@ -169,7 +167,6 @@ fn place_of(source: &str, lines: &[usize], offset: usize) -> Place {
 }
 
 struct Visitor<'s> {
-    source: &'s str,
     module: usize,
     filename: &'s str,
     scoping: &'s Scoping,

@@ -178,7 +178,7 @@ impl Connection {
         }
     }
 
-    fn to_server(&mut self, cx: &mut Cx<'_>, event: Event) {
+    fn send_on(&mut self, cx: &mut Cx<'_>, event: Event) {
         match self.state {
             State::Open(Some(sub)) => cx.send(sub, event),
             State::Open(None) => cx.forward(event),
@@ -186,7 +186,7 @@ impl Connection {
         }
     }
 
-    fn from_server(&mut self, cx: &mut Cx<'_>, event: Event) {
+    fn came_back(&mut self, cx: &mut Cx<'_>, event: Event) {
         self.last_active = Some(cx.now());
         match event {
             // The other direction may still be open.
@@ -248,16 +248,16 @@ impl Filter for Connection {
         self.last_active = Some(cx.now());
         match &mut self.state {
             State::Resolving(_, _, held) => held.push(event),
-            _ => self.to_server(cx, event),
+            _ => self.send_on(cx, event),
         }
     }
 
     fn output(&mut self, cx: &mut Cx<'_>, event: Event) {
-        if self.direct { self.from_server(cx, event) } else { cx.back(event) }
+        if self.direct { self.came_back(cx, event) } else { cx.back(event) }
     }
 
     fn sub(&mut self, cx: &mut Cx<'_>, _slot: Slot, event: Event) {
-        self.from_server(cx, event);
+        self.came_back(cx, event);
     }
 
     fn wake(&mut self, cx: &mut Cx<'_>, _token: u32) {
@@ -267,7 +267,7 @@ impl Filter for Connection {
         match found.flatten() {
             Some(ip) => {
                 self.connect(cx, SocketAddr::new(ip, port));
-                held.into_iter().for_each(|event| self.to_server(cx, event));
+                held.into_iter().for_each(|event| self.send_on(cx, event));
             }
             None => self.over(cx, CloseReason::CannotResolve),
         }
