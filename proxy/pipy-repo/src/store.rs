@@ -396,3 +396,46 @@ pub fn random_id() -> std::io::Result<String> {
     OsFile::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_record_names_is_removed_and_the_rest_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path()).unwrap();
+        store.create("/a", None, None, None).unwrap();
+        store.edit("/a", "/x", Some(b"first")).unwrap();
+        store.edit("/a", "/x", Some(b"second")).unwrap();
+        assert!(Store::open(folder.path()).is_err(), "the folder is in use");
+        drop(store);
+        let store = Store::open(folder.path()).unwrap();
+        assert_eq!(store.working("/a", "/x").as_deref(), Some(b"second".as_slice()));
+        assert_eq!(store.file("/a", "/x"), None);
+        assert_eq!(numbered(&folder.path().join("blobs")).len(), 2);
+    }
+
+    #[test]
+    fn a_change_that_the_disk_refuses_did_not_happen() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path()).unwrap();
+        store.create("/a", None, None, None).unwrap();
+        std::fs::remove_dir_all(folder.path().join("codebases")).unwrap();
+        assert!(store.commit("/a", Some("7".into()), None).is_err());
+        assert_eq!(store.etag("/a"), "0");
+        assert!(store.create("/b", None, None, None).is_err());
+        assert_eq!(store.names().count(), 1);
+    }
+
+    #[test]
+    fn the_longest_name_is_the_codebase() {
+        let mut store = Store::in_memory();
+        store.create("/a", None, None, None).unwrap();
+        store.create("/a/b", None, None, None).unwrap();
+        assert_eq!(store.locate("/a/b/c.js"), Some(("/a/b", "/c.js")));
+        assert_eq!(store.locate("/a/c.js"), Some(("/a", "/c.js")));
+        assert_eq!(store.locate("/a/b/"), Some(("/a/b", "")));
+        assert_eq!(store.locate("/ab"), None);
+    }
+}
