@@ -95,7 +95,7 @@ def test_a_failing_callback_costs_its_request_and_says_where(start: Start) -> No
         "    req.head.path == '/bad' ? boom() : new Message('fine'))\n"
     )
     assert "200" not in pipy.curl("/bad", "-o", "/dev/null", "-w", "%{http_code}").stdout
-    log = pipy.logged("unresolved identifier: boom")
+    log = pipy.logged("unresolved identifier 'boom'")
     assert "/main.js:4:31" in log
     assert "req.head.path == '/bad' ? boom()" in log
     assert pipy.curl("/good").stdout == "fine"
