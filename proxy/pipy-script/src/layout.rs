@@ -371,13 +371,30 @@ fn fill<'js>(ctx: &Ctx<'js>, layout: &Rc<Layout>, recorded: &Object<'js>, binder
         let mut reading =
             Reading { ctx, name: entry.name, args, target: None, label, module: layout.module, binder };
         let to: Value<'_> = filter.get("to")?;
+        let mut made = Ok(());
         if !to.is_undefined() && !to.is_null() {
-            reading.target = Some(reading.bind(&to)?);
+            made = reading.bind(&to).map(|target| reading.target = Some(target));
         }
-        filters.push((entry.make)(&reading)?);
+        match made.and_then(|()| (entry.make)(&reading)) {
+            Ok(made) => filters.push(made),
+            Err(error) => return Err(placed(ctx, error, &filter)),
+        }
     }
     let _ = layout.filters.set(filters);
     Ok(())
+}
+
+/// An error about a filter, at the place where the script calls for it.
+fn placed<'js>(ctx: &Ctx<'js>, error: rquickjs::Error, filter: &Object<'js>) -> rquickjs::Error {
+    if !error.is_exception() {
+        return error;
+    }
+    let thrown = ctx.catch();
+    if let (Some(exception), Ok(at)) = (thrown.as_object(), filter.get::<_, String>("at")) {
+        // The stack is where the place of an error is read from; that of reading the layouts helps nobody.
+        let _ = exception.set("stack", format!("    {at}\n"));
+    }
+    ctx.throw(thrown)
 }
 
 /// Listeners and tasks: those of the older style in the order of the layouts, then those of the newer.

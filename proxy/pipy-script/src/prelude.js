@@ -95,6 +95,14 @@
   const target = (module, to) =>
     typeof to === 'function' ? inline(module, to) : to instanceof Template ? to.layout : to;
 
+  // Templates, alone or in lists and maps, stand for their layouts.
+  const layoutsIn = value => {
+    if (value instanceof Template) return value.layout;
+    if (Array.isArray(value)) return value.map(layoutsIn);
+    if (value === null || typeof value !== 'object' || Object.getPrototypeOf(value) !== Object.prototype) return value;
+    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, layoutsIn(inner)]));
+  };
+
   class Builder {
     constructor(module, layout) { this.module = module; this.layout = layout; this.open = null; }
 
@@ -105,6 +113,7 @@
     add(name, args, joint) {
       if (!this.layout) throw new Error(`no pipeline found for ${name}()`);
       this.complete();
+      if (name === 'pipe') args = args.map(value => layoutsIn(value));
       const filter = { name, args, to: undefined, at: placeOf() };
       this.layout.filters.push(filter);
       if (joint === 'to') {

@@ -46,13 +46,20 @@ struct Choose {
     label: String,
     on: On,
     way: Way,
+    /// What the pipeline's `onStart` is called with: a list, or a function that gives one.
+    arguments: Option<Kept>,
 }
 
 struct ChooseDef(Rc<Choose>);
 
 fn choose(reading: &Reading<'_, '_>, on: On, way: Way) -> Result<Rc<dyn FilterDef>> {
     let (name, label) = (reading.name, reading.label.clone());
-    Ok(Rc::new(ChooseDef(Rc::new(Choose { name, label, on, way }))))
+    Ok(Rc::new(ChooseDef(Rc::new(Choose { name, label, on, way, arguments: None }))))
+}
+
+fn choose_with(reading: &Reading<'_, '_>, way: Way, arguments: Option<Kept>) -> Result<Rc<dyn FilterDef>> {
+    let (name, label, on) = (reading.name, reading.label.clone(), On::Event);
+    Ok(Rc::new(ChooseDef(Rc::new(Choose { name, label, on, way, arguments }))))
 }
 
 pub(super) fn branch(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
@@ -97,12 +104,36 @@ pub(super) fn link(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
     choose(reading, On::Event, Way::Conditions(ways))
 }
 
+/// `pipe(target | fn, [map], [args])` or `pipe([stages], [args])`.
 pub(super) fn pipe(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
-    match (reading.callback(0), reading.args.first()) {
-        (Some(callback), _) => choose(reading, On::Event, Way::Called(callback, reading.names())),
-        (None, Some(target)) => choose(reading, On::Event, Way::Fixed(Some(reading.bind(target)?))),
-        (None, None) => Err(reading.refuse("expects a pipeline")),
+    let Some(first) = reading.args.first() else { return Err(reading.refuse("expects a pipeline")) };
+    if let Some(stages) = first.as_array() {
+        let stages = stages.iter::<Value<'_>>().map(|stage| reading.bind(&stage?)).collect::<Result<_>>()?;
+        return choose_with(reading, Way::Chain(stages), reading.kept(1));
     }
+    let map = reading.options(1).filter(|map| !map.contains_key("filters").unwrap_or(false));
+    let arguments = reading.kept(if map.is_some() || reading.args.len() > 2 { 2 } else { 1 });
+    let mut names = reading.names();
+    for pair in map.iter().flat_map(|map| map.props::<String, Value<'_>>()) {
+        let (name, target) = pair?;
+        names.insert(0, (name, reading.bind(&target)?));
+    }
+    let way = match (reading.callback(0), first.as_string()) {
+        (Some(callback), _) => Way::Called(callback, names),
+        (None, Some(name)) => {
+            let name = name.to_string()?;
+            let target = names.into_iter().find(|(known, _)| *known == name);
+            let target = target.ok_or_else(|| reading.refuse(&format!("pipeline not found: {name}")))?;
+            Way::Fixed(Some(target.1))
+        }
+        (None, None) => Way::Fixed(Some(reading.bind(first)?)),
+    };
+    choose_with(reading, way, arguments)
+}
+
+/// `pipeNext([args])`: on to the next stage of the pipe around.
+pub(super) fn pipe_next(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
+    choose_with(reading, Way::Onwards, reading.kept(0))
 }
 
 pub(super) fn use_file(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
@@ -196,7 +227,7 @@ impl Chooser {
                 }
                 Ok(Choice::NotYet)
             }
-            Way::Called(callback, names) => self.called(callback, names),
+            Way::Called(callback, names) => self.called(callback, names, held.back()),
             Way::Chain(targets) => {
                 let mut next = self.scope.next.clone();
                 let layouts: Vec<Rc<Layout>> = targets.iter().filter_map(Target::layout).collect();
@@ -231,6 +262,29 @@ impl Chooser {
     /// What the script has put into the variables of the host.
     fn written(&self) -> std::result::Result<Written, crate::ScriptError> {
         plugin::written(&self.scope)
+    }
+
+    fn fail(&self, cx: &mut Cx<'_>, error: &crate::ScriptError) {
+        log::line("ERR", &format!("{}: {}: {error}", self.def.label, self.def.name));
+        cx.forward(Event::Close(CloseReason::Script));
+    }
+
+    /// What the pipeline is begun with.
+    fn arguments(&self) -> std::result::Result<Vec<Kept>, crate::ScriptError> {
+        let Some(arguments) = &self.def.arguments else { return Ok(Vec::new()) };
+        let engine = self.scope.engine();
+        engine.with(|ctx| {
+            engine.enter(ctx, &self.scope.vars)?;
+            let mut value = arguments.clone().restore(ctx)?;
+            if let Some(function) = value.as_function() {
+                value = function.call(())?;
+            }
+            let keep = |value| rquickjs::Persistent::save(ctx, value);
+            match value.as_array() {
+                Some(list) => list.iter::<Value<'_>>().map(|item| item.map(keep)).collect(),
+                None => Ok(vec![keep(value)]),
+            }
+        })
     }
 
     /// Whether what the conditions are asked about has come.
@@ -300,13 +354,17 @@ impl Chooser {
         &self,
         callback: &Callback,
         names: &[(String, Target)],
+        event: Option<&Event>,
     ) -> std::result::Result<Choice, crate::ScriptError> {
         let engine = self.scope.engine();
         let script = &self.scope.script;
         let chosen = engine.call(
             &self.scope.vars,
             callback,
-            |_, _| Ok(()),
+            |ctx, args| match event {
+                Some(event) => args.push_arg(as_value(ctx, &Makers(engine.makers(ctx)?), event)?),
+                None => Ok(()),
+            },
             |ctx, value| {
                 if value.is_null() || value.is_undefined() {
                     return Ok(None);
@@ -367,7 +425,11 @@ impl Filter for Chooser {
                 held.into_iter().for_each(|event| cx.forward(event));
             }
             Ok(Choice::Layout(layout, scope)) => {
-                let sub = cx.open_turning(layout.pipeline(&scope, Vec::new()), ONLY);
+                let arguments = match self.arguments() {
+                    Ok(arguments) => arguments,
+                    Err(error) => return self.fail(cx, &error),
+                };
+                let sub = cx.open_turning(layout.pipeline(&scope, arguments), ONLY);
                 self.state = State::Chosen(sub);
                 held.into_iter().for_each(|event| cx.send(sub, event));
             }
@@ -376,10 +438,7 @@ impl Filter for Chooser {
                 self.state = State::Chosen(sub);
                 held.into_iter().for_each(|event| cx.send(sub, event));
             }
-            Err(error) => {
-                log::line("ERR", &format!("{}: {}: {error}", self.def.label, self.def.name));
-                cx.forward(Event::Close(CloseReason::Script));
-            }
+            Err(error) => self.fail(cx, &error),
         }
     }
 

@@ -18,12 +18,16 @@ mod choose;
 mod codec;
 mod connect;
 pub(crate) mod datagrams;
+mod detect;
 mod flow;
 mod handle;
 pub(crate) mod http;
 mod mux_http;
 pub(crate) mod opening;
 mod sub;
+mod throttle;
+mod tls;
+mod tls_config;
 mod tunnel;
 
 /// Whether a filter leads to pipelines of its own.
@@ -83,12 +87,20 @@ pub const TABLE: &[Entry] = table! {
     "branchMessage" Branches choose::branch, "goes the way of the first condition that holds for a message";
     "link" Optional choose::link, "goes on in another pipeline of this file";
     "pipe" No choose::pipe, "goes on in the pipeline that is named or chosen";
+    "pipeNext" No choose::pipe_next, "goes on in the next stage of the pipe around";
     "use" No choose::use_file, "goes on in a pipeline of another file";
     "chain" No choose::chain, "goes through the entrance pipelines of files, one after the other";
     "acceptHTTPTunnel" To tunnel::accept, "opens a tunnel for CONNECT and Upgrade: its bytes go through a pipeline";
     "connectHTTPTunnel" To tunnel::connect, "asks a server for a tunnel, and sends bytes through it";
     "replay" To again::make, "runs a pipeline again with the same input when it ends with 'Replay'";
     "repeat" To again::make, "runs a pipeline again with the same input for as long as a callback wants it";
+    "acceptTLS" To tls::make, "ends TLS: what is inside goes through a pipeline";
+    "connectTLS" To tls::make, "begins TLS: what goes in is encrypted for a pipeline that leads to the server";
+    "throttleMessageRate" No throttle::make, "lets messages pass as a quota allows; what is over it waits";
+    "throttleDataRate" No throttle::make, "lets bytes pass as a quota allows; what is over it waits";
+    "throttleConcurrency" No throttle::make, "lets pipelines begin as a quota allows; each gives back what it took";
+    "detectProtocol" No detect::make, "calls back with HTTP, HTTP2, TLS or '' once the first bytes tell";
+    "handleTLSClientHello" No detect::make, "calls back with the names in a ClientHello, which passes on";
     "dummy" No flow::dummy, "drops everything";
     "dump" No flow::dump, "writes each event to the log";
     "print" No flow::print, "writes data to standard output";
