@@ -228,7 +228,7 @@ async def test_a_start_without_a_valid_configuration_fails_with_the_reason(tmp_p
 async def test_wrong_flags_are_told_with_a_hint():
     for flags in (
         ["sidecar"],
-        ["nonsense"],
+        ["--nonsense"],
         ["sidecar", "--workers", "0"],
         ["sidecar", "--what"],
         ["sidecar", "--config", "x", "--cert", "y"],
@@ -237,6 +237,12 @@ async def test_wrong_flags_are_told_with_a_hint():
         code, out, err = await run(*flags)
         assert (code, out) == (2, ""), flags
         assert "hint: pipy --help" in err
+
+
+async def test_what_is_no_command_is_a_script_and_must_be_there():
+    code, out, err = await run("nonsense")
+    assert (code, out) == (1, "")
+    assert "does not exist: nonsense" in err
 
 
 async def test_check_says_whether_a_configuration_is_valid(tmp_path):
