@@ -124,7 +124,9 @@ impl World {
     fn carry_out(&mut self, op: Op) {
         let sockets = &mut self.sockets;
         match op {
-            Op::Connect(id, to) | Op::ConnectDatagrams(id, to) => sockets.entry(id).or_default().to = Some(to),
+            Op::Connect(id, to) | Op::ConnectDatagrams(id, to) => {
+                sockets.entry(id).or_default().to = Some(to)
+            }
             Op::Write(id, bytes) => {
                 let state = sockets.entry(id).or_default();
                 assert!(!state.finished && state.closed.is_none(), "written after the end: {bytes:?}");
