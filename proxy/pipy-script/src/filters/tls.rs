@@ -41,8 +41,11 @@ struct Tls {
     target: Target,
     asker: Asker,
     servers: RefCell<HashMap<Material, Arc<ServerConfig>>>,
-    clients: RefCell<HashMap<(Option<Material>, bool), Arc<ClientConfig>>>,
+    clients: RefCell<HashMap<ClientKey, Arc<ClientConfig>>>,
 }
+
+/// The client's own certificate, and whether the server's is checked.
+type ClientKey = (Option<Material>, bool);
 
 struct TlsDef(Rc<Tls>);
 
@@ -212,7 +215,7 @@ struct Server {
 enum State {
     /// What the client has said so far.
     Hello(BytesMut),
-    Open(TlsServer),
+    Open(Box<TlsServer>),
     Over,
 }
 
@@ -241,7 +244,7 @@ impl Server {
             Ok(mut server) => {
                 server.start(cx);
                 server.input(cx, Event::Data(said));
-                self.state = State::Open(server);
+                self.state = State::Open(Box::new(server));
             }
             Err(error) => {
                 self.def.asker.complain(&error);
