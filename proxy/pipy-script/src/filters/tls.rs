@@ -44,7 +44,7 @@ struct Tls {
     clients: RefCell<HashMap<ClientKey, Arc<ClientConfig>>>,
 }
 
-/// The client's own certificate, and whether the server's is checked.
+/// The client's own certificate, and whether it says which name it wants.
 type ClientKey = (Option<Material>, bool);
 
 struct TlsDef(Rc<Tls>);
