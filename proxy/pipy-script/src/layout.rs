@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
 use pipy_filters::Session;
-use pipy_pipeline::Filter;
+use pipy_pipeline::{Filter, PipelineId};
 use rquickjs::{Array, Ctx, Exception, Function, Object, Persistent, Result, Value};
 
 use crate::engine::{Callback, Engine, Kept, Vars};
@@ -66,12 +66,18 @@ pub(crate) struct Scope {
 #[derive(Default)]
 pub(crate) struct Family {
     sessions: RefCell<Vec<Rc<Session>>>,
+    pipelines: RefCell<Vec<PipelineId>>,
     engine: Weak<Engine>,
 }
 
 impl Family {
     pub(crate) fn new(engine: &Rc<Engine>) -> Rc<Self> {
-        Rc::new(Family { sessions: RefCell::default(), engine: Rc::downgrade(engine) })
+        let engine = Rc::downgrade(engine);
+        Rc::new(Family { sessions: RefCell::default(), pipelines: RefCell::default(), engine })
+    }
+
+    pub(crate) fn keep_pipeline(&self, pipeline: PipelineId) {
+        self.pipelines.borrow_mut().push(pipeline);
     }
 
     pub(crate) fn keep(&self, session: &Rc<Session>) {
@@ -86,6 +92,7 @@ impl Family {
 impl Drop for Family {
     fn drop(&mut self) {
         let Some(engine) = self.engine.upgrade() else { return };
+        engine.orphans.borrow_mut().extend(self.pipelines.take());
         for session in self.sessions.take() {
             session.retire();
             engine.orphans.borrow_mut().extend(session.pipeline());

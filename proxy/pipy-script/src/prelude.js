@@ -118,8 +118,12 @@
       this.layout.filters.push(filter);
       if (joint === 'to') {
         // The oldest style names the target in the first argument.
-        if (typeof args[0] === 'string' && native.named.includes(name)) filter.to = args.shift();
-        else this.open = filter;
+        if (typeof args[0] === 'string' && native.named.includes(name)) {
+          filter.to = args.shift();
+          this.optional = filter;
+          return this;
+        }
+        this.open = filter;
       } else if (joint === 'branches') {
         filter.args = args.map((value, index) => {
           const branch = index % 2 === 1 || index === args.length - 1;
@@ -136,6 +140,8 @@
     to(where) {
       const filter = this.open ?? this.optional;
       if (!filter) throw new Error('calling to() without a joint-filter');
+      // With a `.to()` behind it, a first argument that is text was no pipeline's name.
+      if (filter.to !== undefined) filter.args.unshift(filter.to);
       filter.to = target(this.module, where);
       this.open = this.optional = null;
       return this;
@@ -235,9 +241,9 @@
       native.changed();
     };
     module.pipy.solve = path => {
-      const key = native.solve(String(path));
-      if (state.solving.has(key)) throw new Error(`recursive solve() of ${path}`);
-      return state.modules[key].result;
+      if (state.solving.has(path)) throw new Error(`recursive solve() of ${path}`);
+      state.solving.add(path);
+      try { return state.modules[native.solve(String(path))].result; } finally { state.solving.delete(path); }
     };
     module.pipy.import = path => native.import(filename, String(path));
     module.pipy.fork = callback => { state.requests.push({ callback }); };

@@ -253,3 +253,90 @@ def test_what_a_filter_needs_is_said_when_the_script_loads(
     assert checked.returncode != 0
     assert said in checked.stderr
     assert "/main.js:1:" in checked.stderr
+
+
+def test_messages_of_many_streams_share_a_session_and_find_their_way_back(start: Start) -> None:
+    pipy = start(
+        """
+        pipy()
+        .listen(PORT0)
+          .decodeRESP()
+          .demuxQueue().to($ => $
+            .muxQueue(() => 'one').to($ => $
+              .onStart(() => void console.log('session'))
+              .encodeRESP().connect('127.0.0.1:PORT1').decodeRESP()))
+          .encodeRESP()
+        .listen(PORT1)
+          .decodeRESP()
+          .replaceMessage(m => new Message(null, null, null, 'you said ' + m.payload[0].toString()))
+          .encodeRESP()
+        """,
+        ports=2,
+    )
+
+    def ask(word: bytes) -> bytes:
+        return b"*1\r\n$%d\r\n%s\r\n" % (len(word), word)
+
+    with (
+        socket.create_connection(("127.0.0.1", pipy.ports[0]), PATIENCE) as first,
+        socket.create_connection(("127.0.0.1", pipy.ports[0]), PATIENCE) as second,
+    ):
+        for peer in (first, second):
+            peer.settimeout(PATIENCE)
+        first.sendall(ask(b"a") + ask(b"b"))
+        second.sendall(ask(b"c"))
+        expected = {first: b"+you said a\r\n+you said b\r\n", second: b"+you said c\r\n"}
+        for peer, words in expected.items():
+            heard = b""
+            while len(heard) < len(words):
+                more = peer.recv(4096)
+                assert more, heard
+                heard += more
+            assert heard == words
+    # One more that was shared: the first connection's probe made none.
+    assert pipy.log.count("session") == 1
+
+
+def test_answers_leave_in_the_order_of_the_questions(start: Start) -> None:
+    pipy = start(
+        """
+        pipy({ _slow: false })
+        .listen(PORT0)
+          .decodeRESP()
+          .demux().to($ => $
+            .handleMessageStart(() => void 0)
+            .replaceMessage(m => m.payload[0].toString() === 'slow'
+              ? new Timeout(0.1).wait().then(() => new Message(null, null, null, 'slow'))
+              : new Message(null, null, null, 'fast')))
+          .encodeRESP()
+        """
+    )
+    heard = talk(pipy, b"*1\r\n$4\r\nslow\r\n*1\r\n$4\r\nfast\r\n")
+    assert heard == b"+slow\r\n+fast\r\n"
+
+
+def test_socks_is_taken_and_asked_for(start: Start) -> None:
+    pipy = start(
+        """
+        pipy({ _to: null })
+        .listen(PORT0)
+          .acceptSOCKS(({ ip, domain, port }) =>
+            domain !== 'forbidden' && (_to = (ip || domain) + ':' + port, true))
+          .to($ => $.connect(() => _to))
+        .listen(PORT1).serveHTTP(() => new Message('behind'))
+        .listen(PORT2)
+          .connectSOCKS('127.0.0.1:PORT1').to($ => $.connect('127.0.0.1:PORT0'))
+        .listen(PORT3)
+          .acceptSOCKS((host, port, id) => (_to = host + ':' + port, true))
+          .to($ => $.connect(() => _to))
+        """,
+        ports=4,
+    )
+    for scheme in ("socks4", "socks4a", "socks5", "socks5h"):
+        proxy = f"{scheme}://127.0.0.1:{pipy.ports[0]}"
+        assert pipy.curl("/", "-x", proxy, port=1).stdout == "behind", scheme
+    older = f"socks5://127.0.0.1:{pipy.ports[3]}"
+    assert pipy.curl("/", "-x", older, port=1).stdout == "behind"
+    assert pipy.curl("/", port=2).stdout == "behind"
+    refused = pipy.curl("/", "-x", f"socks5h://127.0.0.1:{pipy.ports[0]}", "http://forbidden/")
+    assert "curl: (97)" in refused.stderr

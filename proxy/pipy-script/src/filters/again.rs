@@ -49,6 +49,7 @@ impl FilterDef for Again {
             run: 0,
             asked: None,
             waiting: false,
+            paused: false,
             scope: scope.clone(),
         })
     }
@@ -66,6 +67,8 @@ struct Run {
     asked: Option<(Event, Outcome)>,
     /// The next run begins when the delay is over.
     waiting: bool,
+    /// The sub-pipeline can't take more.
+    paused: bool,
     scope: Scope,
 }
 
@@ -113,6 +116,10 @@ impl Run {
     fn ended(&mut self, cx: &mut Cx<'_>, end: Event) {
         if let Some(sub) = self.sub.take() {
             cx.close(sub);
+        }
+        // It can't say any more that it takes more again.
+        if std::mem::take(&mut self.paused) {
+            cx.back(Event::Resume);
         }
         if self.kept.is_none() {
             return cx.forward(end);
@@ -174,7 +181,10 @@ impl Filter for Run {
             return;
         }
         match event {
-            Event::Pause | Event::Resume => cx.back(event),
+            Event::Pause | Event::Resume => {
+                self.paused = matches!(event, Event::Pause);
+                cx.back(event);
+            }
             end if is_close(&end) => self.ended(cx, end),
             event => cx.forward(event),
         }

@@ -1,0 +1,308 @@
+//! `mux` and `muxQueue`: messages of many streams over sub-pipelines that they share, by key.
+//!
+//! A session is a pipeline that answers messages in the order in which it is asked. A message is sent whole, so that those of
+//! different streams do not mix. INVARIANT: an answer goes to the stream that asked, or, where that has gone, to no one.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use pipy_pipeline::{CloseReason, Cx, Event, Filter, PipelineId, Port, Slot};
+use rquickjs::{Coerced, Persistent, Result, Value};
+
+use super::ask::{Asker, failed};
+use super::connect::duration;
+use super::handle::{as_value, duplicate, is_close, is_end, is_start};
+use super::sub::Bridge;
+use crate::engine::Kept;
+use crate::layout::{FilterDef, Reading, Scope, Target};
+
+struct Mux {
+    target: Target,
+    key: Option<Kept>,
+    count: Option<Kept>,
+    max_idle: Duration,
+    max_queue: usize,
+    max_messages: u32,
+    asker: Asker,
+    sessions: RefCell<HashMap<String, Vec<Rc<Session>>>>,
+}
+
+struct MuxDef(Rc<Mux>);
+
+pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
+    let only_options = reading.args.len() == 1
+        && reading.options(0).is_some_and(|options| {
+            ["maxIdle", "maxQueue", "maxMessages", "outputCount"]
+                .iter()
+                .any(|name| options.contains_key(*name).unwrap_or(false))
+        });
+    let options = reading.options(usize::from(!only_options));
+    let mut mux = Mux {
+        target: reading.needed()?,
+        key: reading.kept(0).filter(|_| !only_options),
+        count: None,
+        max_idle: Duration::from_secs(60),
+        max_queue: if reading.name == "muxQueue" { usize::MAX } else { 1 },
+        max_messages: 0,
+        asker: Asker { name: reading.name, label: reading.label.clone() },
+        sessions: RefCell::default(),
+    };
+    if let Some(options) = options {
+        if let Some(time) = duration(&options.get("maxIdle")?) {
+            mux.max_idle = time;
+        }
+        if let Some(queue) = options.get::<_, Option<usize>>("maxQueue")? {
+            mux.max_queue = queue.max(1);
+        }
+        mux.max_messages = options.get::<_, Option<u32>>("maxMessages")?.unwrap_or(0);
+        let count: Value<'_> = options.get("outputCount")?;
+        mux.count = (!count.is_undefined()).then(|| Persistent::save(reading.ctx, count));
+    }
+    Ok(Rc::new(MuxDef(Rc::new(mux))))
+}
+
+impl FilterDef for MuxDef {
+    fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
+        Box::new(Stream {
+            def: Rc::clone(&self.0),
+            message: Vec::new(),
+            waiting: 0,
+            slot: 0,
+            ended: None,
+            scope: scope.clone(),
+        })
+    }
+}
+
+/// A shared pipeline.
+struct Session {
+    pipeline: Cell<Option<PipelineId>>,
+    open: Cell<bool>,
+    messages: Cell<u32>,
+    idle_since: Cell<Option<Instant>>,
+    /// Who is answered next, and how many messages are still to come to it.
+    clients: RefCell<VecDeque<(Port, i32)>>,
+}
+
+/// The first filter of a session: sends what streams ask, and gives each its answers.
+struct Head {
+    session: Rc<Session>,
+    max_idle: Duration,
+}
+
+impl Filter for Head {
+    fn name(&self) -> &'static str {
+        "session"
+    }
+
+    fn start(&mut self, cx: &mut Cx<'_>) {
+        self.session.pipeline.set(Some(cx.pipeline()));
+        if !self.max_idle.is_zero() {
+            cx.timer(self.max_idle, 0);
+        }
+    }
+
+    fn sub(&mut self, cx: &mut Cx<'_>, _slot: Slot, event: Event) {
+        cx.forward(event);
+    }
+
+    fn output(&mut self, cx: &mut Cx<'_>, event: Event) {
+        if matches!(event, Event::Pause | Event::Resume) {
+            return;
+        }
+        if is_close(&event) {
+            self.session.open.set(false);
+            for (port, _) in self.session.clients.take() {
+                cx.send_to(port, duplicate(&event).unwrap_or(Event::Close(CloseReason::Reset)));
+            }
+            let own = cx.pipeline();
+            return cx.close(own);
+        }
+        let ends = is_end(&event);
+        let mut clients = self.session.clients.borrow_mut();
+        // What nobody has asked for is for nobody.
+        let Some((port, awaited)) = clients.front_mut() else { return };
+        cx.send_to(*port, event);
+        if ends {
+            *awaited -= 1;
+            if *awaited <= 0 {
+                clients.pop_front();
+            }
+        }
+        if clients.is_empty() {
+            self.session.idle_since.set(Some(cx.now()));
+        }
+    }
+
+    fn timer(&mut self, cx: &mut Cx<'_>, _token: u32) {
+        let since = self.session.idle_since.get().filter(|_| self.session.clients.borrow().is_empty());
+        let left = since.map(|since| self.max_idle.saturating_sub(cx.now().saturating_duration_since(since)));
+        match left {
+            Some(left) if left.is_zero() => {
+                self.session.open.set(false);
+                let own = cx.pipeline();
+                cx.close(own);
+            }
+            Some(left) => drop(cx.timer(left, 0)),
+            None => drop(cx.timer(self.max_idle, 0)),
+        }
+    }
+
+    fn closed(&mut self, cx: &mut Cx<'_>) {
+        self.session.open.set(false);
+        for (port, _) in self.session.clients.take() {
+            cx.send_to(port, Event::Close(CloseReason::Reset));
+        }
+    }
+}
+
+/// One stream that uses sessions.
+struct Stream {
+    def: Rc<Mux>,
+    /// The message that is coming.
+    message: Vec<Event>,
+    /// Answers that are awaited.
+    waiting: usize,
+    slot: Slot,
+    ended: Option<Event>,
+    scope: Scope,
+}
+
+impl Stream {
+    fn key(&self) -> Option<(String, bool)> {
+        let key = self.def.key.clone();
+        let engine = Rc::clone(self.scope.engine());
+        let own = |ctx: &rquickjs::Ctx<'_>| -> Result<(String, bool)> {
+            let inbound = engine.inbound(ctx)?;
+            Ok((engine.identity(ctx, &inbound)?, true))
+        };
+        match key {
+            None => engine
+                .with(|ctx| {
+                    engine.look(ctx, &self.scope.vars)?;
+                    own(ctx)
+                })
+                .ok(),
+            Some(key) => self.def.asker.ask(
+                &self.scope,
+                &key,
+                |_, _| Ok(Vec::new()),
+                |ctx, _, value| match value.is_undefined() {
+                    true => own(ctx),
+                    false => Ok((engine.identity(ctx, &value)?, false)),
+                },
+            ),
+        }
+    }
+
+    fn count(&self, start: &Event) -> Option<i32> {
+        let Some(count) = &self.def.count else { return Some(1) };
+        self.def.asker.ask(
+            &self.scope,
+            count,
+            |ctx, makers| Ok(vec![as_value(ctx, makers, start)?]),
+            |_, _, value| Ok(value.get::<Coerced<i32>>()?.0),
+        )
+    }
+
+    /// The session with the least to do that takes another message, or a new one.
+    fn session(&self, cx: &mut Cx<'_>, key: &str, own: bool) -> Option<Rc<Session>> {
+        let def = &self.def;
+        let mut sessions = def.sessions.borrow_mut();
+        sessions.retain(|_, kept| {
+            kept.retain(|session| session.open.get());
+            !kept.is_empty()
+        });
+        let takes = |session: &&Rc<Session>| {
+            let most = def.max_messages;
+            session.clients.borrow().len() < def.max_queue && (most == 0 || session.messages.get() < most)
+        };
+        let kept = sessions.get(key).into_iter().flatten();
+        if let Some(found) = kept.filter(takes).min_by_key(|session| session.clients.borrow().len()) {
+            return Some(Rc::clone(found));
+        }
+        let layout = def.target.layout()?;
+        let session = Rc::new(Session {
+            pipeline: Cell::new(None),
+            open: Cell::new(true),
+            messages: Cell::new(0),
+            idle_since: Cell::new(Some(cx.now())),
+            clients: RefCell::default(),
+        });
+        let scope = self.scope.outliving();
+        let head = Head { session: Rc::clone(&session), max_idle: def.max_idle };
+        let row = layout.pipeline(&scope, Vec::new());
+        let pipeline = cx.open_free(vec![Box::new(head), Box::new(Bridge::new(row))]);
+        if own {
+            self.scope.family.keep_pipeline(pipeline);
+        }
+        sessions.entry(key.to_owned()).or_default().push(Rc::clone(&session));
+        Some(session)
+    }
+
+    fn send(&mut self, cx: &mut Cx<'_>) {
+        let message = std::mem::take(&mut self.message);
+        let Some(start) = message.first() else { return };
+        let (Some(count), Some((key, own))) = (self.count(start), self.key()) else {
+            return cx.forward(failed());
+        };
+        let Some(session) = self.session(cx, &key, own) else { return cx.forward(failed()) };
+        let Some(pipeline) = session.pipeline.get() else { return cx.forward(failed()) };
+        session.messages.set(session.messages.get().saturating_add(1));
+        session.idle_since.set((count == 0).then(|| cx.now()));
+        if count != 0 {
+            self.waiting += count.unsigned_abs() as usize;
+            session.clients.borrow_mut().push_back((cx.port(self.slot), count.abs()));
+        }
+        for event in message {
+            cx.send_to(Port::first_of(pipeline, self.slot), event);
+        }
+    }
+}
+
+impl Filter for Stream {
+    fn name(&self) -> &'static str {
+        self.def.asker.name
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        if matches!(event, Event::Pause | Event::Resume) {
+            return cx.forward(event);
+        }
+        if is_close(&event) {
+            self.message.clear();
+            if self.waiting == 0 {
+                return cx.forward(event);
+            }
+            self.ended = Some(event);
+            return;
+        }
+        if self.message.is_empty() && !is_start(&event) {
+            return;
+        }
+        let ends = is_end(&event);
+        self.message.push(event);
+        if ends {
+            self.send(cx);
+        }
+    }
+
+    fn sub(&mut self, cx: &mut Cx<'_>, _slot: Slot, event: Event) {
+        if is_close(&event) {
+            self.waiting = 0;
+            return cx.forward(event);
+        }
+        let ends = is_end(&event);
+        cx.forward(event);
+        if ends {
+            self.waiting = self.waiting.saturating_sub(1);
+            if self.waiting == 0
+                && let Some(end) = self.ended.take()
+            {
+                cx.forward(end);
+            }
+        }
+    }
+}
