@@ -340,3 +340,47 @@ def test_socks_is_taken_and_asked_for(start: Start) -> None:
     assert pipy.curl("/", port=2).stdout == "behind"
     refused = pipy.curl("/", "-x", f"socks5h://127.0.0.1:{pipy.ports[0]}", "http://forbidden/")
     assert "curl: (97)" in refused.stderr
+
+
+def test_parts_become_messages_and_messages_are_packed(start: Start) -> None:
+    pipy = start(
+        """
+        pipy()
+        .listen(PORT0)
+          .split('\\n')
+          .replaceMessage(m => new Message(m.body.toString().toUpperCase()))
+          .pack(2, { prefix: '[', separator: ',', postfix: ']' })
+        """
+    )
+    assert talk(pipy, b"one\ntw") == b"[ONE,TW]"
+    assert talk(pipy, b"a\nb\nc\n") == b"[A,B][C]"
+
+
+def test_files_are_read_and_written_as_streams(start: Start, tmp_path: Path) -> None:
+    content = bytes(index % 253 for index in range(300_000))
+    (tmp_path / "source").write_bytes(content)
+    pipy = start(
+        f"""
+        pipy()
+        .listen(PORT0).read('{tmp_path}/source').tee('{tmp_path}/copy')
+        .listen(PORT1).read('{tmp_path}/source', {{ seek: 10, size: 5 }})
+        .listen(PORT2).insert(new Data('first ')).insert(() => new Timeout(0.02).wait().then(
+          () => new Data('very ')))
+        """,
+        ports=3,
+    )
+    assert talk(pipy, b"x") == content
+    assert (tmp_path / "copy").read_bytes() == content
+    assert talk(pipy, b"x", port=1) == content[10:15]
+    assert talk(pipy, b"last", port=2) == b"very first last"
+
+
+def test_produce_asks_until_there_is_nothing_more(start: Start) -> None:
+    pipy = start(
+        """
+        pipy({ _left: 3 })
+        .listen(PORT0)
+          .produce(() => _left-- > 0 ? new Data('' + _left) : new StreamEnd)
+        """
+    )
+    assert talk(pipy, b"go") == b"210"

@@ -1,0 +1,301 @@
+//! Filters around bytes and their beginnings: `insert`, `produce`, `tee`, `read`.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::rc::Rc;
+use std::time::Duration;
+
+use pipy_pipeline::{CloseReason, Cx, Event, Filter};
+use rquickjs::{Coerced, Result, Value};
+
+use super::ask::{Answer, Asker, failed};
+use super::handle::{is_close, size_of};
+use crate::engine::{Kept, Outcome};
+use crate::layout::{FilterDef, Reading, Scope};
+
+/// LIMIT: bytes of a file that are read before others have their turn.
+const READ_BYTES: usize = 64 * 1024;
+
+fn asker(reading: &Reading<'_, '_>) -> Asker {
+    Asker { name: reading.name, label: reading.label.clone() }
+}
+
+// insert and produce
+
+#[derive(Clone)]
+struct Source {
+    what: Kept,
+    asker: Asker,
+    /// Asked again and again, and the input is dropped.
+    again: bool,
+}
+
+pub(super) fn source(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
+    let what =
+        reading.kept(0).ok_or_else(|| reading.refuse("expects events or a function that gives them"))?;
+    Ok(Rc::new(Source { what, asker: asker(reading), again: reading.name == "produce" }))
+}
+
+impl FilterDef for Source {
+    fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
+        let (def, scope) = (self.clone(), scope.clone());
+        Box::new(Sourced { def, begun: false, over: false, waiting: None, held: Vec::new(), scope })
+    }
+}
+
+struct Sourced {
+    def: Source,
+    begun: bool,
+    over: bool,
+    waiting: Option<Outcome>,
+    held: Vec<Event>,
+    scope: Scope,
+}
+
+impl Sourced {
+    fn ask(&mut self, cx: &mut Cx<'_>) {
+        let def = self.def.clone();
+        match def.asker.events(cx, &self.scope, &def.what, |_, _| Ok(Vec::new())) {
+            Some(Answer::Events(events)) => self.answer(cx, events),
+            Some(Answer::Later(outcome)) => self.waiting = Some(outcome),
+            None => self.fail(cx),
+        }
+    }
+
+    fn answer(&mut self, cx: &mut Cx<'_>, events: Vec<Event>) {
+        self.over = !self.def.again || events.is_empty() || events.iter().any(is_close);
+        events.into_iter().for_each(|event| cx.forward(event));
+        if self.over {
+            self.held.drain(..).for_each(|event| cx.forward(event));
+        } else {
+            // Others have their turn before the next one.
+            cx.timer(Duration::ZERO, 0);
+        }
+    }
+
+    fn fail(&mut self, cx: &mut Cx<'_>) {
+        (self.over, self.waiting) = (true, None);
+        self.held.clear();
+        cx.forward(failed());
+    }
+}
+
+impl Filter for Sourced {
+    fn name(&self) -> &'static str {
+        self.def.asker.name
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        if matches!(event, Event::Pause | Event::Resume) {
+            return cx.forward(event);
+        }
+        if !std::mem::replace(&mut self.begun, true) {
+            self.ask(cx);
+        }
+        match self.def.again {
+            true => {}
+            false if self.over => cx.forward(event),
+            false => self.held.push(event),
+        }
+    }
+
+    fn wake(&mut self, cx: &mut Cx<'_>, _token: u32) {
+        let Some(outcome) = &self.waiting else { return };
+        let Some(settled) = self.def.asker.later(&self.scope, outcome) else { return };
+        self.waiting = None;
+        match settled {
+            Some(events) => self.answer(cx, events),
+            None => self.fail(cx),
+        }
+    }
+
+    fn timer(&mut self, cx: &mut Cx<'_>, _token: u32) {
+        if !self.over {
+            self.ask(cx);
+        }
+    }
+}
+
+// tee
+
+#[derive(Clone)]
+struct Tee {
+    file: Kept,
+    append: bool,
+    asker: Asker,
+}
+
+pub(super) fn tee(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
+    let file = reading.kept(0).ok_or_else(|| reading.refuse("expects the path of a file, or '-'"))?;
+    let append = match reading.options(1) {
+        Some(options) => options.get::<_, Option<bool>>("append")?.unwrap_or(false),
+        None => false,
+    };
+    Ok(Rc::new(Tee { file, append, asker: asker(reading) }))
+}
+
+impl FilterDef for Tee {
+    fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
+        Box::new(Teed { def: self.clone(), out: None, scope: scope.clone() })
+    }
+}
+
+struct Teed {
+    def: Tee,
+    out: Option<Box<dyn Write>>,
+    scope: Scope,
+}
+
+impl Teed {
+    fn open(&self) -> Box<dyn Write> {
+        let text = |_: &rquickjs::Ctx<'_>, _: &crate::events::Makers<'_>, value: Value<'_>| {
+            Ok(value.get::<Coerced<String>>()?.0)
+        };
+        let path = self.def.asker.ask(&self.scope, &self.def.file, |_, _| Ok(Vec::new()), text);
+        let Some(path) = path else { return Box::new(std::io::sink()) };
+        if path == "-" {
+            return Box::new(std::io::stdout());
+        }
+        let append = self.def.append;
+        match File::options().create(true).write(true).append(append).truncate(!append).open(&path) {
+            Ok(file) => Box::new(file),
+            Err(error) => {
+                self.def.asker.complain(&format!("cannot write {path}: {error}"));
+                Box::new(std::io::sink())
+            }
+        }
+    }
+}
+
+impl Filter for Teed {
+    fn name(&self) -> &'static str {
+        "tee"
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        if let Event::Data(data) = &event {
+            if self.out.is_none() {
+                self.out = Some(self.open());
+            }
+            let written = self.out.as_mut().map_or(Ok(()), |out| out.write_all(data));
+            if let Err(error) = written {
+                self.def.asker.complain(&format!("cannot write: {error}"));
+                self.out = Some(Box::new(std::io::sink()));
+            }
+        }
+        cx.forward(event);
+    }
+}
+
+// read
+
+#[derive(Clone)]
+struct ReadFile {
+    path: Kept,
+    seek: u64,
+    size: Option<usize>,
+    asker: Asker,
+}
+
+pub(super) fn read(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
+    let path = reading.kept(0).ok_or_else(|| reading.refuse("expects the path of a file"))?;
+    let (mut seek, mut size) = (0, None);
+    if let Some(options) = reading.options(1) {
+        seek = options.get::<_, Option<u64>>("seek")?.unwrap_or(0);
+        size = size_of(&options.get("size")?);
+    }
+    Ok(Rc::new(ReadFile { path, seek, size, asker: asker(reading) }))
+}
+
+impl FilterDef for ReadFile {
+    fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
+        Box::new(Reader {
+            def: self.clone(),
+            file: None,
+            left: self.size,
+            begun: false,
+            paused: false,
+            scope: scope.clone(),
+        })
+    }
+}
+
+struct Reader {
+    def: ReadFile,
+    file: Option<File>,
+    left: Option<usize>,
+    begun: bool,
+    paused: bool,
+    scope: Scope,
+}
+
+impl Reader {
+    fn begin(&mut self, cx: &mut Cx<'_>) {
+        let text = |_: &rquickjs::Ctx<'_>, _: &crate::events::Makers<'_>, value: Value<'_>| {
+            Ok(value.get::<Coerced<String>>()?.0)
+        };
+        let path = self.def.asker.ask(&self.scope, &self.def.path, |_, _| Ok(Vec::new()), text);
+        let opened = path.map(|path| {
+            let mut file = File::open(&path).map_err(|error| format!("cannot open {path}: {error}"))?;
+            file.seek(SeekFrom::Start(self.def.seek)).map_err(|error| format!("{path}: {error}"))?;
+            Ok::<File, String>(file)
+        });
+        match opened {
+            Some(Ok(file)) => {
+                self.file = Some(file);
+                self.some(cx);
+            }
+            Some(Err(error)) => {
+                self.def.asker.complain(&error);
+                cx.forward(failed());
+            }
+            None => cx.forward(failed()),
+        }
+    }
+
+    fn some(&mut self, cx: &mut Cx<'_>) {
+        let Some(file) = self.file.as_mut().filter(|_| !self.paused) else { return };
+        let mut buffer = vec![0; READ_BYTES.min(self.left.unwrap_or(READ_BYTES))];
+        let count = if buffer.is_empty() { Ok(0) } else { file.read(&mut buffer) };
+        match count {
+            Ok(0) => {
+                self.file = None;
+                cx.forward(Event::Close(CloseReason::Finished));
+            }
+            Ok(count) => {
+                buffer.truncate(count);
+                self.left = self.left.map(|left| left - count);
+                cx.forward(Event::Data(buffer.into()));
+                cx.timer(Duration::ZERO, 0);
+            }
+            Err(error) => {
+                self.file = None;
+                self.def.asker.complain(&error);
+                cx.forward(Event::Close(CloseReason::Reset));
+            }
+        }
+    }
+}
+
+impl Filter for Reader {
+    fn name(&self) -> &'static str {
+        "read"
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        match event {
+            // The file can wait for who reads what comes of it.
+            Event::Pause => self.paused = true,
+            Event::Resume => {
+                self.paused = false;
+                self.some(cx);
+            }
+            _ if !std::mem::replace(&mut self.begun, true) => self.begin(cx),
+            _ => {}
+        }
+    }
+
+    fn timer(&mut self, cx: &mut Cx<'_>, _token: u32) {
+        self.some(cx);
+    }
+}
