@@ -6,7 +6,7 @@ current ones and never written.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 MONITORED_BY_LABELS = ("flomesh.io/monitored-by", "openservicemesh.io/monitored-by")
@@ -54,3 +54,23 @@ class ServiceAccount:
 def origin(kind: str, namespace: str, name: str, part: str = "") -> str:
     """Return the name of an object as rules carry it: ``Kind/namespace/name[#part]``."""
     return f"{kind}/{namespace}/{name}#{part}" if part else f"{kind}/{namespace}/{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyObject:
+    """What all objects that carry policies have in common; the class is named like the kind."""
+
+    namespace: str
+    name: str
+    generation: int = field(default=0, kw_only=True)
+    """Version of the spec that was read, for ``observedGeneration``."""
+
+    @property
+    def key(self) -> Key:
+        """Its name within its kind."""
+        return Key(self.namespace, self.name)
+
+    @property
+    def origin(self) -> str:
+        """How rules made from it are named."""
+        return origin(type(self).__name__, self.namespace, self.name)

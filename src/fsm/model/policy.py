@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fsm.model.names import Key, ServiceAccount, origin
+from fsm.model.names import Key, PolicyObject, ServiceAccount
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,27 +21,14 @@ class RuleRef:
 
 
 @dataclass(frozen=True, slots=True)
-class TrafficTarget:
+class TrafficTarget(PolicyObject):
     """Lets some identities use some routes of one identity's workloads."""
 
-    namespace: str
-    name: str
     destination: ServiceAccount
     sources: tuple[ServiceAccount, ...]
     rules: tuple[RuleRef, ...]
     port: int | None = None
     """Only this port of the destination's Pods; None means every port."""
-    generation: int = 0
-
-    @property
-    def key(self) -> Key:
-        """Its name within its kind."""
-        return Key(self.namespace, self.name)
-
-    @property
-    def origin(self) -> str:
-        """How rules made from it are named."""
-        return origin("TrafficTarget", self.namespace, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,55 +44,26 @@ class RouteMatch:
 
 
 @dataclass(frozen=True, slots=True)
-class HTTPRouteGroup:
+class HTTPRouteGroup(PolicyObject):
     """Named descriptions of requests."""
 
-    namespace: str
-    name: str
     matches: tuple[RouteMatch, ...]
-    generation: int = 0
-
-    @property
-    def key(self) -> Key:
-        """Its name within its kind."""
-        return Key(self.namespace, self.name)
 
 
 @dataclass(frozen=True, slots=True)
-class TCPRoute:
+class TCPRoute(PolicyObject):
     """Ports on which TCP connections are meant."""
 
-    namespace: str
-    name: str
     ports: tuple[int, ...] = ()
     """Ports of the destination's Pods; empty means every port."""
-    generation: int = 0
-
-    @property
-    def key(self) -> Key:
-        """Its name within its kind."""
-        return Key(self.namespace, self.name)
-
-    @property
-    def origin(self) -> str:
-        """How rules made from it are named."""
-        return origin("TCPRoute", self.namespace, self.name)
 
 
 @dataclass(frozen=True, slots=True)
-class UDPRoute:
+class UDPRoute(PolicyObject):
     """Ports on which UDP datagrams are meant."""
 
-    namespace: str
-    name: str
     ports: tuple[int, ...] = ()
     """Ports of the destination's Pods; empty means every port."""
-    generation: int = 0
-
-    @property
-    def key(self) -> Key:
-        """Its name within its kind."""
-        return Key(self.namespace, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,26 +75,13 @@ class Backend:
 
 
 @dataclass(frozen=True, slots=True)
-class TrafficSplit:
+class TrafficSplit(PolicyObject):
     """Shares the traffic of one Service, the apex, among others."""
 
-    namespace: str
-    name: str
     apex: Key
     backends: tuple[Backend, ...]
     matches: tuple[str, ...] = ()
     """Names of HTTPRouteGroups in its namespace; empty means all requests."""
-    generation: int = 0
-
-    @property
-    def key(self) -> Key:
-        """Its name within its kind."""
-        return Key(self.namespace, self.name)
-
-    @property
-    def origin(self) -> str:
-        """How rules made from it are named."""
-        return origin("TrafficSplit", self.namespace, self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,24 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fsm.model.names import Key
+from fsm.model.names import PolicyObject
 
 
 @dataclass(frozen=True, slots=True)
-class MeshRootCertificate:
+class MeshRootCertificate(PolicyObject):
     """One root that the mesh shall know."""
 
-    namespace: str
-    name: str
     trust_domain: str
     intent: Literal["active", "passive"]
     """Whether it shall sign, or only be believed."""
     provider: Literal["tresor", "vault", "certManager"]
     secret: str = ""
     """Name of the Secret with ``ca.crt`` and ``private.key``, in the mesh's namespace."""
-    generation: int = 0
-
-    @property
-    def key(self) -> Key:
-        """Its name within its kind."""
-        return Key(self.namespace, self.name)

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fsm.model.names import Key, ServiceAccount, origin
+from fsm.model.names import Key, PolicyObject, ServiceAccount
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(PolicyObject):
     """Lets one identity's requests to some Services be tried again."""
 
-    namespace: str
-    name: str
     source: ServiceAccount
     destinations: tuple[Key, ...]
     statuses: tuple[tuple[int, int], ...]
@@ -26,17 +24,6 @@ class Retry:
     retries_max: int = 0
     per_try_timeout_ms: int = 0
     backoff_ms: int = 0
-    generation: int = 0
-
-    @property
-    def key(self) -> Key:
-        """Its name within its kind."""
-        return Key(self.namespace, self.name)
-
-    @property
-    def origin(self) -> str:
-        """How rules made from it are named."""
-        return origin("Retry", self.namespace, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +54,9 @@ class Breaker:
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamTrafficSetting:
+class UpstreamTrafficSetting(PolicyObject):
     """How one Service may be called."""
 
-    namespace: str
-    name: str
     service: Key
     connections_max: int = 0
     connect_timeout_ms: int = 0
@@ -86,14 +71,3 @@ class UpstreamTrafficSetting:
     """Path as it is written, and its limit."""
     created: str = ""
     """When the object was created, as the API writes it."""
-    generation: int = 0
-
-    @property
-    def key(self) -> Key:
-        """Its name within its kind."""
-        return Key(self.namespace, self.name)
-
-    @property
-    def origin(self) -> str:
-        """How rules made from it are named."""
-        return origin("UpstreamTrafficSetting", self.namespace, self.name)
