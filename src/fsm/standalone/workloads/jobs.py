@@ -11,47 +11,26 @@ Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from fsm.kube.resources import JOBS, PODS
-from fsm.standalone.workloads.cluster import (
-    Cluster,
-    condition,
-    controller_of,
-    is_active,
-    is_going,
-    is_ready,
-    key_of,
-    keys_of,
-)
-from fsm.standalone.workloads.controller import Controller, Key, Retry
+from fsm.standalone.workloads.cluster import condition, is_active, is_ready
+from fsm.standalone.workloads.controller import Retry
+from fsm.standalone.workloads.owners import OwnerController
 from fsm.standalone.workloads.pods import now_text, parse_time, pod_from
 
 KubeObject = dict[str, Any]
 _FIRST_BACKOFF_S, _LAST_BACKOFF_S = 10.0, 360.0
 
 
-class Jobs(Controller):
+class Jobs(OwnerController):
     """Makes Pods for Jobs."""
 
     name = "jobs"
+    owners = JOBS
 
-    def __init__(self, cluster: Cluster) -> None:
-        super().__init__()
-        self._cluster = cluster
-        cluster.subscribe(JOBS, lambda old, new: self.look(key_of(new or old or {})))
-        cluster.subscribe(PODS, self._on_pod)
-
-    def keys(self) -> Iterable[Key]:
-        """List all Jobs."""
-        return keys_of(self._cluster.all(JOBS))
-
-    async def reconcile(self, key: Key) -> None:
+    async def _reconcile(self, job: KubeObject) -> None:
         """Start Pods while more completions are needed; report; expire."""
-        job = self._cluster.get(JOBS, *key)
-        if job is None or is_going(job):
-            return
         if (end := finished(job)) is not None:
             await self._expire(job, end)
             return
@@ -149,12 +128,6 @@ class Jobs(Controller):
         if left_s > 0:
             raise Retry(left_s)
         await self._cluster.delete(JOBS, job)
-
-    def _on_pod(self, old: KubeObject | None, new: KubeObject | None) -> None:
-        for pod in (old, new):
-            owner = controller_of(pod) if pod else None
-            if pod and owner and owner["kind"] == "Job":
-                self.look((pod["metadata"]["namespace"], owner["name"]))
 
 
 def finished(job: KubeObject) -> KubeObject | None:

@@ -12,22 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from fsm.kube import ApiError
 from fsm.kube.resources import PODS, REPLICASETS
-from fsm.standalone.workloads.cluster import (
-    Cluster,
-    condition,
-    controller_of,
-    is_active,
-    is_going,
-    is_ready,
-    key_of,
-    keys_of,
-)
-from fsm.standalone.workloads.controller import Controller, Key, Retry
+from fsm.standalone.workloads.cluster import condition, is_active, is_ready
+from fsm.standalone.workloads.controller import Retry
+from fsm.standalone.workloads.owners import OwnerController
 from fsm.standalone.workloads.pods import available_in_s, now_text, pod_from
 
 KubeObject = dict[str, Any]
@@ -35,26 +26,14 @@ KubeObject = dict[str, Any]
 _BURST = 20
 
 
-class ReplicaSets(Controller):
+class ReplicaSets(OwnerController):
     """Makes Pods for ReplicaSets."""
 
     name = "replicasets"
+    owners = REPLICASETS
 
-    def __init__(self, cluster: Cluster) -> None:
-        super().__init__()
-        self._cluster = cluster
-        cluster.subscribe(REPLICASETS, lambda old, new: self.look(key_of(new or old or {})))
-        cluster.subscribe(PODS, self._on_pod)
-
-    def keys(self) -> Iterable[Key]:
-        """List all ReplicaSets."""
-        return keys_of(self._cluster.all(REPLICASETS))
-
-    async def reconcile(self, key: Key) -> None:
+    async def _reconcile(self, owner: KubeObject) -> None:
         """Create or delete Pods until there are as many as wanted; report."""
-        owner = self._cluster.get(REPLICASETS, *key)
-        if owner is None or is_going(owner):
-            return
         wanted = int((owner.get("spec") or {}).get("replicas", 1))
         pods = [p for p in self._cluster.owned(PODS, owner["metadata"]["uid"]) if is_active(p)]
         failure: ApiError | None = None
@@ -106,12 +85,6 @@ class ReplicaSets(Controller):
         await self._cluster.put_status(REPLICASETS, owner, status)
         left = [wait for wait in waits if wait]
         return min(left) if left else None
-
-    def _on_pod(self, old: KubeObject | None, new: KubeObject | None) -> None:
-        for pod in (old, new):
-            owner = controller_of(pod) if pod else None
-            if pod and owner and owner["kind"] == "ReplicaSet":
-                self.look((pod["metadata"]["namespace"], owner["name"]))
 
 
 def usefulness(pod: KubeObject) -> tuple[bool, bool, bool, str]:

@@ -16,21 +16,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable
 from typing import Any
 
 from fsm.kube import AlreadyExists
 from fsm.kube.resources import PERSISTENTVOLUMECLAIMS, PODS, STATEFULSETS
-from fsm.standalone.workloads.cluster import (
-    Cluster,
-    controller_of,
-    is_active,
-    is_going,
-    is_ready,
-    key_of,
-    keys_of,
-)
-from fsm.standalone.workloads.controller import Controller, Key, Retry
+from fsm.standalone.workloads.cluster import is_active, is_going, is_ready
+from fsm.standalone.workloads.controller import Retry
+from fsm.standalone.workloads.owners import OwnerController
 from fsm.standalone.workloads.pods import pod_from
 
 KubeObject = dict[str, Any]
@@ -39,26 +31,14 @@ _NAME_LABEL = "statefulset.kubernetes.io/pod-name"
 _INDEX_LABEL = "apps.kubernetes.io/pod-index"
 
 
-class StatefulSets(Controller):
+class StatefulSets(OwnerController):
     """Makes Pods for StatefulSets."""
 
     name = "statefulsets"
+    owners = STATEFULSETS
 
-    def __init__(self, cluster: Cluster) -> None:
-        super().__init__()
-        self._cluster = cluster
-        cluster.subscribe(STATEFULSETS, lambda old, new: self.look(key_of(new or old or {})))
-        cluster.subscribe(PODS, self._on_pod)
-
-    def keys(self) -> Iterable[Key]:
-        """List all StatefulSets."""
-        return keys_of(self._cluster.all(STATEFULSETS))
-
-    async def reconcile(self, key: Key) -> None:
+    async def _reconcile(self, owner: KubeObject) -> None:
         """Make one step toward the wanted Pods; report."""
-        owner = self._cluster.get(STATEFULSETS, *key)
-        if owner is None or is_going(owner):
-            return
         stepped = await self._step(owner, self._pods(owner))
         await self._report(owner, self._pods(owner))
         if stepped:
@@ -176,12 +156,6 @@ class StatefulSets(Controller):
             "observedGeneration": owner["metadata"].get("generation", 1),
         }
         await self._cluster.put_status(STATEFULSETS, owner, status)
-
-    def _on_pod(self, old: KubeObject | None, new: KubeObject | None) -> None:
-        for pod in (old, new):
-            owner = controller_of(pod) if pod else None
-            if pod and owner and owner["kind"] == "StatefulSet":
-                self.look((pod["metadata"]["namespace"], owner["name"]))
 
 
 def revision_of(owner: KubeObject) -> str:
