@@ -73,6 +73,9 @@ pub struct Explanation {
     /// What bounds how much is let in: of the service, then of the route.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rate_limits: Vec<config::RateLimit>,
+    /// Where the connection goes: the endpoint of rules that send it on to there.
+    #[serde(skip)]
+    destination: SocketAddr,
 }
 
 /// A route that was tried.
@@ -145,6 +148,7 @@ pub fn explain(plan: &Plan, question: &Question) -> Result<Explanation, String> 
         tried: Vec::new(),
         clusters: Vec::new(),
         rate_limits: Vec::new(),
+        destination: question.destination,
     };
     if question.inbound { answer.inbound(plan, question, identity) } else { answer.outbound(plan, question) }
 }
@@ -295,12 +299,15 @@ impl Explanation {
             .filter_map(|target| {
                 let cluster = plan.clusters.get(target.cluster)?;
                 let endpoints = cluster.config.endpoints.iter();
+                let original = cluster.config.kind == config::ClusterKind::OriginalDestination;
+                let chosen = original.then_some(Target { address: self.destination, identity: None });
                 Some(Share {
                     cluster: Arc::clone(&cluster.name),
                     weight: target.weight,
                     split_by: target.origin.clone(),
                     endpoints: endpoints
                         .map(|e| Target { address: e.address, identity: e.identity.clone() })
+                        .chain(chosen)
                         .collect(),
                     retry: cluster.config.retry.clone(),
                     circuit_breaker: cluster.config.circuit_breaker.clone(),

@@ -304,6 +304,12 @@ impl Plan {
             limits: builder.limits,
         }
     }
+
+    /// Whether a rule sends traffic on to where its client meant it to go: out of the mesh.
+    pub fn leads_outside(&self, targets: &Targets) -> bool {
+        let kind = |target: &Target| self.clusters.get(target.cluster).map(|cluster| cluster.config.kind);
+        targets.clusters.iter().any(|target| kind(target) == Some(config::ClusterKind::OriginalDestination))
+    }
 }
 
 struct Builder {

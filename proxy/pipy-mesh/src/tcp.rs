@@ -102,8 +102,11 @@ impl TcpForward {
                 Ok(rule) => runtime.target(&rule.targets).and_then(|target| {
                     self.cluster = Some(target.cluster);
                     let key = of_address(self.connection.accepted.peer.ip());
-                    let mut dice = runtime.dice.borrow_mut();
-                    runtime.cluster(target.cluster)?.endpoint(Some(key), cx.now(), &mut dice).cloned()
+                    let cluster = runtime.cluster(target.cluster)?;
+                    cluster.chosen(&self.connection.accepted).or_else(|| {
+                        let mut dice = runtime.dice.borrow_mut();
+                        cluster.endpoint(Some(key), cx.now(), &mut dice).cloned()
+                    })
                 }),
             },
         };

@@ -5,18 +5,22 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pipy_config as config;
-use pipy_config::BalancingPolicy;
+use pipy_config::{BalancingPolicy, ClusterKind};
 use pipy_upstream::{
     Balancer, Breaker, BreakerPolicy, Candidate, Dice, HealthPolicy, HealthResult, Policy, RetryPolicy,
     Standing, StatusRange, ejected_max, hash,
 };
+use pipy_worker::Accepted;
 
+use super::dialled::Dialled;
 use super::endpoint::Endpoint;
 use super::load::Load;
 
 /// See the module.
 pub(crate) struct Cluster {
     pub(crate) endpoints: Vec<Rc<Endpoint>>,
+    /// Where the address that a client dialled is the endpoint: those of late.
+    pub(crate) dialled: Option<Rc<Dialled>>,
     pub(crate) load: Rc<Load>,
     pub(crate) retry: Option<RetryPolicy>,
     balancer: RefCell<Balancer>,
@@ -55,8 +59,11 @@ impl Cluster {
             *place = breaker.map(Breaker::new);
         }
         drop(place);
+        let dialled = (config.kind == ClusterKind::OriginalDestination)
+            .then(|| before.and_then(|before| before.dialled.clone()).unwrap_or_default());
         Cluster {
             endpoints,
+            dialled,
             load,
             retry: config.retry.as_ref().map(retry),
             balancer: RefCell::new(balancer),
@@ -91,6 +98,13 @@ impl Cluster {
     /// The endpoint for a connection that is tried at no other before or after.
     pub(crate) fn endpoint(&self, key: Option<u64>, now: Instant, dice: &mut Dice) -> Option<&Rc<Endpoint>> {
         self.pick(key, &[], now, dice).map(|(_, endpoint)| endpoint)
+    }
+
+    /// The endpoint that the client itself chose, where that is the cluster's kind.
+    pub(crate) fn chosen(&self, accepted: &Accepted) -> Option<Rc<Endpoint>> {
+        // A client that calls the listener itself would be connected to it again, without end.
+        let dialled = self.dialled.as_ref().filter(|_| accepted.destination != accepted.local)?;
+        Some(dialled.endpoint(accepted.destination))
     }
 
     /// An endpoint that has an idle connection, for when no other may be opened.

@@ -5,6 +5,7 @@
 //! What only the old plan names is retired: see [`Runtime::retire`].
 
 mod cluster;
+mod dialled;
 mod endpoint;
 mod load;
 
@@ -194,7 +195,13 @@ impl Runtime {
         let wanted: HashSet<*const Endpoint> =
             next.clusters.iter().flat_map(|c| &c.endpoints).map(Rc::as_ptr).collect();
         let endpoints = self.clusters.iter().flat_map(|c| &c.endpoints);
-        endpoints.filter(|e| !wanted.contains(&Rc::as_ptr(e))).flat_map(|e| e.retire()).collect()
+        let mut idle: Vec<PipelineId> =
+            endpoints.filter(|e| !wanted.contains(&Rc::as_ptr(e))).flat_map(|e| e.retire()).collect();
+        let going_on: Vec<_> =
+            next.clusters.iter().filter_map(|c| c.dialled.as_ref()).map(Rc::as_ptr).collect();
+        let dialled = self.clusters.iter().filter_map(|c| c.dialled.as_ref());
+        idle.extend(dialled.filter(|d| !going_on.contains(&Rc::as_ptr(d))).flat_map(|d| d.retire()));
+        idle
     }
 
     pub(crate) fn cluster(&self, position: usize) -> Option<&Cluster> {

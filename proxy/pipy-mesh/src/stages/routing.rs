@@ -91,7 +91,9 @@ impl Routing {
             }
         };
         (facts.service, facts.origin, facts.allowed_by, facts.route) = (service, origin, allowed_by, route);
-        tell_identity(exchange, head);
+        let outside =
+            facts.route.as_ref().is_some_and(|route| exchange.runtime.plan.leads_outside(&route.targets));
+        tell_identity(exchange, head, outside);
     }
 }
 
@@ -113,10 +115,12 @@ impl Filter for Routing {
 
 /// Tells the application who is calling, in `serviceidentity: <service account>.<namespace>`. What a client says of itself
 /// there is overwritten or taken away.
-fn tell_identity(exchange: &Exchange, head: &mut RequestHead) {
+/// Servers outside of the mesh have no business with it.
+fn tell_identity(exchange: &Exchange, head: &mut RequestHead, outside: bool) {
     let connection = &exchange.connection;
     let own = &exchange.runtime.plan.service_identity;
     let name = match (connection.direction, connection.caller()) {
+        (Direction::Outbound, _) if outside => None,
         (Direction::Outbound, _) => own.clone(),
         (Direction::Inbound, Caller::Member(identity)) => service_account(identity),
         (Direction::Inbound, Caller::Admitted) => None,

@@ -84,9 +84,14 @@ impl LoadBalancing {
         let exchange = Rc::clone(&self.exchange);
         loop {
             let Some((position, cluster)) = exchange.cluster() else { return Found::Nothing };
-            let mut dice = exchange.runtime.dice.borrow_mut();
-            let picked = cluster.pick(self.key, &self.tried, cx.now(), &mut dice);
-            drop(dice);
+            let chosen = cluster.chosen(&exchange.connection.accepted);
+            let picked = match &chosen {
+                Some(endpoint) => self.tried.is_empty().then_some((0, endpoint)),
+                None => {
+                    let mut dice = exchange.runtime.dice.borrow_mut();
+                    cluster.pick(self.key, &self.tried, cx.now(), &mut dice)
+                }
+            };
             let Some((mut place, mut endpoint)) = picked else {
                 if self.next_cluster(position) {
                     continue;
