@@ -1,11 +1,14 @@
 //! `Data`: bytes, as scripts see them.
+//!
+//! Encodings: utf8, utf16be, utf16le, latin1, hex, base64, base64url. INVARIANT: slices of what came from a socket share its
+//! memory; what is pushed to again and again grows in place.
 
 use std::cell::RefCell;
 
 use bytes::{Bytes, BytesMut};
 use rquickjs::class::Trace;
 use rquickjs::function::Opt;
-use rquickjs::{Class, Ctx, Exception, JsLifetime, Result, Value};
+use rquickjs::{Class, Coerced, Ctx, Exception, Function, JsLifetime, Result, Value};
 
 /// Bytes. Slices of what came from a socket share its memory.
 #[derive(Trace, JsLifetime)]
@@ -43,6 +46,8 @@ fn encode(ctx: &Ctx<'_>, text: &str, encoding: Option<&str>) -> Result<Bytes> {
     let bad = |what: &str| Exception::throw_type(ctx, &format!("the text is not {what}"));
     Ok(match encoding.unwrap_or("utf8") {
         "utf8" => Bytes::copy_from_slice(text.as_bytes()),
+        "utf16be" => text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+        "utf16le" | "utf16" | "ucs2" => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
         "latin1" => text.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect(),
         "hex" => {
             let digits: Option<Vec<u32>> =
@@ -78,10 +83,17 @@ impl Data {
         Ok(Data { bytes: RefCell::new(bytes) })
     }
 
-    /// Data of a text in an encoding.
+    /// Data of a text in an encoding; `null` where the text is not in it.
     #[qjs(static)]
-    fn from<'js>(ctx: Ctx<'js>, text: String, encoding: Opt<String>) -> Result<Self> {
-        Ok(Data { bytes: RefCell::new(encode(&ctx, &text, encoding.0.as_deref())?) })
+    fn from<'js>(ctx: Ctx<'js>, text: Value<'js>, encoding: Opt<String>) -> Result<Value<'js>> {
+        match Data::new(ctx.clone(), Opt(Some(text)), encoding) {
+            Ok(data) => Ok(Class::instance(ctx, data)?.into_value()),
+            Err(_) => {
+                // The exception is the answer.
+                drop(ctx.catch());
+                Ok(Value::new_null(ctx))
+            }
+        }
     }
 
     /// How many bytes there are.
@@ -90,18 +102,25 @@ impl Data {
         self.bytes.borrow().len()
     }
 
-    /// The bytes as text.
+    /// The bytes as text; `undefined` where they are none in that encoding.
     #[qjs(rename = "toString")]
-    fn text(&self, ctx: Ctx<'_>, encoding: Opt<String>) -> Result<String> {
+    fn text(&self, ctx: Ctx<'_>, encoding: Opt<String>) -> Result<Option<String>> {
         let bytes = self.bytes.borrow();
-        Ok(match encoding.0.as_deref().unwrap_or("utf8") {
-            "utf8" => String::from_utf8_lossy(&bytes).into_owned(),
+        let units = |read: fn([u8; 2]) -> u16| -> Option<String> {
+            let (pairs, rest) = (bytes.chunks_exact(2), bytes.len() % 2);
+            let units: Vec<u16> = pairs.map(|pair| read([pair[0], pair[1]])).collect();
+            String::from_utf16(&units).ok().filter(|_| rest == 0)
+        };
+        Ok(Some(match encoding.0.as_deref().unwrap_or("utf8") {
+            "utf8" => return Ok(std::str::from_utf8(&bytes).ok().map(str::to_owned)),
+            "utf16be" => return Ok(units(u16::from_be_bytes)),
+            "utf16le" | "utf16" | "ucs2" => return Ok(units(u16::from_le_bytes)),
             "latin1" => bytes.iter().map(|byte| char::from(*byte)).collect(),
             "hex" => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
             "base64" => base64::encode(&bytes, false),
             "base64url" => base64::encode(&bytes, true),
             other => return Err(Exception::throw_type(&ctx, &format!("unknown encoding: {other}"))),
-        })
+        }))
     }
 
     /// The bytes as numbers.
@@ -118,7 +137,10 @@ impl Data {
         let more = Data::body_of(&more)?;
         {
             let data = this.0.borrow();
-            let mut joined = BytesMut::from(&**data.bytes.borrow());
+            let mut joined = match data.bytes.take().try_into_mut() {
+                Ok(own) => own,
+                Err(shared) => BytesMut::from(&shared[..]),
+            };
             joined.extend_from_slice(&more);
             data.bytes.replace(joined.freeze());
         }
@@ -131,6 +153,42 @@ impl Data {
         let count = count.min(bytes.len());
         Data { bytes: RefCell::new(bytes.split_to(count)) }
     }
+
+    /// Takes bytes from the end.
+    fn pop(&self, count: usize) -> Self {
+        let mut bytes = self.bytes.borrow_mut();
+        let left = bytes.len() - count.min(bytes.len());
+        Data { bytes: RefCell::new(bytes.split_off(left)) }
+    }
+
+    /// Takes bytes from the front, up to and with the first for which the callback holds.
+    #[qjs(rename = "shiftTo")]
+    fn shift_to(&self, until: Function<'_>) -> Result<Self> {
+        let bytes = self.bytes.borrow().clone();
+        for (index, byte) in bytes.iter().enumerate() {
+            if until.call::<_, Coerced<bool>>((*byte,))?.0 {
+                return Ok(self.shift(index + 1));
+            }
+        }
+        Ok(self.shift(bytes.len()))
+    }
+
+    /// Takes bytes from the front, for as long as the callback holds.
+    #[qjs(rename = "shiftWhile")]
+    fn shift_while(&self, holds: Function<'_>) -> Result<Self> {
+        let bytes = self.bytes.borrow().clone();
+        for (index, byte) in bytes.iter().enumerate() {
+            if !holds.call::<_, Coerced<bool>>((*byte,))?.0 {
+                return Ok(self.shift(index));
+            }
+        }
+        Ok(self.shift(bytes.len()))
+    }
+}
+
+/// Base64 with padding.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    base64::encode(bytes, false)
 }
 
 /// Base64 as in RFC 4648, sections 4 and 5.

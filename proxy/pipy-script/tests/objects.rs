@@ -49,6 +49,13 @@ fn failures_say_what_was_wrong() {
     fails("new crypto.Hash('md99')", "unknown hash: md99");
     fails("new crypto.Certificate(pipy.load('no-such-file'))", "is the file there?");
     fails("new crypto.PrivateKey('nonsense')", "no PrivateKey in this PEM");
+    fails(
+        "new crypto.Decipher('aes-128-gcm', { key: '0123456789abcdef', iv: '0123456789ab', tag: '0123456789abcdef' }).final()",
+        "the tag is wrong",
+    );
+    fails("new crypto.Cipher('aes-128-cbc', { key: 'short', iv: '' })", "takes a key of 16 bytes");
+    fails("new crypto.PrivateKey({ bits: 1024 })", "RSA key of 1024 bits is not made");
+    fails("new crypto.Certificate({ subject: { CN: 'a' } })", "privateKey is missing");
     fails("(a => (a.push(a), RESP.encode(a)))([])", "contains itself");
 }
 

@@ -2,7 +2,9 @@
 native => {
   const text = (data, what) => {
     if (data === null || data === undefined) throw new TypeError(`${what} expects Data, got nothing: is the file there?`);
-    return data.toString();
+    const read = data.toString();
+    if (read === undefined) throw new TypeError(`${what}: the data is not UTF-8`);
+    return read;
   };
   JSON.decode = (data, reviver) => JSON.parse(text(data, 'JSON.decode()'), reviver);
   JSON.encode = (value, replacer, indent) => new Data(JSON.stringify(value, replacer, indent) ?? '');

@@ -5,8 +5,11 @@
 
 use rquickjs::{Ctx, Function, Object, Result};
 
+mod certificates;
+mod ciphers;
 mod dns;
 mod hash;
+mod keys;
 mod os;
 mod quota;
 pub(crate) mod stats;
@@ -18,6 +21,7 @@ const FILES: &[(&str, &str)] = &[
     ("algo.js", include_str!("algo.js")),
     ("balancers.js", include_str!("balancers.js")),
     ("crypto.js", include_str!("crypto.js")),
+    ("jwt.js", include_str!("jwt.js")),
     ("json.js", include_str!("json.js")),
     ("netmask.js", include_str!("netmask.js")),
     ("url.js", include_str!("url.js")),
@@ -34,6 +38,9 @@ pub(crate) fn install<'js>(ctx: &Ctx<'js>, load: Function<'js>) -> Result<()> {
     dns::install(ctx)?;
     yaml::install(ctx, &native)?;
     hash::install(ctx, &native)?;
+    keys::install(ctx, &native)?;
+    certificates::install(ctx, &native)?;
+    ciphers::install(ctx, &native)?;
     os::install(ctx, &native)?;
     quota::install(ctx, &native)?;
     stats::install(ctx, &native)?;
