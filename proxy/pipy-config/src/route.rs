@@ -140,4 +140,7 @@ pub struct TcpRule {
     pub allowed: Option<Vec<Allow>>,
     /// Where it goes, by weight.
     pub clusters: Vec<WeightedCluster>,
+    /// What the service tells plugins, by their names.
+    #[serde(default)]
+    pub plugins: BTreeMap<String, serde_json::Value>,
 }

@@ -29,7 +29,8 @@ use crate::plan::{InboundMatch, OutboundMatch, TcpPlan};
 use crate::runtime::Runtime;
 use crate::sidecar::{Requests, Shared};
 use crate::sniff::{Answer, Next, Question, Sniff};
-use crate::tcp::{TcpForward, Way};
+use crate::stages::carry;
+use crate::tcp::Way;
 
 /// See the module. Cheap to clone: filters that decide later hold one.
 #[derive(Clone)]
@@ -177,6 +178,7 @@ impl Front {
         }
         let mut filters: Vec<Box<dyn Filter>> = Vec::with_capacity(2);
         if tls != Tls::None {
+            connection.encrypted.set(true);
             // A protocol that is found out may not be agreed on before.
             let http = decide::is_http(rule.protocol);
             match self.tls_server(&connection, runtime, &rule.origin, (tls, http)) {
@@ -216,7 +218,7 @@ impl Front {
             }
             OutboundConnection::Passthrough => {
                 let now = self.shared.now.get();
-                Box::new(TcpForward::new(connection, runtime, Way::Original, false, now))
+                carry(&connection, &runtime, Way::Original, None, false, now)
             }
             OutboundConnection::Refuse(refusal) => {
                 connection.refused(refusal, None);
@@ -285,7 +287,8 @@ impl Front {
 
     fn tcp(&self, begun: &Begun, rule: Arc<TcpPlan>, after: bool) -> Box<dyn Filter> {
         let (connection, runtime) = (Rc::clone(&begun.connection), Rc::clone(&begun.runtime));
-        Box::new(TcpForward::new(connection, runtime, Way::Rule(rule), after, self.shared.now.get()))
+        let protocol = Some(begun.protocol);
+        carry(&connection, &runtime, Way::Rule(rule), protocol, after, self.shared.now.get())
     }
 
     fn http(&self, begun: &Begun) -> Box<dyn Filter> {
@@ -312,7 +315,18 @@ impl Front {
         listener.cx_active.inc();
         let (shared, peer) = (Rc::clone(&self.shared), Rc::default());
         let (protocol, server_name) = (Cell::new("http"), OnceCell::new());
-        Rc::new(Connection { shared, direction, accepted, peer, admitted, id, server_name, protocol })
+        let encrypted = Cell::new(false);
+        Rc::new(Connection {
+            shared,
+            direction,
+            accepted,
+            peer,
+            admitted,
+            id,
+            server_name,
+            encrypted,
+            protocol,
+        })
     }
 
     fn tls_server(

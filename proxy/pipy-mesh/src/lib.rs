@@ -23,7 +23,7 @@ mod tcp;
 pub use outbound_table::OutboundTable;
 pub use pages::{Page, Pages};
 pub use sidecar::{PROBE_LISTENERS, Sidecar, Update, listener};
-pub use stages::unknown_stages;
+pub use stages::{unknown_stages, unknown_tcp_stages};
 
 pub use plan::{
     Allowed, ClusterPlan, HostPlan, HostTable, InboundMatch, LimitPlan, Outbound, OutboundMatch, PathPlan,

@@ -1,7 +1,7 @@
 //! A configuration made ready for use: names resolved, expressions compiled, tables built. Immutable, shared by all
 //! workers; what changes while running (balancing, connections) is each worker's own, in `runtime`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -237,6 +237,8 @@ pub struct TcpPlan {
     pub allowed: Option<Allowed>,
     /// Where it goes.
     pub targets: Targets,
+    /// What scripts see of its service, as JSON; absent where there are none.
+    pub told: Option<Arc<str>>,
 }
 
 /// A cluster.
@@ -374,9 +376,7 @@ impl Builder {
                 }
             }
             let limit = self.limit(rule.rate_limit, format!("service {}", rule.service));
-            let told = self.tells.then(|| -> Arc<str> {
-                json!({ "name": rule.service, "Plugins": rule.plugins }).to_string().into()
-            });
+            let told = self.told(&rule.service, &rule.plugins);
             let host = HostPlan {
                 service: self.intern(&rule.service),
                 origin: self.intern(&rule.origin),
@@ -389,6 +389,11 @@ impl Builder {
             table.hosts.push(host);
         }
         table
+    }
+
+    /// What scripts see of a service.
+    fn told(&self, service: &str, plugins: &BTreeMap<String, serde_json::Value>) -> Option<Arc<str>> {
+        self.tells.then(|| json!({ "name": service, "Plugins": plugins }).to_string().into())
     }
 
     fn route(
@@ -425,6 +430,7 @@ impl Builder {
             service: self.intern(&rule.service),
             allowed: self.allowed(rule.allowed.clone()),
             targets: self.targets(&rule.clusters, &format!("tcp {} {}", rule.origin, rule.service)),
+            told: self.told(&rule.service, &rule.plugins),
         }
     }
 

@@ -1,5 +1,6 @@
 //! TCP: carries bytes between a client and an endpoint, each direction ending in its own time.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,7 +20,16 @@ use crate::plan::TcpPlan;
 use crate::runtime::{Active, Endpoint, InHand, Runtime};
 use crate::stages::{Upstream, of_address, open_upstream, source};
 
+/// What plugins and the rest of a chain know together of a connection.
+#[derive(Default)]
+pub(crate) struct TcpFacts {
+    /// Picked already.
+    pub(crate) cluster: Cell<Option<usize>>,
+    pub(crate) upstream: Cell<Option<SocketAddr>>,
+}
+
 /// Where the bytes go.
+#[derive(Clone)]
 pub(crate) enum Way {
     /// Where a rule sends them.
     Rule(Arc<TcpPlan>),
@@ -32,6 +42,7 @@ pub(crate) struct TcpForward {
     connection: Rc<Connection>,
     runtime: Rc<Runtime>,
     way: Way,
+    facts: Option<Rc<TcpFacts>>,
     /// TLS comes first: the peer is known when the first event comes.
     after_tls: bool,
     begun: bool,
@@ -67,6 +78,7 @@ impl TcpForward {
             connection,
             runtime,
             way,
+            facts: None,
             after_tls,
             begun: false,
             seen,
@@ -88,6 +100,17 @@ impl TcpForward {
         }
     }
 
+    /// Together with the plugins before it.
+    pub(crate) fn knowing(self, facts: Rc<TcpFacts>) -> Self {
+        TcpForward { facts: Some(facts), ..self }
+    }
+
+    /// The cluster that it goes to, by the rule or by what was decided before.
+    fn pick(&self, rule: &TcpPlan) -> Option<usize> {
+        let known = self.facts.as_ref().and_then(|facts| facts.cluster.get());
+        known.or_else(|| self.runtime.target(&rule.targets).map(|target| target.cluster))
+    }
+
     fn begin(&mut self, cx: &mut Cx<'_>) {
         self.begun = true;
         let runtime = Rc::clone(&self.runtime);
@@ -99,10 +122,10 @@ impl TcpForward {
                     self.connection.shared.metrics.proxy.denied.get(refusal.label()).inc();
                     return self.end(cx, CloseReason::Denied);
                 }
-                Ok(rule) => runtime.target(&rule.targets).and_then(|target| {
-                    self.cluster = Some(target.cluster);
+                Ok(rule) => self.pick(rule).and_then(|position| {
+                    self.cluster = Some(position);
                     let key = of_address(self.connection.accepted.peer.ip());
-                    let cluster = runtime.cluster(target.cluster)?;
+                    let cluster = runtime.cluster(position)?;
                     cluster.chosen(&self.connection.accepted).or_else(|| {
                         let mut dice = runtime.dice.borrow_mut();
                         cluster.endpoint(Some(key), cx.now(), &mut dice).cloned()
@@ -112,6 +135,9 @@ impl TcpForward {
         };
         let Some(endpoint) = endpoint else { return self.fail(cx, CloseReason::ConnectFailed) };
         self.address = Some(endpoint.address);
+        if let Some(facts) = &self.facts {
+            facts.upstream.set(Some(endpoint.address));
+        }
         let config = self.cluster.and_then(|position| runtime.plan.clusters.get(position));
         let upstream = Upstream {
             address: endpoint.address,

@@ -164,6 +164,8 @@ pub(crate) struct Script {
     names: RefCell<HashMap<(usize, String), usize>>,
     modules: RefCell<HashMap<String, usize>>,
     pub(crate) starts: OnceCell<Vec<Start>>,
+    /// Where variables of a host are in every context; see [`crate::plugin`].
+    pub(crate) host_slots: OnceCell<Vec<(&'static str, u32)>>,
 }
 
 /// What begins a pipeline without another one.
@@ -281,6 +283,7 @@ impl Script {
             names: RefCell::default(),
             modules: RefCell::default(),
             starts: OnceCell::new(),
+            host_slots: OnceCell::new(),
         })
     }
 

@@ -59,6 +59,9 @@ pub fn line(level: &str, text: &str) {
     {
         return;
     }
+    if level == "ERR" {
+        crate::faults::note(text);
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let time = time(now.as_secs(), now.subsec_millis());
     // A log that nobody reads any more is no reason to stop.

@@ -57,6 +57,11 @@ pub trait Host {
 
     /// Filters of the stages with these names, of two directions, for a request beside the one at hand.
     fn stages(&self, names: &[String], written: &Written) -> Vec<Box<dyn Filter>>;
+
+    /// Whether what comes after the plugin begins with it, not with its first event: servers may speak first.
+    fn eager(&self) -> bool {
+        false
+    }
 }
 
 /// A plugin's name and text.
@@ -70,8 +75,8 @@ pub struct Source {
 
 /// The variables of the built-in modules that plugins import, and the module that has each.
 const VARIABLES: &[(&str, &[&str])] = &[
-    ("__route", HTTP_ROUTING),
-    ("__service", HTTP_ROUTING),
+    ("__route", ROUTING),
+    ("__service", ROUTING),
     ("__cluster", ROUTING),
     ("__port", SIDES),
     ("__protocol", SIDES),
@@ -83,7 +88,6 @@ const VARIABLES: &[(&str, &[&str])] = &[
     ("__target", &["connect-tcp"]),
     ("__metricLabel", &["connect-tcp"]),
 ];
-const HTTP_ROUTING: &[&str] = &["inbound-http-routing", "outbound-http-routing"];
 const ROUTING: &[&str] =
     &["inbound-http-routing", "outbound-http-routing", "inbound-tcp-routing", "outbound-tcp-routing"];
 const SIDES: &[&str] = &["inbound", "outbound"];
@@ -119,8 +123,6 @@ pub struct Plugins {
     pub sources: Vec<Source>,
     script: Rc<Script>,
     entrances: Vec<Rc<Layout>>,
-    /// Where each variable of the host is, in every context; only those that a plugin imports.
-    slots: Vec<(&'static str, u32)>,
     objects: RefCell<HashMap<usize, (Arc<str>, Kept)>>,
 }
 
@@ -143,19 +145,15 @@ impl Plugins {
                 }
             }
         }
+        // Only those that a plugin imports: the others are nowhere.
         let mut slots = Vec::new();
         for (variable, modules) in VARIABLES {
             let sources = script.engine.sources.borrow();
             let found = modules.iter().filter_map(|module| sources.slot_of(module, variable));
             slots.extend(found.map(|slot| (*variable, slot)));
         }
-        Ok(Rc::new(Plugins {
-            sources: sources.to_vec(),
-            script,
-            entrances,
-            slots,
-            objects: RefCell::default(),
-        }))
+        let _ = script.host_slots.set(slots);
+        Ok(Rc::new(Plugins { sources: sources.to_vec(), script, entrances, objects: RefCell::default() }))
     }
 
     /// Which of the plugins has this name.
@@ -199,18 +197,16 @@ impl Plugins {
 
     /// Puts what the host knows into the variables that plugins import.
     fn tell(&self, vars: &Vars, host: &dyn Host) -> Result<(), ScriptError> {
-        if self.slots.is_empty() {
+        let slots = self.script.host_slots.get().map(Vec::as_slice).unwrap_or_default();
+        if slots.is_empty() {
             return Ok(());
         }
         self.script.engine.with(|ctx| {
             let variables: Array<'_> = vars.0.clone().restore(ctx)?;
-            for (name, slot) in &self.slots {
+            for (name, slot) in slots {
                 let value = match host.fact(name) {
-                    None => Value::new_undefined(ctx.clone()),
-                    Some(Fact::Text(text)) => rquickjs::String::from_str(ctx.clone(), &text)?.into_value(),
-                    Some(Fact::Number(number)) => Value::new_number(ctx.clone(), number),
-                    Some(Fact::Truth(truth)) => Value::new_bool(ctx.clone(), truth),
                     Some(Fact::Json(text)) => self.object(ctx, &text)?,
+                    fact => plain(ctx, fact)?,
                 };
                 variables.set(*slot as usize, value)?;
             }
@@ -255,6 +251,20 @@ impl Plugins {
     }
 }
 
+/// A fact as a script sees it.
+fn plain<'js>(ctx: &Ctx<'js>, fact: Option<Fact>) -> rquickjs::Result<Value<'js>> {
+    Ok(match fact {
+        None => Value::new_undefined(ctx.clone()),
+        Some(Fact::Text(text)) => rquickjs::String::from_str(ctx.clone(), &text)?.into_value(),
+        Some(Fact::Number(number)) => Value::new_number(ctx.clone(), number),
+        Some(Fact::Truth(truth)) => Value::new_bool(ctx.clone(), truth),
+        Some(Fact::Json(text)) => ctx.json_parse(text.as_bytes())?,
+    })
+}
+
+/// Variables that are known only once the stages after the plugin have done their part.
+const LATE: &[&str] = &["__target", "__metricLabel"];
+
 /// What the script has put into `__cluster`.
 pub(crate) fn written(scope: &Scope) -> Result<Written, ScriptError> {
     let engine = scope.engine();
@@ -284,14 +294,31 @@ pub(crate) fn written(scope: &Scope) -> Result<Written, ScriptError> {
 
 /// The host's filters, with what makes requests of a script's into such that they know.
 pub(crate) fn row(scope: &Scope, filters: Vec<Box<dyn Filter>>) -> Vec<Box<dyn Filter>> {
-    let mut row: Vec<Box<dyn Filter>> = vec![Box::new(Requests { engine: Rc::clone(scope.engine()) })];
+    let slots = scope.script.host_slots.get().map(Vec::as_slice).unwrap_or_default();
+    let late = slots.iter().any(|(name, _)| LATE.contains(name)).then(|| scope.clone());
+    let mut row: Vec<Box<dyn Filter>> = vec![Box::new(Requests { engine: Rc::clone(scope.engine()), late })];
     row.extend(filters);
     row
 }
 
-/// Makes heads that a script has made into heads of HTTP.
+/// Makes heads that a script has made into heads of HTTP; tells the script what is known by the time of the response.
 struct Requests {
     engine: Rc<Engine>,
+    /// Whose variables those are, until they are told.
+    late: Option<Scope>,
+}
+
+impl Requests {
+    fn tell(scope: &Scope) -> Result<(), ScriptError> {
+        let (Some(host), Some(slots)) = (&scope.host, scope.script.host_slots.get()) else { return Ok(()) };
+        scope.engine().with(|ctx| {
+            let variables: Array<'_> = scope.vars.0.clone().restore(ctx)?;
+            for (name, slot) in slots.iter().filter(|(name, _)| LATE.contains(name)) {
+                variables.set(*slot as usize, plain(ctx, host.fact(name))?)?;
+            }
+            Ok(())
+        })
+    }
 }
 
 impl Filter for Requests {
@@ -302,7 +329,7 @@ impl Filter for Requests {
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
         let event = match script_event(&event) {
             Some(ScriptEvent::Start(head, length)) => {
-                let made = self.engine.with(|ctx| events::request_head(ctx, &head.clone().restore(ctx)?));
+                let made = self.engine.request_head(head);
                 match made {
                     Ok(head) => {
                         let length = events::request_length(&head.method, *length);
@@ -321,5 +348,15 @@ impl Filter for Requests {
             None => event,
         };
         cx.forward(event);
+    }
+
+    fn output(&mut self, cx: &mut Cx<'_>, event: Event) {
+        if matches!(event, Event::Start(..) | Event::Data(_))
+            && let Some(scope) = self.late.take()
+            && let Err(error) = Requests::tell(&scope)
+        {
+            log::line("ERR", &format!("a plugin cannot be told where its request went: {error}"));
+        }
+        cx.back(event);
     }
 }

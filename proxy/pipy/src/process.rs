@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use pipy_mesh::{PROBE_LISTENERS, Pages, Plan, Sidecar, Update, listener, unknown_stages};
+use pipy_mesh::{PROBE_LISTENERS, Pages, Plan, Sidecar, Update, listener, unknown_stages, unknown_tcp_stages};
 use pipy_observe::{Collector, Exporter, LogWriter, Metrics, Shape};
 use pipy_tls::Credentials;
 use pipy_worker::{Handle, Settings, Worker};
@@ -70,8 +70,8 @@ impl Workers {
             }
         }
         for (name, chain) in [("inbound-tcp", &chains.inbound_tcp), ("outbound-tcp", &chains.outbound_tcp)] {
-            if let Some(plugin) = chain.iter().find(|stage| stage.starts_with("plugins/")) {
-                return Err(format!("chains.{name}: {plugin}: plugins of TCP chains are not there yet"));
+            if let Some(unknown) = unknown_tcp_stages(chain).first() {
+                return Err(format!("chains.{name}: no stage is called {unknown:?}"));
             }
         }
         plan.check_plugins().map_err(|error| format!("plugins: {error}"))?;

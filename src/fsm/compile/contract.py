@@ -192,6 +192,7 @@ class TcpRule:
     allowed: tuple[Allow, ...] | None = None
     clusters: tuple[WeightedCluster, ...]
     origin: str
+    plugins: PluginSettings = NO_SETTINGS
     service: str
 
 

@@ -23,7 +23,7 @@ use pipy_script::plugin::Plugins;
 use pipy_upstream::{Dice, Rate, RoundRobin, TokenBucket};
 
 use crate::plan::{LimitPlan, Plan, Target, Targets};
-use crate::stages::{Chain, Need, Step, built_in_names};
+use crate::stages::{Chain, Need, Step, TcpStep, built_in_names};
 
 pub(crate) use cluster::Cluster;
 pub(crate) use endpoint::{Endpoint, EndpointKey, InHand};
@@ -35,6 +35,9 @@ pub(crate) struct Runtime {
     pub(crate) clusters: Vec<Cluster>,
     pub(crate) inbound_http: Vec<Step>,
     pub(crate) outbound_http: Vec<Step>,
+    /// Plugins only: the built-in stages are one filter.
+    pub(crate) inbound_tcp: Vec<TcpStep>,
+    pub(crate) outbound_tcp: Vec<TcpStep>,
     /// Absent where the chains have none: then there is no script engine either.
     pub(crate) plugins: Option<Rc<Plugins>>,
     /// What `fsm-stats` says of us: namespace, kind, ServiceAccount, pod. Empty without a workload.
@@ -151,6 +154,8 @@ impl Runtime {
             clusters,
             inbound_http: Chain::InboundHttp.stages(&plan.chains.inbound_http, wanted, position),
             outbound_http: Chain::OutboundHttp.stages(&plan.chains.outbound_http, wanted, position),
+            inbound_tcp: TcpStep::of(&plan.chains.inbound_tcp, position),
+            outbound_tcp: TcpStep::of(&plan.chains.outbound_tcp, position),
             plugins,
             wakers,
             dice,

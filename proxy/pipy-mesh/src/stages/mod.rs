@@ -9,6 +9,7 @@ mod load_balancing;
 mod logging;
 mod metrics;
 pub(crate) mod plugin;
+mod plugin_tcp;
 mod routing;
 mod throttle;
 mod tracing;
@@ -20,6 +21,7 @@ use pipy_pipeline::Filter;
 use crate::exchange::{Direction, Exchange};
 
 pub(crate) use load_balancing::{Upstream, of_address, open_upstream, source};
+pub(crate) use plugin_tcp::{TcpStep, carry};
 
 /// Makes the filter of a stage for one request.
 pub(crate) type Stage = fn(&Rc<Exchange>) -> Box<dyn Filter>;
@@ -67,6 +69,17 @@ const STAGES: &[(&str, Need, Option<Stage>)] = &[
     ("modules/outbound-circuit-breaker.js", Need::Breakers, Some(circuit_breaker::stage)),
     ("modules/outbound-http-load-balancing.js", Need::Always, Some(load_balancing::stage)),
     ("modules/outbound-http-default.js", Need::Always, Some(default::stage)),
+];
+
+/// The stages of the TCP chains. They are one filter: what they do is not divided.
+const TCP_STAGES: &[&str] = &[
+    "modules/inbound-tls-termination.js",
+    "modules/inbound-tcp-routing.js",
+    "modules/inbound-tcp-load-balancing.js",
+    "modules/inbound-tcp-default.js",
+    "modules/outbound-tcp-routing.js",
+    "modules/outbound-tcp-load-balancing.js",
+    "modules/outbound-tcp-default.js",
 ];
 
 impl Chain {
@@ -127,7 +140,13 @@ pub fn unknown_stages(names: &[String]) -> Vec<&String> {
     names.iter().filter(|name| !known(name)).collect()
 }
 
+/// The names in a chain of TCP that no stage has.
+pub fn unknown_tcp_stages(names: &[String]) -> Vec<&String> {
+    let known = |name: &str| plugin_of(name).is_some() || TCP_STAGES.contains(&name);
+    names.iter().filter(|name| !known(name)).collect()
+}
+
 /// The names of the built-in stages.
 pub(crate) fn built_in_names() -> Vec<&'static str> {
-    STAGES.iter().map(|(name, ..)| *name).collect()
+    STAGES.iter().map(|(name, ..)| *name).chain(TCP_STAGES.iter().copied()).collect()
 }

@@ -14,7 +14,8 @@ use pipy_script::plugin::{Fact, Host, Written};
 use super::default::respond;
 use super::{Chain, row};
 use crate::decide::Caller;
-use crate::exchange::{Direction, Exchange};
+use crate::exchange::{Connection, Direction, Exchange};
+use crate::plan::RoutePlan;
 
 /// The stage of the plugin at this position of the runtime's; `next` is the position in the chain of what comes after.
 pub(super) fn stage(exchange: &Rc<Exchange>, plugin: usize, next: usize) -> Box<dyn Filter> {
@@ -147,24 +148,24 @@ impl Host for MeshHost {
                 let (position, _) = exchange.cluster()?;
                 Some(Fact::Json(Arc::clone(&exchange.runtime.plan.clusters.get(position)?.told)))
             }
-            "__port" => Some(Fact::Number(f64::from(connection.accepted.destination.port()))),
             "__protocol" => text(match exchange.facts.borrow().protocol? {
                 Protocol::Http | Protocol::Auto => "http",
                 Protocol::Grpc => "grpc",
                 Protocol::Tcp | Protocol::TcpServerFirst | Protocol::Tls => "tcp",
             }),
             "__isHTTP2" => Some(Fact::Truth(connection.protocol.get() == "h2")),
-            "__isIngress" => Some(Fact::Truth(matches!(connection.caller(), Caller::Admitted))),
             "__isEgress" => {
                 let outbound = connection.direction == Direction::Outbound;
-                Some(Fact::Truth(outbound && exchange.facts.borrow().service.is_none()))
+                let facts = exchange.facts.borrow();
+                let leads = |route: &Arc<RoutePlan>| exchange.runtime.plan.leads_outside(&route.targets);
+                Some(Fact::Truth(outbound && facts.route.as_ref().is_none_or(leads)))
             }
-            "__consumer" => match connection.caller() {
-                Caller::Member(identity) => text(identity),
-                _ => None,
-            },
             "__target" => text(&exchange.facts.borrow().upstream?.to_string()),
-            _ => None,
+            "__metricLabel" => {
+                let position = exchange.facts.borrow().cluster?;
+                text(&exchange.runtime.plan.clusters.get(position)?.name)
+            }
+            _ => connection_fact(connection, variable),
         }
     }
 
@@ -182,6 +183,21 @@ impl Host for MeshHost {
             Direction::Outbound => Chain::OutboundHttp,
         };
         chain.built_in(names).into_iter().map(|stage| stage(&beside)).collect()
+    }
+}
+
+/// What scripts are told of a connection, whatever it carries.
+pub(super) fn connection_fact(connection: &Connection, variable: &str) -> Option<Fact> {
+    match variable {
+        "__port" => Some(Fact::Number(f64::from(connection.accepted.destination.port()))),
+        "__isIngress" => Some(Fact::Truth(matches!(connection.caller(), Caller::Admitted))),
+        "__consumer" => match connection.caller() {
+            Caller::Member(identity) => Some(Fact::Text(identity.to_owned())),
+            _ => None,
+        },
+        // Without the key, which no script sees: the client's own, or the one that servers are shown.
+        "__cert" => Some(Fact::Json(json(&[("identity", connection.peer.identity()?)]))),
+        _ => None,
     }
 }
 

@@ -12,7 +12,7 @@ use rquickjs::{Result, Value};
 use super::handle::{as_value, duplicate};
 use super::sub::{ONLY, came_out};
 use crate::engine::{Callback, Kept};
-use crate::events::{self, Makers, ScriptEvent, script_event};
+use crate::events::{self, ScriptEvent, script_event};
 use crate::layout::{FilterDef, Layout, Next, Reading, Scope, Target};
 use crate::log;
 use crate::plugin::{self, NATIVE, Written};
@@ -312,7 +312,7 @@ impl Chooser {
             engine.enter(ctx, &self.scope.vars)?;
             let mut value = condition.clone().restore(ctx)?;
             if let Some(function) = value.as_function() {
-                let makers = Makers(engine.makers(ctx)?);
+                let makers = engine.makers(ctx)?;
                 let argument = match self.def.on {
                     On::Event => Value::new_undefined(ctx.clone()),
                     On::MessageStart => first_start(held).map_or_else(
@@ -362,7 +362,7 @@ impl Chooser {
             &self.scope.vars,
             callback,
             |ctx, args| match event {
-                Some(event) => args.push_arg(as_value(ctx, &Makers(engine.makers(ctx)?), event)?),
+                Some(event) => args.push_arg(as_value(ctx, &engine.makers(ctx)?, event)?),
                 None => Ok(()),
             },
             |ctx, value| {
@@ -396,6 +396,16 @@ fn first_start(held: &VecDeque<Event>) -> Option<&Event> {
 impl Filter for Chooser {
     fn name(&self) -> &'static str {
         self.def.name
+    }
+
+    fn start(&mut self, cx: &mut Cx<'_>) {
+        let eager = self.scope.host.as_ref().is_some_and(|host| host.eager());
+        if eager
+            && matches!(self.def.way, Way::Onwards)
+            && let Ok(Choice::Native(row)) = self.choose(&VecDeque::new())
+        {
+            self.state = State::Chosen(cx.open(row, ONLY));
+        }
     }
 
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
