@@ -16,6 +16,7 @@ from fsm.cli.errors import ExitCode, Failure
 
 if TYPE_CHECKING:
     from fsm.kube import KubeClient
+    from fsm.standalone.box.lifecycle import BoxInfo
 
 
 def status(
@@ -99,6 +100,8 @@ def show(data: dict[str, Any]) -> None:
         columns = ("KIND", "NAMESPACE", "NAME", "STATUS")
         keys = ("kind", "namespace", "name", "status")
         output.table(columns, [[o[k] for k in keys] for o in data["objects"]])
+    for note in box["notes"] if box else ():
+        print(f"\nnote: {note}")
     for problem in data["problems"]:
         print(f"\nproblem: {problem}")
 
@@ -153,7 +156,14 @@ def _box(server: str) -> dict[str, Any] | None:
         "state_dir": str(info.state_dir),
         "kubeconfig": str(info.kubeconfig),
         "opened_at": info.opened_at,
+        "notes": _notes(info),
     }
+
+
+def _notes(info: BoxInfo) -> list[str]:
+    from fsm.standalone.box import lifecycle
+
+    return lifecycle.notes(info)
 
 
 def _troubles(server: str) -> list[str]:

@@ -71,6 +71,7 @@ def up(
     """Start the mesh on this machine."""
     from fsm.cli import chart, runner, steps
     from fsm.settings import Settings
+    from fsm.standalone.box import lifecycle
     from fsm.standalone.box.settings import StandaloneSettings
 
     changes: dict[str, object] = {} if port is None else {"api_port": port}
@@ -88,7 +89,7 @@ def up(
         raise Failure("values are for the mesh, which --no-mesh leaves out", code=ExitCode.USAGE)
     with steps.Steps() as shown:
         info = runner.run(start(settings, shown.begin, mesh=not no_mesh, given=given))
-        for note in notes:
+        for note in (*notes, *lifecycle.notes(info)):
             shown.note(f"note: {note}")
     if port not in (None, 0, info.api_port):
         raise Failure(

@@ -55,6 +55,7 @@ def parse_settings(arguments: list[str] | None = None) -> ApiServerSettings:
     parser.add_argument("--unix-socket", type=Path, help="default: STATE_DIR/api.sock")
     parser.add_argument("--node-socket", type=Path, help="default: STATE_DIR/node.sock")
     parser.add_argument("--service-cidr", default="10.96.0.0/16", help="range of cluster IPs")
+    parser.add_argument("--service-cidr6", default="", help="range of IPv6 cluster IPs")
     parser.add_argument(
         "--sync-every-write",
         action=argparse.BooleanOptionalAction,
@@ -72,6 +73,7 @@ def parse_settings(arguments: list[str] | None = None) -> ApiServerSettings:
         unix_socket=given.unix_socket,
         node_socket=given.node_socket,
         service_cidr=given.service_cidr,
+        service_cidr6=given.service_cidr6,
         sync_every_write=given.sync_every_write,
     )
 

@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import ipaddress
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fsm.standalone.apiserver.errors import Cause, StatusError
+from fsm.standalone.apiserver.families import family_of, settle
 from fsm.standalone.apiserver.store import KubeObject
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 NODE_PORTS = range(30000, 32768)
 # Addresses that only a Service which asks for them by value gets: room for well-known ones.
@@ -27,15 +30,15 @@ def assign(
     service: KubeObject,
     old: KubeObject | None,
     others: Iterable[KubeObject],
-    network: ipaddress.IPv4Network,
+    networks: Sequence[Network],
 ) -> list[Cause]:
-    """Give a Service its cluster IP and node ports.
+    """Give a Service its cluster IPs and node ports.
 
     Args:
         service: the Service, changed in place.
         old: its state before, when this is an update.
         others: the other Services.
-        network: the range of cluster IPs.
+        networks: the ranges of cluster IPs, one per address family, the default first.
 
     Returns:
         What is wrong with the addresses that it asks for.
@@ -48,53 +51,68 @@ def assign(
         for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
             spec.pop(key, None)
     else:
-        causes += _cluster_ip(spec, before, taken, network)
+        if before.get("type") == "ExternalName":
+            before = {}
+        causes += settle(spec, before, [f"IPv{network.version}" for network in networks])
+        causes = causes or _cluster_ips(spec, before, taken, networks)
     causes += _node_ports(spec, before, taken)
     return causes
 
 
-def _cluster_ip(
+def _cluster_ips(
     spec: KubeObject,
     before: KubeObject,
     taken: list[KubeObject],
-    network: ipaddress.IPv4Network,
+    networks: Sequence[Network],
 ) -> list[Cause]:
-    kept = before.get("clusterIP") or ""
-    asked = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or []), "") or kept
-    if kept and asked != kept:
-        return [Cause("spec.clusterIP", f'Invalid value: "{asked}": field is immutable')]
-    used = {other.get("clusterIP") for other in taken}
-    if not asked:
-        asked = _free_address(network, used)
-    elif asked != "None" and not kept:
-        try:
-            inside = ipaddress.IPv4Address(asked) in network
-        except ValueError:
-            inside = False
-        if not inside:
-            return [
-                Cause(
-                    "spec.clusterIPs",
-                    f'Invalid value: ["{asked}"]: the provided IP is not in the valid range'
-                    f" {network}",
-                )
-            ]
-        if asked in used:
-            return [
-                Cause(
-                    "spec.clusterIPs",
-                    f'Invalid value: ["{asked}"]: provided IP is already allocated',
-                )
-            ]
-    spec["clusterIP"], spec["clusterIPs"] = asked, [asked]
+    kept = _listed(before)
+    asked = _listed(spec) or kept
+    if kept and asked[0] != kept[0]:
+        return [Cause("spec.clusterIP", f'Invalid value: "{asked[0]}": field is immutable')]
+    if "None" in asked:
+        spec["clusterIP"], spec["clusterIPs"] = "None", ["None"]
+        return []
+    used = {address for other in taken for address in _listed(other)}
+    by_family = {f"IPv{network.version}": network for network in networks}
+    given: list[str] = []
+    for family in spec["ipFamilies"]:
+        wanted = next((ip for ip in asked if family_of(ip) == family), "")
+        network = by_family.get(family)
+        if network is None:
+            # The cluster had this family when the Service was made.
+            given += [wanted] if wanted else []
+            continue
+        fault = _fault(wanted, network, used) if wanted and wanted not in kept else ""
+        if fault:
+            return [Cause("spec.clusterIPs", f'Invalid value: ["{wanted}"]: {fault}')]
+        given.append(wanted or _free_address(network, used))
+    if odd := [ip for ip in asked if not family_of(ip)]:
+        return [
+            Cause("spec.clusterIPs", f'Invalid value: ["{odd[0]}"]: must be a valid IP address')
+        ]
+    spec["clusterIP"], spec["clusterIPs"] = given[0], given
     return []
 
 
-def _free_address(network: ipaddress.IPv4Network, used: set[str | None]) -> str:
+def _listed(spec: KubeObject) -> list[str]:
+    """Return the addresses of a spec; ``clusterIP`` is the first where both are given."""
+    first = str(spec.get("clusterIP") or "")
+    listed = [str(ip) for ip in spec.get("clusterIPs") or []]
+    return [first, *listed[1:]] if first else listed
+
+
+def _fault(asked: str, network: Network, used: set[str]) -> str:
+    if ipaddress.ip_address(asked) not in network:
+        return f"the provided IP is not in the valid range {network}"
+    return "provided IP is already allocated" if asked in used else ""
+
+
+def _free_address(network: Network, used: set[str]) -> str:
     # INVARIANT: never the network or broadcast address. Random start, so that an address just
     # freed is seldom handed to another Service while proxies still remember the old one.
     first = RESERVED_FIRST if network.num_addresses > 2 * RESERVED_FIRST else 2
-    count = network.num_addresses - first - 1
+    # LIMIT: of a larger network only so many are used; none of them is ever all taken.
+    count = min(network.num_addresses, 1 << 20) - first - 1
     start = random.randrange(max(count, 1))
     for step in range(count):
         address = str(network[first + (start + step) % count])

@@ -148,12 +148,7 @@ def _service(obj: Json) -> None:
     for port in spec.get("ports") or []:
         _set(port, protocol="TCP", targetPort=port.get("port"))
     if spec["type"] != "ExternalName":
-        _set(
-            spec,
-            internalTrafficPolicy="Cluster",
-            ipFamilies=["IPv4"],
-            ipFamilyPolicy="SingleStack",
-        )
+        _set(spec, internalTrafficPolicy="Cluster")
     if spec["type"] in ("NodePort", "LoadBalancer"):
         _set(spec, externalTrafficPolicy="Cluster")
     if spec["type"] == "LoadBalancer":

@@ -16,8 +16,7 @@ Source: https://github.com/kubernetes/community/blob/master/contributors/devel/s
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -69,14 +68,14 @@ class Lifecycle:
         store: Store,
         known: Registry,
         admission: Admission,
-        network: ipaddress.IPv4Network,
+        networks: Sequence[addresses.Network],
         ca_pem: str,
         guard: Guard = lambda call, new, old: None,
     ) -> None:
         self.store = store
         self.registry = known
         self._admission = admission
-        self._network = network
+        self._networks = networks
         self._ca_pem = ca_pem
         self._guard = guard
         self._refresh_crds()
@@ -206,7 +205,7 @@ class Lifecycle:
     def _allocate(self, call: Call, obj: KubeObject, old: KubeObject | None) -> None:
         if call.resource.gr == registry.SERVICES and not call.subresource:
             others = self.store.list(registry.SERVICES)
-            causes = addresses.assign(obj, old, others, self._network)
+            causes = addresses.assign(obj, old, others, self._networks)
             if causes:
                 raise invalid("", "Service", obj["metadata"]["name"], causes)
 

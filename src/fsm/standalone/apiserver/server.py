@@ -67,7 +67,7 @@ async def run_apiserver(settings: ApiServerSettings, ready: asyncio.Event | None
         known = Registry()
         authorizer = Authorizer(store)
         lifecycle = Lifecycle(
-            store, known, webhooks, settings.network, keys.ca_pem, authorizer.guard
+            store, known, webhooks, settings.networks, keys.ca_pem, authorizer.guard
         )
         tokens, closing = Tokens(store), asyncio.Event()
         router = Router(lifecycle, tokens, authorizer, agent, closing)

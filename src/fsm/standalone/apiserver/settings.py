@@ -24,6 +24,7 @@ class ApiServerSettings:
         node_socket: the node agent's socket, for logs and port-forwards; ``None`` means
             ``node.sock`` in the state directory.
         service_cidr: the range of cluster IPs; its first address is that of this API.
+        service_cidr6: the range of IPv6 cluster IPs; "" means that there are none.
         server_names: further names and addresses that the certificate must hold.
         sync_every_write: flush the disk on each write, so that a power cut too loses nothing that
             was acknowledged.
@@ -35,6 +36,7 @@ class ApiServerSettings:
     unix_socket: Path | None = None
     node_socket: Path | None = None
     service_cidr: str = "10.96.0.0/16"
+    service_cidr6: str = ""
     server_names: tuple[str, ...] = ()
     sync_every_write: bool = True
 
@@ -42,6 +44,13 @@ class ApiServerSettings:
     def network(self) -> ipaddress.IPv4Network:
         """The range of cluster IPs."""
         return ipaddress.IPv4Network(self.service_cidr)
+
+    @property
+    def networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """The ranges of cluster IPs, one per address family, IPv4 first."""
+        if not self.service_cidr6:
+            return (self.network,)
+        return (self.network, ipaddress.IPv6Network(self.service_cidr6))
 
     @property
     def api_address(self) -> str:

@@ -61,6 +61,7 @@ def children(settings: StandaloneSettings, sockets: HeldSockets) -> tuple[Child,
         *_module("fsm.standalone.apiserver"),
         *("--state-dir", state),
         *("--service-cidr", settings.service_cidr),
+        *("--service-cidr6", settings.service_cidr6),
         *("--listen", f"{settings.api_ip}:443"),
     ]
     if not settings.sync_every_write:

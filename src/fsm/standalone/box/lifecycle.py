@@ -143,6 +143,15 @@ def children_status(settings: StandaloneSettings) -> dict[str, Any]:
     return children if status(settings) else {}
 
 
+def notes(info: BoxInfo) -> list[str]:
+    """Say what this machine keeps the box from having, such as IPv6."""
+    try:
+        state = json.loads((info.state_dir / "supervisor.json").read_text())
+        return [str(note) for note in state.get("notes") or []]
+    except (OSError, ValueError, AttributeError):
+        return []
+
+
 def troubles(info: BoxInfo) -> list[str]:
     """Say what is wrong with an open box and does not mend itself; each ends with what to do."""
     if outside.lost(info.state_dir):

@@ -12,10 +12,10 @@ The two watch each other: a killed maker is made anew, and a maker whose keeper 
 the keeper. Both are lost only when they are killed in the same moment; PID 1 keeps their end of the
 pair for that case, `fsm status` tells it (``lost``), and `fsm up` starts them again (``main``).
 
-What comes in: 9-byte requests (8 bytes that the answer repeats, ``t`` or ``u``). What goes out:
-sockets. Invariants: both processes end when the last holder of the other end does, that is, with
-the box, however it ends; they hold a lock on ``STATE/outside.lock`` as long as one of them lives;
-they open no connection themselves.
+What comes in: 9-byte requests (8 bytes that the answer repeats, then ``t`` for TCP, ``u`` for UDP,
+and the same in capitals over IPv6). What goes out: sockets. Invariants: both processes end when the
+last holder of the other end does, that is, with the box, however it ends; they hold a lock on
+``STATE/outside.lock`` as long as one of them lives; they open no connection themselves.
 Not done here: which addresses may be dialled, and dialling (``node.gateway``).
 """
 
@@ -36,7 +36,12 @@ from fsm.standalone.box import syscalls
 
 REQUEST_BYTES = 9
 LOCK = "outside.lock"
-_KINDS = {b"t": socket.SOCK_STREAM, b"u": socket.SOCK_DGRAM}
+_KINDS = {
+    b"t": (socket.AF_INET, socket.SOCK_STREAM),
+    b"u": (socket.AF_INET, socket.SOCK_DGRAM),
+    b"T": (socket.AF_INET6, socket.SOCK_STREAM),
+    b"U": (socket.AF_INET6, socket.SOCK_DGRAM),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +155,9 @@ def serve(pair: socket.socket, stop: Callable[[], bool] = lambda: False) -> bool
         if len(request) != REQUEST_BYTES or kind is None:
             continue
         try:
-            made = socket.socket(socket.AF_INET, kind)
+            made = socket.socket(*kind)
         except OSError:
-            # Out of descriptors: an answer without a socket says so.
+            # Out of descriptors, or no IPv6: an answer without a socket says so.
             with contextlib.suppress(OSError):
                 pair.send(request)
             continue

@@ -8,6 +8,7 @@ Invariants: no secret is in here; ``check`` finds all problems at once, before a
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -34,6 +35,8 @@ class StandaloneSettings:
         api_port: TCP port of the API on 127.0.0.1 of the host; 0 means any free one.
         pod_cidr: IPv4 network that Pods get their addresses from. Its first address is the node.
         service_cidr: IPv4 network of ClusterIPs. Its first address is the API's.
+        pod_cidr6: IPv6 network of the Pods' second addresses; "" means that there is no IPv6.
+        service_cidr6: IPv6 network of ClusterIPs; "" exactly when ``pod_cidr6`` is.
         dns_ip: address of the cluster DNS, inside ``service_cidr``.
         cluster_domain: suffix of service names.
         node_name: name of the one Node.
@@ -54,6 +57,8 @@ class StandaloneSettings:
     api_port: int = 6443
     pod_cidr: str = "10.244.0.0/16"
     service_cidr: str = "10.96.0.0/16"
+    pod_cidr6: str = "fd00:10:244::/64"
+    service_cidr6: str = "fd00:10:96::/112"
     dns_ip: str = "10.96.0.10"
     cluster_domain: str = "cluster.local"
     node_name: str = "fsm"
@@ -78,6 +83,35 @@ class StandaloneSettings:
     def node_ip(self) -> str:
         """Address of the node: the first host address of the Pod network."""
         return str(ipaddress.IPv4Network(self.pod_cidr)[1])
+
+    @property
+    def node_ip6(self) -> str:
+        """IPv6 address of the node; "" without IPv6."""
+        return str(ipaddress.IPv6Network(self.pod_cidr6)[1]) if self.pod_cidr6 else ""
+
+    @property
+    def node_ips(self) -> tuple[str, ...]:
+        """Addresses of the node, one per family."""
+        return tuple(filter(None, (self.node_ip, self.node_ip6)))
+
+    @property
+    def service_networks(self) -> tuple[tuple[str, str], ...]:
+        """Per family: the network of ClusterIPs, and the address of the node."""
+        both = ((self.service_cidr, self.node_ip), (self.service_cidr6, self.node_ip6))
+        return tuple((network, node) for network, node in both if network)
+
+    def pod_ip6(self, ip: str) -> str:
+        """Return the IPv6 address of the Pod that has this IPv4 address; "" without IPv6.
+
+        It is the address with the same place in its network, so that people see what belongs
+        together, and nobody has to give out two.
+        """
+        if not self.pod_cidr6:
+            return ""
+        place = int(ipaddress.IPv4Address(ip)) - int(
+            ipaddress.IPv4Network(self.pod_cidr).network_address
+        )
+        return str(ipaddress.IPv6Network(self.pod_cidr6)[place])
 
     @property
     def api_ip(self) -> str:
@@ -119,6 +153,7 @@ class StandaloneSettings:
                     found.append(f"dns_ip {self.dns_ip} is not in service_cidr {services}")
             except ValueError:
                 found.append(f"dns_ip {self.dns_ip!r} is not an IPv4 address")
+        found += self._problems6()
         try:
             ipaddress.IPv4Address(self.expose)
         except ValueError:
@@ -139,6 +174,26 @@ class StandaloneSettings:
                 f"the state directory {path} is too long for sockets in it (at most 97 bytes)"
                 "\nhint: choose a shorter one with FSM_HOME"
             )
+        return found
+
+    def _problems6(self) -> list[str]:
+        if not self.pod_cidr6 and not self.service_cidr6:
+            return []
+        nets = {}
+        for name in ("pod_cidr6", "service_cidr6"):
+            try:
+                nets[name] = ipaddress.IPv6Network(getattr(self, name))
+            except ValueError as error:
+                return [f"{name} {getattr(self, name)!r} is not an IPv6 network: {error}"]
+        pods, services = nets["pod_cidr6"], nets["service_cidr6"]
+        found = []
+        if pods.overlaps(services):
+            found.append(f"pod_cidr6 {pods} and service_cidr6 {services} overlap")
+        with contextlib.suppress(ValueError):
+            if pods.num_addresses < ipaddress.IPv4Network(self.pod_cidr).num_addresses:
+                found.append(f"pod_cidr6 {pods} has fewer addresses than pod_cidr {self.pod_cidr}")
+        if services.prefixlen > 124:
+            found.append(f"service_cidr6 {services} needs at least 16 addresses (/124)")
         return found
 
     def to_json(self) -> str:

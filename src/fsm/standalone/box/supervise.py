@@ -48,7 +48,10 @@ def run(
     """Be PID 1 until told to stop, or until ``lifeline`` ends; returns the exit status."""
     try:
         syscalls.set_process_name("fsm-box")
-        world.furnish(settings)
+        furnished = world.furnish(settings)
+        settings = furnished.settings
+        for note in furnished.notes:
+            say(note)
         udp, tcp = world.dns_sockets(settings.dns_ip)
         held = HeldSockets(
             tuple(listeners),
@@ -59,7 +62,7 @@ def run(
         box_id = secrets.token_hex(8)
         helper_fd = way_out.helper.fileno() if way_out is not None else None
         table = children(settings, held)
-        Supervisor(settings, table, environment(box_id), lifeline, helper_fd).run()
+        Supervisor(settings, table, environment(box_id), lifeline, helper_fd, furnished.notes).run()
     except world.WorldError as error:
         say(f"giving up: {error}")
         return 1
@@ -99,7 +102,9 @@ class Supervisor:
         env: dict[str, str],
         lifeline: int | None = None,
         helper_fd: int | None = None,
+        notes: tuple[str, ...] = (),
     ) -> None:
+        self._notes = notes
         self._lifeline = lifeline
         self._helper_fd = helper_fd
         self._settings = settings
@@ -262,7 +267,12 @@ class Supervisor:
             }
             for running in self._children
         }
-        told = {"box_id": self._env["FSM_BOX_ID"], "children": state, "helper_fd": self._helper_fd}
+        told = {
+            "box_id": self._env["FSM_BOX_ID"],
+            "children": state,
+            "helper_fd": self._helper_fd,
+            "notes": self._notes,
+        }
         _replace(self._state, json.dumps(told))
 
 

@@ -2,7 +2,8 @@
 
 What comes in: settings. What goes out: a box in which ``/proc`` shows only the box, ``/run`` is
 private and empty, the loopback carries the node's, the API's and the DNS's address, packets are
-forwarded, and everything in the Pod network that is not a Pod is unreachable at once.
+forwarded, and everything in the Pod network that is not a Pod is unreachable at once; over IPv4
+and, where the kernel can, IPv6.
 
 Invariants: the loopback, not a dummy link, carries the addresses, because many small kernels have
 no dummy driver; nothing here depends on being root outside. Not done here: links and routes of
@@ -14,6 +15,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fsm.standalone.box import syscalls
@@ -28,14 +30,35 @@ _SYSCTLS = {
     # Packets of local processes to a ClusterIP are routed to `lo` before they are rewritten.
     "net/ipv4/conf/all/route_localnet": "1",
 }
+_SYSCTLS6 = {
+    "net/ipv6/conf/all/disable_ipv6": "0",
+    "net/ipv6/conf/default/disable_ipv6": "0",
+    "net/ipv6/conf/all/forwarding": "1",
+}
+#: What the rules of Services need; a kernel may have IPv6 without it.
+_NAT6 = (
+    "table ip6 fsm-try { chain try { type nat hook prerouting priority -100; }; }\n"
+    "delete table ip6 fsm-try\n"
+)
 
 
 class WorldError(Exception):
     """The box cannot be furnished; the message says which step failed and why."""
 
 
-def furnish(settings: StandaloneSettings) -> None:
+@dataclass(frozen=True, slots=True)
+class Furnished:
+    """What came of it: the settings that hold from here on, and what people should know."""
+
+    settings: StandaloneSettings
+    notes: tuple[str, ...] = ()
+
+
+def furnish(settings: StandaloneSettings) -> Furnished:
     """Set up mounts and network of the box; PID 1 calls this once.
+
+    Returns:
+        The settings, without IPv6 where this kernel cannot have it in the box.
 
     Raises:
         WorldError: a step failed.
@@ -59,6 +82,29 @@ def furnish(settings: StandaloneSettings) -> None:
             f"addr add {settings.dns_ip}/32 dev lo",
             f"route add {settings.service_cidr} dev lo src {settings.node_ip}",
             f"route add unreachable {settings.pod_cidr}",
+        ]
+    )
+    if not settings.pod_cidr6:
+        return Furnished(settings)
+    try:
+        _furnish6(settings)
+    except (OSError, WorldError) as error:
+        why = f"no IPv6 in the box, Pods and Services have IPv4 addresses only: {error}"
+        return Furnished(replace(settings, pod_cidr6="", service_cidr6=""), (why,))
+    return Furnished(settings)
+
+
+def _furnish6(settings: StandaloneSettings) -> None:
+    if not Path("/proc/net/if_inet6").exists():
+        raise WorldError("the kernel has none, or it is switched off (ipv6.disable)")
+    for name, value in _SYSCTLS6.items():
+        Path("/proc/sys", name).write_text(value)
+    _run(["nft", "-f", "-"], _NAT6)
+    _ip_batch(
+        [
+            f"addr add {settings.node_ip6}/128 dev lo nodad",
+            f"route add {settings.service_cidr6} dev lo src {settings.node_ip6}",
+            f"route add unreachable {settings.pod_cidr6}",
         ]
     )
 
@@ -95,20 +141,21 @@ def _mounts() -> None:
 
 
 def _ip_batch(lines: list[str]) -> None:
+    _run(["ip", "-batch", "-"], "\n".join(lines) + "\n")
+
+
+def _run(command: list[str], feed: str) -> None:
+    name = command[0]
+    package = {"ip": "iproute2", "nft": "nftables"}[name]
     try:
         done = subprocess.run(
-            ["ip", "-batch", "-"],
-            input="\n".join(lines) + "\n",
-            text=True,
-            capture_output=True,
-            timeout=10,
-            check=False,
+            command, input=feed, text=True, capture_output=True, timeout=10, check=False
         )
     except FileNotFoundError as error:
         raise WorldError(
-            "cannot find `ip`\nhint: install iproute2 (Debian: apt-get install iproute2)"
+            f"cannot find `{name}`\nhint: install {package} (Debian: apt-get install {package})"
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise WorldError("`ip` did not answer within 10 seconds") from error
+        raise WorldError(f"`{name}` did not answer within 10 seconds") from error
     if done.returncode:
         raise WorldError(f"cannot set up the network of the box: {done.stderr.strip()}")

@@ -71,7 +71,7 @@ class Agent:
         settings = self._settings
         services = Informer(self._client, SERVICES)
         slices = Informer(self._client, ENDPOINTSLICES)
-        proxy = ServiceProxy(services, slices, settings.service_cidr, settings.node_ip)
+        proxy = ServiceProxy(services, slices, settings.service_networks)
         names = DnsServer(settings.cluster_domain, services, slices, settings.resolvers)
         serving = asyncio.Event()
         self._claim_addresses()
@@ -283,7 +283,7 @@ def node_status(settings: StandaloneSettings, now: float) -> KubeObject:
     return {
         "conditions": [ready],
         "addresses": [
-            {"type": "InternalIP", "address": settings.node_ip},
+            *({"type": "InternalIP", "address": ip} for ip in settings.node_ips),
             {"type": "Hostname", "address": settings.node_name},
         ],
         "capacity": {"cpu": str(os.cpu_count() or 1), "pods": "1000"},

@@ -2,15 +2,15 @@
 
 What comes in: Service, EndpointSlice and Pod objects, and a question. What goes out: an ``Answer``.
 
-    SERVICE.NS.svc.DOMAIN              ClusterIP; headless: the address of each ready endpoint
+    SERVICE.NS.svc.DOMAIN              ClusterIPs; headless: the address of each ready endpoint
     HOST.SERVICE.NS.svc.DOMAIN         the endpoint with that hostname
     _PORT._PROTO.SERVICE.NS.svc.DOMAIN SRV
-    A-B-C-D.NS.pod.DOMAIN              A.B.C.D
-    D.C.B.A.in-addr.arpa               PTR of ClusterIPs and endpoints of headless Services
+    A-B-C-D.NS.pod.DOMAIN              A.B.C.D; for IPv6 each colon is a dash
+    D.C.B.A.in-addr.arpa, ….ip6.arpa   PTR of ClusterIPs and endpoints of headless Services
 
 Invariants: a name that exists but has no record of the asked type answers "no data", not "no such
 name": resolvers ask for AAAA and A together and give up on the latter.
-Not done here: sockets and forwarding (``dns_server``), IPv6.
+Not done here: sockets and forwarding (``dns_server``).
 Source: https://github.com/kubernetes/dns/blob/master/docs/specification.md
 """
 
@@ -40,7 +40,7 @@ class Answer:
     Attributes:
         verdict: ``found`` (maybe with no record of the asked type), ``no-name``, or ``elsewhere``:
             the name is not in the cluster's domain.
-        addresses: A records.
+        addresses: A and AAAA records.
         cname: an alias instead of records.
         srv: SRV records.
         ptr: PTR records.
@@ -84,7 +84,7 @@ class Zone:
     def answer(self, name: str) -> Answer:
         """Look a name up; case and a final dot do not matter."""
         name = name.strip(".").lower()
-        if name.endswith(".in-addr.arpa"):
+        if name.endswith((".in-addr.arpa", ".ip6.arpa")):
             found = self._reverse.get(name)
             return Answer("found", ptr=tuple(sorted(found))) if found else Answer("elsewhere")
         if name != self._domain and not name.endswith("." + self._domain):
@@ -112,7 +112,7 @@ class Zone:
         if spec.get("clusterIP") in (None, "", "None"):
             self._add_headless(base, entry, slices, bool(spec.get("publishNotReadyAddresses")))
             return
-        for ip in filter(_is_ipv4, spec.get("clusterIPs") or [spec["clusterIP"]]):
+        for ip in filter(_is_address, spec.get("clusterIPs") or [spec["clusterIP"]]):
             entry.addresses.add(ip)
             self._add_reverse(ip, base)
         for port in spec.get("ports") or []:
@@ -127,8 +127,9 @@ class Zone:
             for endpoint in piece.get("endpoints") or []:
                 if (endpoint.get("conditions") or {}).get("ready") is False and not unready_too:
                     continue
-                for ip in filter(_is_ipv4, endpoint.get("addresses") or []):
-                    host = str(endpoint.get("hostname") or ip.replace(".", "-"))
+                for ip in filter(_is_address, endpoint.get("addresses") or []):
+                    dashed = ip.replace(".", "-").replace(":", "-")
+                    host = str(endpoint.get("hostname") or dashed)
                     name = f"{host}.{base}".lower()
                     entry.addresses.add(ip)
                     self._entry(name).addresses.add(ip)
@@ -146,7 +147,7 @@ class Zone:
         self._entry(f"_{port_name}.{parent}".lower()).srv.add(srv)
 
     def _add_reverse(self, ip: str, name: str) -> None:
-        pointer = ipaddress.IPv4Address(ip).reverse_pointer
+        pointer = ipaddress.ip_address(ip).reverse_pointer
         self._reverse.setdefault(pointer, set()).add(name)
 
     def _entry(self, name: str) -> _Entry:
@@ -157,16 +158,18 @@ class Zone:
         if not name.endswith(suffix):
             return None
         labels = name.removesuffix(suffix).split(".")
-        ip = labels[0].replace("-", ".")
-        return ip if len(labels) == 2 and _is_ipv4(ip) else None
+        if len(labels) != 2:
+            return None
+        forms = (labels[0].replace("-", "."), labels[0].replace("-", ":"))
+        return next(filter(_is_address, forms), None)
 
 
 _SERVICE_LABEL = "kubernetes.io/service-name"
 
 
-def _is_ipv4(text: Any) -> bool:
+def _is_address(text: Any) -> bool:
     try:
-        ipaddress.IPv4Address(str(text))
+        ipaddress.ip_address(str(text))
     except ValueError:
         return False
     return True

@@ -18,7 +18,7 @@ import secrets
 import socket
 from typing import Any
 
-from dnslib import CNAME, PTR, QTYPE, RCODE, RR, SRV, A, DNSError, DNSRecord
+from dnslib import AAAA, CNAME, PTR, QTYPE, RCODE, RR, SRV, A, DNSError, DNSRecord
 
 from fsm.kube import Informer
 from fsm.standalone.node.dns import Answer, Zone
@@ -180,23 +180,33 @@ def _fill(reply: DNSRecord, name: str, kind: int, answer: Answer, zone: Zone) ->
     if answer.cname:
         reply.add_answer(RR(name, QTYPE.CNAME, rdata=CNAME(answer.cname), ttl=_TTL_S))
         target = zone.answer(answer.cname)
-        if kind == QTYPE.A and target.verdict == "found":
-            for ip in target.addresses:
-                reply.add_answer(RR(answer.cname, QTYPE.A, rdata=A(ip), ttl=_TTL_S))
+        if target.verdict == "found":
+            for record in _addresses(answer.cname, target, (kind,)):
+                reply.add_answer(record)
         return
-    if kind == QTYPE.A or any_kind:
-        for ip in answer.addresses:
-            reply.add_answer(RR(name, QTYPE.A, rdata=A(ip), ttl=_TTL_S))
+    for record in _addresses(name, answer, (QTYPE.A, QTYPE.AAAA) if any_kind else (kind,)):
+        reply.add_answer(record)
     if kind == QTYPE.SRV or any_kind:
         for srv in answer.srv:
             weight = max(1, 100 // len(answer.srv))
             data = SRV(0, weight, srv.port, srv.target)
             reply.add_answer(RR(name, QTYPE.SRV, rdata=data, ttl=_TTL_S))
-            for ip in zone.answer(srv.target).addresses:
-                reply.add_ar(RR(srv.target, QTYPE.A, rdata=A(ip), ttl=_TTL_S))
+            target = zone.answer(srv.target)
+            for record in _addresses(srv.target, target, (QTYPE.A, QTYPE.AAAA)):
+                reply.add_ar(record)
     if kind == QTYPE.PTR or any_kind:
         for host in answer.ptr:
             reply.add_answer(RR(name, QTYPE.PTR, rdata=PTR(host), ttl=_TTL_S))
+
+
+def _addresses(name: str, answer: Answer, kinds: tuple[int, ...]) -> list[RR]:
+    """Write the records of the kinds that are asked for: A for IPv4, AAAA for IPv6 (RFC 3596)."""
+    made = []
+    for ip in answer.addresses:
+        kind, data = (QTYPE.AAAA, AAAA(ip)) if ":" in ip else (QTYPE.A, A(ip))
+        if kind in kinds:
+            made.append(RR(name, kind, rdata=data, ttl=_TTL_S))
+    return made
 
 
 def _format_error(raw: bytes, code: int = RCODE.FORMERR) -> bytes | None:

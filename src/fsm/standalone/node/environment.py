@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 KubeObject = dict[str, Any]
@@ -47,8 +47,8 @@ def environment(
     container: KubeObject,
     base: Mapping[str, str],
     sources: Sources,
-    pod_ip: str,
-    node_ip: str,
+    pod_ips: Sequence[str],
+    node_ips: Sequence[str],
 ) -> dict[str, str]:
     """Build the environment of a container.
 
@@ -57,8 +57,8 @@ def environment(
         container: one entry of its containers or init containers.
         base: what the image and the node give to everyone.
         sources: every object that ``sources_of`` names.
-        pod_ip: address of the Pod.
-        node_ip: address of the node.
+        pod_ips: addresses of the Pod, IPv4 first.
+        node_ips: those of the node.
 
     Raises:
         EnvironmentProblem: a Secret, ConfigMap, key or field does not exist and is not optional.
@@ -77,13 +77,13 @@ def environment(
         if (source := entry.get("valueFrom")) is None:
             values[name] = expand(str(entry.get("value", "")), values)
             continue
-        value = _value_from(pod, source, sources, pod_ip, node_ip)
+        value = _value_from(pod, source, sources, pod_ips, node_ips)
         if value is not None:
             values[name] = value
     return values
 
 
-def field(pod: KubeObject, path: str, pod_ip: str, node_ip: str) -> str:
+def field(pod: KubeObject, path: str, pod_ips: Sequence[str], node_ips: Sequence[str]) -> str:
     """Read a field of the downward API.
 
     Raises:
@@ -97,10 +97,10 @@ def field(pod: KubeObject, path: str, pod_ip: str, node_ip: str) -> str:
         "metadata.uid": meta.get("uid", ""),
         "spec.nodeName": spec.get("nodeName", ""),
         "spec.serviceAccountName": spec.get("serviceAccountName") or "default",
-        "status.podIP": pod_ip,
-        "status.podIPs": pod_ip,
-        "status.hostIP": node_ip,
-        "status.hostIPs": node_ip,
+        "status.podIP": pod_ips[0],
+        "status.podIPs": ",".join(pod_ips),
+        "status.hostIP": node_ips[0],
+        "status.hostIPs": ",".join(node_ips),
     }
     if path in known:
         return str(known[path])
@@ -171,14 +171,14 @@ def resolv_conf(pod: KubeObject, dns_ip: str, domain: str, upstream: tuple[str, 
     return "\n".join(lines) + "\n"
 
 
-def etc_hosts(pod: KubeObject, pod_ip: str) -> str:
+def etc_hosts(pod: KubeObject, pod_ips: Sequence[str]) -> str:
     """Write ``/etc/hosts`` with the Pod's own name and its ``hostAliases``."""
     lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
     name = hostname(pod)
     subdomain = pod["spec"].get("subdomain")
     namespace = pod["metadata"].get("namespace", "default")
     full = f"{name}.{subdomain}.{namespace}.svc.cluster.local\t" if subdomain else ""
-    lines.append(f"{pod_ip}\t{full}{name}")
+    lines += [f"{ip}\t{full}{name}" for ip in pod_ips]
     for alias in pod["spec"].get("hostAliases") or []:
         lines.append(f"{alias['ip']}\t" + "\t".join(alias.get("hostnames") or []))
     return "\n".join(lines) + "\n"
@@ -190,10 +190,14 @@ def hostname(pod: KubeObject) -> str:
 
 
 def _value_from(
-    pod: KubeObject, source: KubeObject, sources: Sources, pod_ip: str, node_ip: str
+    pod: KubeObject,
+    source: KubeObject,
+    sources: Sources,
+    pod_ips: Sequence[str],
+    node_ips: Sequence[str],
 ) -> str | None:
     if ref := source.get("fieldRef"):
-        return field(pod, str(ref.get("fieldPath", "")), pod_ip, node_ip)
+        return field(pod, str(ref.get("fieldPath", "")), pod_ips, node_ips)
     for kind, key in (("ConfigMap", "configMapKeyRef"), ("Secret", "secretKeyRef")):
         if ref := source.get(key):
             optional = bool(ref.get("optional"))

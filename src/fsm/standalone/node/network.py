@@ -1,16 +1,16 @@
 """A network namespace, an address and a routed link for each Pod.
 
     box                                      Pod
-    route POD_IP dev fsmXXXXXXXXXX ────veth──── eth0  POD_IP/32
-    (MAC ee:ee:ee:ee:ee:ee, no address)         default via 169.254.1.1 onlink
+    route POD_IP dev fsmXXXXXXXXXX ────veth──── eth0  POD_IP/32, POD_IP6/128
+    (MAC ee:ee:ee:ee:ee:ee, no address)         default via 169.254.1.1, fe80::1
 
 What comes in: Pod uid and name. What goes out: ``PodNetwork`` (namespace path, address, link).
 
 Invariants: the link is routed, not bridged, so that every packet between Pods passes the box's
 routing and with it connection tracking, which undoes the rewriting of ClusterIPs on the way back;
-neighbours are static, so no ARP is ever sent; an address is given to one Pod at a time, and the
-one just freed is used last.
-Not done here: IPv6 addresses (Pods have only ``::1`` and link-local ones), bandwidth limits.
+neighbours are static, so no ARP is ever sent and no neighbour solicited; an address is given to one
+Pod at a time, and the one just freed is used last. Each Pod's IPv6 address goes with its IPv4
+address (``settings``). Not done here: bandwidth limits.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from fsm.standalone.node import commands, netns
 
 _HOST_MAC = "ee:ee:ee:ee:ee:ee"
 _GATEWAY = "169.254.1.1"
+#: Nobody has these addresses: the static neighbours alone make them lead to the box.
+_GATEWAY6 = "fe80::1"
 _NETNS_DIR = Path("/run/netns")
 _LINK_PREFIX = "fsm"
 #: Kernel settings of every Pod's namespace, below /proc/sys/net.
@@ -33,7 +35,9 @@ _SYSCTLS = {
     "ipv4/ip_unprivileged_port_start": "0",
     # Redirected connections arrive for addresses in 127/8 (the sidecar's own traffic).
     "ipv4/conf/all/route_localnet": "1",
+    "ipv6/conf/all/disable_ipv6": "0",
     "ipv6/conf/all/accept_dad": "0",
+    "ipv6/conf/all/accept_ra": "0",
 }
 
 
@@ -49,12 +53,19 @@ class PodNetwork:
         ip: address of the Pod.
         netns: path of its namespace; ``None`` for a Pod with ``hostNetwork``.
         link: name of the box's end of its veth; "" with ``hostNetwork``.
+        ip6: its IPv6 address; "" where it has none.
 
     """
 
     ip: str
     netns: str | None
     link: str
+    ip6: str = ""
+
+    @property
+    def ips(self) -> tuple[str, ...]:
+        """All addresses, IPv4 first."""
+        return (self.ip, self.ip6) if self.ip6 else (self.ip,)
 
 
 class Addresses:
@@ -108,23 +119,33 @@ def expected(uid: str, namespace: str, pod: str) -> PodNetwork:
     return PodNetwork("", str(_NETNS_DIR / space), link)
 
 
-async def create(uid: str, namespace: str, pod: str, ip: str, node_ip: str) -> PodNetwork:
+async def create(
+    uid: str, namespace: str, pod: str, ips: tuple[str, ...], node_ips: tuple[str, ...]
+) -> PodNetwork:
     """Make namespace, link and routes; leftovers of an interrupted attempt are replaced.
+
+    Args:
+        uid: of the Pod.
+        namespace: of the Pod.
+        pod: its name.
+        ips: its IPv4 address and, if it is to have one, its IPv6 address.
+        node_ips: those of the node.
 
     Raises:
         NetworkError: a step failed; nothing is left of the others.
 
     """
     space, link = names(uid, namespace, pod)
+    ip, ip6 = ips[0], ips[1] if len(ips) > 1 else ""
     mac = "0a:58:" + ":".join(f"{int(part):02x}" for part in ip.split("."))
-    network = PodNetwork(ip, str(_NETNS_DIR / space), link)
+    network = PodNetwork(ip, str(_NETNS_DIR / space), link, ip6)
     await remove(network)
     box = [
         f"netns add {space}",
         f"link add {link} address {_HOST_MAC} type veth peer name eth0 address {mac} netns {space}",
         f"link set {link} up",
         f"neigh add {ip} lladdr {mac} dev {link} nud permanent",
-        f"route add {ip}/32 dev {link} src {node_ip}",
+        f"route add {ip}/32 dev {link} src {node_ips[0]}",
     ]
     inner = [
         "link set lo up",
@@ -134,6 +155,16 @@ async def create(uid: str, namespace: str, pod: str, ip: str, node_ip: str) -> P
         f"route add {_GATEWAY}/32 dev eth0 scope link",
         f"route add default via {_GATEWAY} dev eth0",
     ]
+    if ip6:
+        box += [
+            f"neigh add {ip6} lladdr {mac} dev {link} nud permanent",
+            f"route add {ip6}/128 dev {link} src {node_ips[1]}",
+        ]
+        inner += [
+            f"addr add {ip6}/128 dev eth0 nodad",
+            f"neigh add {_GATEWAY6} lladdr {_HOST_MAC} dev eth0 nud permanent",
+            f"route add default via {_GATEWAY6} dev eth0",
+        ]
     try:
         await commands.run("ip", "-batch", "-", feed="\n".join(box) + "\n")
         await netns.inside(str(_NETNS_DIR / space), _apply_sysctls)

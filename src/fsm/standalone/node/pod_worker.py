@@ -129,6 +129,7 @@ class PodWorker:
             "name": self.name,
             "uid": self.uid,
             "ip": net.ip if net else None,
+            "ips": list(net.ips) if net else [],
             "netns": net.netns if net else None,
             "link": net.link if net else None,
             "processes": processes,
@@ -215,20 +216,30 @@ class PodWorker:
         known = load_pod(self.directory)
         if known is not None and known.exists():
             self._started_at = known.started_at
-            return network.PodNetwork(known.ip, known.netns, known.link)
-        node_ip = self._node.settings.node_ip
+            return network.PodNetwork(known.ip, known.netns, known.link, known.ip6)
+        settings = self._node.settings
         if self.pod["spec"].get("hostNetwork"):
-            made = network.PodNetwork(node_ip, None, "")
+            made = network.PodNetwork(settings.node_ip, None, "", settings.node_ip6)
         else:
             ip = self._node.addresses.take()
+            ips = tuple(filter(None, (ip, settings.pod_ip6(ip))))
             try:
-                made = await network.create(self.uid, self.namespace, self.name, ip, node_ip)
+                made = await network.create(
+                    self.uid, self.namespace, self.name, ips, settings.node_ips
+                )
             except BaseException:
                 self._node.addresses.give_back(ip)
                 raise
         self._started_at = time.time()
         record = PodRecord(
-            self.uid, self.namespace, self.name, made.ip, made.netns, made.link, self._started_at
+            self.uid,
+            self.namespace,
+            self.name,
+            made.ip,
+            made.netns,
+            made.link,
+            self._started_at,
+            made.ip6,
         )
         save_pod(self.directory, record)
         return made
@@ -239,8 +250,8 @@ class PodWorker:
             _SECRET_DIR / self.uid,
             self.directory / "volumes",
             self._node.settings.state_dir / "claims",
-            net.ip,
-            self._node.settings.node_ip,
+            net.ips,
+            self._node.settings.node_ips,
         )
 
     def _begin(self, group: asyncio.TaskGroup, container: KubeObject, *, init: bool) -> Runner:
@@ -285,7 +296,7 @@ class PodWorker:
         known = load_pod(self.directory)
         if known is None:
             return
-        self.net = self.net or network.PodNetwork(known.ip, known.netns, known.link)
+        self.net = self.net or network.PodNetwork(known.ip, known.netns, known.link, known.ip6)
         self._volumes = self._volumes or self._new_volumes(self.net)
         spec = self.pod["spec"]
         for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
@@ -376,8 +387,8 @@ class PodWorker:
         return pod_status(
             self.pod | {"status": sent},
             self._states(),
-            ip=self.net.ip if self.net else None,
-            node_ip=self._node.settings.node_ip,
+            ips=self.net.ips if self.net else (),
+            node_ips=self._node.settings.node_ips,
             started_at=self._started_at,
             problem=self._problem,
             now=now,

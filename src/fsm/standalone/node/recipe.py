@@ -67,7 +67,9 @@ class Recipes:
             "KUBERNETES_SERVICE_PORT_HTTPS": "443",
             "KUBERNETES_PORT": f"tcp://{settings.api_ip}:443",
         } | image.env
-        env = environment.environment(pod, container, base, sources, self._net.ip, settings.node_ip)
+        env = environment.environment(
+            pod, container, base, sources, self._net.ips, settings.node_ips
+        )
         argv = tuple(environment.expand(word, env) for word in command_of(image, container))
         if not argv:
             raise StartError("no command is given, and the image map has none for this image")
@@ -88,7 +90,7 @@ class Recipes:
                 "/etc/resolv.conf": environment.resolv_conf(
                     pod, settings.dns_ip, settings.cluster_domain, outer
                 ),
-                "/etc/hosts": environment.etc_hosts(pod, self._net.ip),
+                "/etc/hosts": environment.etc_hosts(pod, self._net.ips),
                 "/etc/hostname": environment.hostname(pod) + "\n",
             },
             uid=uid,

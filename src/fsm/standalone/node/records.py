@@ -64,6 +64,7 @@ class PodRecord:
     netns: str | None
     link: str
     started_at: float
+    ip6: str = ""
 
     def exists(self) -> bool:
         """Tell whether its network namespace is there."""

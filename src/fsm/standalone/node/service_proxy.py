@@ -27,12 +27,11 @@ class ServiceProxy:
     """Applies the rules; run ``run()`` beside the informers it was given."""
 
     def __init__(
-        self, services: Informer, slices: Informer, service_cidr: str, node_ip: str
+        self, services: Informer, slices: Informer, networks: tuple[tuple[str, str], ...]
     ) -> None:
         self._services = services
         self._slices = slices
-        self._cidr = service_cidr
-        self._node_ip = node_ip
+        self._networks = networks
         self._changed = asyncio.Event()
         self._applied = ""
         for informer in (services, slices):
@@ -48,7 +47,7 @@ class ServiceProxy:
             await asyncio.sleep(_GATHER_S)
             self._changed.clear()
             ports = service_ports(self._services.store.values(), self._slices.store.values())
-            text = ruleset(ports, self._cidr, self._node_ip)
+            text = ruleset(ports, self._networks)
             if text == self._applied:
                 continue
             try:

@@ -3,13 +3,16 @@
     prerouting/output ─► services: (address, protocol, port) ─► svc-…: pick one ─► dnat
     what still goes to the Service network after that belongs to nobody ─► refused at once
 
+There is one table per address family. A Service takes part in the families of its ClusterIPs, with
+the endpoints of that family; nothing is translated between them.
+
 What comes in: Service and EndpointSlice objects. What goes out: the text for one ``nft -f -``,
 which replaces the whole table in one transaction: packets see the old rules or the new ones.
 
 Invariants: pure, and the same input gives the same text; addresses and ports are parsed, so no text
 of an object reaches the ruleset as it is; a Pod that reaches itself through its own Service is
 seen as the node, since otherwise it would be asked by, and answer to, itself.
-Not done here: applying it (``service_proxy``), IPv6, external addresses.
+Not done here: applying it (``service_proxy``), external addresses.
 Source: https://kubernetes.io/docs/reference/networking/virtual-ips/
 """
 
@@ -17,8 +20,8 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 KubeObject = dict[str, Any]
@@ -44,10 +47,10 @@ class ServicePort:
     Attributes:
         name: ``namespace/service:port``, for people who read the ruleset.
         protocol: ``tcp``, ``udp`` or ``sctp``.
-        addresses: ClusterIPs.
+        addresses: ClusterIPs, of either family.
         port: on these addresses.
-        node_port: on every address of the node; 0 means none.
-        endpoints: sorted; empty means that connections are refused.
+        node_port: on every address of the node that is of their families; 0 means none.
+        endpoints: sorted, of both families; a family without any is refused.
         sticky: whether one client is to meet the same endpoint each time.
 
     """
@@ -59,6 +62,14 @@ class ServicePort:
     node_port: int
     endpoints: tuple[Endpoint, ...]
     sticky: bool = False
+
+    def within(self, version: int) -> ServicePort:
+        """Return what of it is of one address family."""
+        return replace(
+            self,
+            addresses=tuple(ip for ip in self.addresses if _version(ip) == version),
+            endpoints=tuple(e for e in self.endpoints if _version(e.ip) == version),
+        )
 
 
 def service_ports(
@@ -76,7 +87,7 @@ def service_ports(
         if spec.get("type") == "ExternalName" or spec.get("clusterIP") in (None, "", "None"):
             continue
         listed = spec.get("clusterIPs") or [spec["clusterIP"]]
-        addresses = tuple(ip for ip in map(_ipv4, listed) if ip)
+        addresses = tuple(ip for ip in map(_address, listed) if ip)
         owned = by_service.get((meta.get("namespace", ""), meta["name"]), [])
         for port in spec.get("ports") or []:
             protocol = _PROTOCOLS.get(str(port.get("protocol") or "TCP"))
@@ -98,43 +109,69 @@ def service_ports(
     return sorted(made, key=lambda entry: entry.name)
 
 
-def ruleset(ports: list[ServicePort], service_cidr: str, node_ip: str) -> str:
-    """Write the ruleset that replaces the whole table.
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """How nft speaks of an address family."""
+
+    version: int
+    word: str
+    unreachable: str
+
+
+_FAMILIES = (
+    _Family(4, "ip", "icmp type port-unreachable"),
+    _Family(6, "ip6", "icmpv6 type port-unreachable"),
+)
+
+
+def ruleset(ports: list[ServicePort], networks: Sequence[tuple[str, str]]) -> str:
+    """Write the ruleset that replaces the whole of the tables.
 
     Args:
         ports: from ``service_ports``.
-        service_cidr: network of all ClusterIPs.
-        node_ip: what a Pod that reaches itself through its Service is seen as.
+        networks: per address family the network of all ClusterIPs, and what a Pod that reaches
+            itself through its Service is seen as: the node's address.
 
     """
+    tables = []
+    for cidr, node_ip in networks:
+        family = next(f for f in _FAMILIES if f.version == _version(node_ip))
+        tables.append(
+            _table(family, [port.within(family.version) for port in ports], cidr, node_ip)
+        )
+    return "".join(tables)
+
+
+def _table(family: _Family, ports: list[ServicePort], cidr: str, node_ip: str) -> str:
+    ip = family.word
     clusters: list[str] = []
     nodes: list[str] = []
     chains: list[str] = []
     seen: set[tuple[object, ...]] = set()
     for port in ports:
-        if not port.endpoints:
+        if not port.endpoints or not port.addresses:
             continue
         chain = "svc-" + hashlib.sha256(f"{port.name}/{port.protocol}".encode()).hexdigest()[:16]
-        fresh = [ip for ip in port.addresses if (ip, port.protocol, port.port) not in seen]
-        seen |= {(ip, port.protocol, port.port) for ip in fresh}
-        clusters += [f"{ip} . {port.protocol} . {port.port} : goto {chain}" for ip in fresh]
+        fresh = [one for one in port.addresses if (one, port.protocol, port.port) not in seen]
+        seen |= {(one, port.protocol, port.port) for one in fresh}
+        clusters += [f"{one} . {port.protocol} . {port.port} : goto {chain}" for one in fresh]
         if port.node_port and ("node", port.protocol, port.node_port) not in seen:
             seen.add(("node", port.protocol, port.node_port))
             nodes.append(f"{port.protocol} . {port.node_port} : goto {chain}")
-        chains.append(_chain(chain, port))
+        chains.append(_chain(ip, chain, port))
     refuse = (
-        f"    ip daddr {service_cidr} fib daddr type != local meta l4proto tcp"
+        f"    {ip} daddr {cidr} fib daddr type != local meta l4proto tcp"
         " reject with tcp reset\n"
-        f"    ip daddr {service_cidr} fib daddr type != local"
-        " reject with icmp type port-unreachable\n"
+        f"    {ip} daddr {cidr} fib daddr type != local"
+        f" reject with {family.unreachable}\n"
     )
-    dispatch = _dispatch("ip daddr . meta l4proto . th dport", clusters)
+    dispatch = _dispatch(f"{ip} daddr . meta l4proto . th dport", clusters)
     dispatch += _dispatch("fib daddr type local meta l4proto . th dport", nodes)
     return (
         # Made if it is not there, so that deleting it cannot fail: all in one transaction.
-        f"table ip {TABLE} {{}}\n"
-        f"delete table ip {TABLE}\n"
-        f"table ip {TABLE} {{\n" + "".join(chains) + "  chain services {\n" + dispatch + "  }\n"
+        f"table {ip} {TABLE} {{}}\n"
+        f"delete table {ip} {TABLE}\n"
+        f"table {ip} {TABLE} {{\n" + "".join(chains) + "  chain services {\n" + dispatch + "  }\n"
         "  chain prerouting {\n"
         "    type nat hook prerouting priority dstnat; policy accept;\n"
         "    jump services\n"
@@ -155,21 +192,22 @@ def ruleset(ports: list[ServicePort], service_cidr: str, node_ip: str) -> str:
     )
 
 
-def _chain(name: str, port: ServicePort) -> str:
+def _chain(ip: str, name: str, port: ServicePort) -> str:
     lines = [f'  chain {name} {{ comment "{_comment(port.name)}"\n']
     targets = []
     for number, endpoint in enumerate(port.endpoints):
         target = f"{name}-{number}"
         targets.append(f"{number} : goto {target}")
+        host = f"[{endpoint.ip}]" if ":" in endpoint.ip else endpoint.ip
         lines.insert(
             0,
             f"  chain {target} {{\n"
-            f"    ip saddr {endpoint.ip} meta mark set meta mark | {_HAIRPIN}\n"
-            f"    meta l4proto {port.protocol} dnat to {endpoint.ip}:{endpoint.port}\n"
+            f"    {ip} saddr {endpoint.ip} meta mark set meta mark | {_HAIRPIN}\n"
+            f"    meta l4proto {port.protocol} dnat to {host}:{endpoint.port}\n"
             "  }\n",
         )
     count = len(targets)
-    pick = f"jhash ip saddr mod {count}" if port.sticky else f"numgen random mod {count}"
+    pick = f"jhash {ip} saddr mod {count}" if port.sticky else f"numgen random mod {count}"
     if count == 1:
         lines.append(f"    goto {name}-0\n  }}\n")
     else:
@@ -185,7 +223,7 @@ def _endpoints(slices: list[KubeObject], port_name: str, protocol: str) -> tuple
     ready: set[Endpoint] = set()
     leaving: set[Endpoint] = set()
     for piece in slices:
-        if piece.get("addressType", "IPv4") != "IPv4":
+        if piece.get("addressType", "IPv4") not in ("IPv4", "IPv6"):
             continue
         numbers = [
             number
@@ -198,7 +236,7 @@ def _endpoints(slices: list[KubeObject], port_name: str, protocol: str) -> tuple
             conditions = endpoint.get("conditions") or {}
             found = {
                 Endpoint(ip, number)
-                for ip in map(_ipv4, endpoint.get("addresses") or [])
+                for ip in map(_address, endpoint.get("addresses") or [])
                 if ip
                 for number in numbers
             }
@@ -206,15 +244,24 @@ def _endpoints(slices: list[KubeObject], port_name: str, protocol: str) -> tuple
                 ready |= found
             elif conditions.get("serving") and conditions.get("terminating"):
                 leaving |= found
-    # The last ones to leave still answer, which beats refusing while new ones come up.
-    return tuple(sorted(ready or leaving))
+    # The last ones to leave still answer, which beats refusing while new ones come up; each family
+    # for itself.
+    chosen = set(ready)
+    for version in (4, 6):
+        if not any(_version(one.ip) == version for one in ready):
+            chosen |= {one for one in leaving if _version(one.ip) == version}
+    return tuple(sorted(chosen))
 
 
-def _ipv4(text: Any) -> str | None:
+def _address(text: Any) -> str | None:
     try:
-        return str(ipaddress.IPv4Address(str(text)))
+        return str(ipaddress.ip_address(str(text)))
     except ValueError:
         return None
+
+
+def _version(address: str) -> int:
+    return 6 if ":" in address else 4
 
 
 def _port(value: Any) -> int | None:

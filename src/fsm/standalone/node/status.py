@@ -10,7 +10,7 @@ Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,8 +23,8 @@ def pod_status(
     pod: KubeObject,
     states: Mapping[str, ContainerState],
     *,
-    ip: str | None,
-    node_ip: str,
+    ips: Sequence[str],
+    node_ips: Sequence[str],
     started_at: float | None,
     problem: tuple[str, str] | None,
     now: float,
@@ -34,8 +34,8 @@ def pod_status(
     Args:
         pod: the Pod; its present status gives the times of conditions that stay.
         states: of containers and init containers, by name; missing ones have not begun.
-        ip: address of the Pod, ``None`` before it has one.
-        node_ip: address of the node.
+        ips: addresses of the Pod, empty before it has any.
+        node_ips: addresses of the node.
         started_at: when the node took the Pod on, seconds since the epoch.
         problem: reason and message of what keeps the whole Pod from starting.
         now: seconds since the epoch.
@@ -56,7 +56,7 @@ def pod_status(
         why = (why[0], f"containers with unready status: [{' '.join(unready)}]")
     deleting = pod["metadata"].get("deletionTimestamp") is not None
     conditions = [
-        _condition(pod, "PodReadyToStartContainers", ip is not None and not ended, None, now),
+        _condition(pod, "PodReadyToStartContainers", bool(ips) and not ended, None, now),
         _condition(pod, "Initialized", initialized, ("ContainersNotInitialized", ""), now),
         _condition(pod, "Ready", ready, why, now),
         _condition(pod, "ContainersReady", ready, why, now),
@@ -68,8 +68,8 @@ def pod_status(
     status: KubeObject = {
         "phase": phase,
         "conditions": conditions,
-        "hostIP": node_ip,
-        "hostIPs": [{"ip": node_ip}],
+        "hostIP": node_ips[0],
+        "hostIPs": [{"ip": ip} for ip in node_ips],
         "qosClass": "BestEffort",
         "containerStatuses": [_container(c, states.get(c["name"]), waiting) for c in apps],
     }
@@ -77,8 +77,8 @@ def pod_status(
         status["initContainerStatuses"] = [
             _container(c, states.get(c["name"]), waiting) for c in inits
         ]
-    if ip is not None:
-        status |= {"podIP": ip, "podIPs": [{"ip": ip}]}
+    if ips:
+        status |= {"podIP": ips[0], "podIPs": [{"ip": ip} for ip in ips]}
     if started_at is not None:
         status["startTime"] = timestamp(started_at)
     if problem and not deleting:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,8 @@ class PodVolumes:
         secret_dir: directory on a tmpfs for what must not reach a disk.
         disk_dir: directory for ``emptyDir``.
         claims_dir: directory of all persistent volume claims of the node.
-        pod_ip: for the downward API.
-        node_ip: for the downward API.
+        pod_ips: for the downward API.
+        node_ips: for the downward API.
 
     """
 
@@ -70,8 +70,8 @@ class PodVolumes:
     secret_dir: Path
     disk_dir: Path
     claims_dir: Path
-    pod_ip: str
-    node_ip: str
+    pod_ips: Sequence[str]
+    node_ips: Sequence[str]
     _tokens: dict[tuple[str, str], _Token] = field(default_factory=dict)
     _written: dict[str, dict[str, tuple[bytes, int]]] = field(default_factory=dict)
 
@@ -173,7 +173,7 @@ class PodVolumes:
             for item in downward.get("items") or []:
                 path = (item.get("fieldRef") or {}).get("fieldPath", "")
                 try:
-                    text = environment.field(pod, path, self.pod_ip, self.node_ip)
+                    text = environment.field(pod, path, self.pod_ips, self.node_ips)
                 except environment.EnvironmentProblem as error:
                     raise VolumeProblem(f'volume "{volume}": {error}') from error
                 files[_safe(item["path"])] = (text.encode(), int(item.get("mode") or mode))

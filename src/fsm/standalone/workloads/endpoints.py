@@ -1,11 +1,12 @@
 """EndpointSlices (and the older Endpoints) from Services and the Pods they select.
 
-What comes in: Services and Pods. What goes out: for each Service with a selector, one slice per way
-that its target ports resolve (a named port may be another number in each Pod), and one Endpoints.
+What comes in: Services and Pods. What goes out: for each Service with a selector, and each of its
+address families, one slice per way that its target ports resolve (a named port may be another
+number in each Pod); and one Endpoints, of the first family.
 
 Invariants: same Services and Pods, same slices, byte for byte; a Pod without an address is not
 listed; one that is going is listed as terminating, so that the last ones can still be used.
-Not done here: Services without a selector (their slices are made by hand), IPv6.
+Not done here: Services without a selector (their slices are made by hand).
 Source: https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/
 """
 
@@ -119,13 +120,17 @@ class Endpoints(Controller):
 
 
 def slices_of(service: KubeObject, pods: list[KubeObject]) -> list[KubeObject]:
-    """Build the slices of a Service; there is always at least one."""
+    """Build the slices of a Service; there is always at least one per family."""
+    return [piece for family in _families(service) for piece in _slices_of(service, pods, family)]
+
+
+def _slices_of(service: KubeObject, pods: list[KubeObject], family: str) -> list[KubeObject]:
     meta, spec = service["metadata"], service["spec"]
     groups: dict[str, tuple[list[KubeObject], list[KubeObject]]] = {}
-    for pod in _listed(pods):
+    for pod, address in _listed(pods, family):
         ports = _ports(spec, pod)
         key = json.dumps(ports, sort_keys=True)
-        groups.setdefault(key, (ports, []))[1].append(_endpoint(service, pod))
+        groups.setdefault(key, (ports, []))[1].append(_endpoint(service, pod, address))
     if not groups:
         groups["[]"] = (_ports(spec, None), [])
     labels = {_SERVICE_LABEL: meta["name"], _MANAGER_LABEL: _MANAGER}
@@ -134,6 +139,8 @@ def slices_of(service: KubeObject, pods: list[KubeObject]) -> list[KubeObject]:
     made = []
     for key, (ports, endpoints) in sorted(groups.items()):
         mark = hashlib.sha256(key.encode()).hexdigest()[:5] if endpoints else "none"
+        if family != "IPv4":
+            mark += f"-{family.lower()}"
         made.append(
             {
                 "metadata": {
@@ -142,7 +149,7 @@ def slices_of(service: KubeObject, pods: list[KubeObject]) -> list[KubeObject]:
                     "labels": dict(labels),
                     "ownerReferences": [owner_reference(SERVICES, service)],
                 },
-                "addressType": "IPv4",
+                "addressType": family,
                 "endpoints": endpoints,
                 "ports": ports,
             }
@@ -154,13 +161,13 @@ def endpoints_of(service: KubeObject, pods: list[KubeObject]) -> KubeObject:
     """Build the Endpoints object of a Service."""
     meta, spec = service["metadata"], service["spec"]
     groups: dict[str, KubeObject] = {}
-    for pod in _listed(pods):
+    for pod, ip in _listed(pods, _families(service)[0]):
         if is_going(pod):
             continue
         ports = _ports(spec, pod)
         subset = groups.setdefault(json.dumps(ports, sort_keys=True), {"ports": ports})
         ready = is_ready(pod) or bool(spec.get("publishNotReadyAddresses"))
-        endpoint = _endpoint(service, pod)
+        endpoint = _endpoint(service, pod, ip)
         address = {
             "ip": endpoint["addresses"][0],
             "nodeName": endpoint["nodeName"],
@@ -180,22 +187,36 @@ def endpoints_of(service: KubeObject, pods: list[KubeObject]) -> KubeObject:
     }
 
 
-def _listed(pods: list[KubeObject]) -> list[KubeObject]:
+def _families(service: KubeObject) -> list[str]:
+    return list(service["spec"].get("ipFamilies") or ["IPv4"])
+
+
+def _listed(pods: list[KubeObject], family: str) -> list[tuple[KubeObject, str]]:
     chosen = [
-        pod
+        (pod, address)
         for pod in pods
-        if (pod.get("status") or {}).get("podIP")
+        if (address := _address(pod, family))
         and pod["status"].get("phase") not in ("Succeeded", "Failed")
     ]
-    return sorted(chosen, key=lambda pod: str(pod["metadata"]["name"]))
+    return sorted(chosen, key=lambda pair: str(pair[0]["metadata"]["name"]))
 
 
-def _endpoint(service: KubeObject, pod: KubeObject) -> KubeObject:
+def _address(pod: KubeObject, family: str) -> str:
+    """Return a Pod's address of a family; "" where it has none."""
+    status = pod.get("status") or {}
+    listed = [str(entry.get("ip") or "") for entry in status.get("podIPs") or []]
+    for ip in (str(status.get("podIP") or ""), *listed):
+        if ip and (":" in ip) == (family == "IPv6"):
+            return ip
+    return ""
+
+
+def _endpoint(service: KubeObject, pod: KubeObject, address: str) -> KubeObject:
     meta, spec = pod["metadata"], pod["spec"]
     serving, going = is_ready(pod), is_going(pod)
     unready_too = bool(service["spec"].get("publishNotReadyAddresses"))
     made: KubeObject = {
-        "addresses": [pod["status"]["podIP"]],
+        "addresses": [address],
         "conditions": {
             "ready": unready_too or (serving and not going),
             "serving": serving,
@@ -255,4 +276,5 @@ def _shown(pod: KubeObject) -> tuple[Any, ...]:
     """Pick what a slice shows of a Pod: other changes need no look."""
     status = pod.get("status") or {}
     labels = tuple(sorted((pod["metadata"].get("labels") or {}).items()))
-    return (status.get("podIP"), status.get("phase"), is_ready(pod), is_going(pod), labels)
+    ips = tuple(str(entry.get("ip")) for entry in status.get("podIPs") or [])
+    return (status.get("podIP"), ips, status.get("phase"), is_ready(pod), is_going(pod), labels)

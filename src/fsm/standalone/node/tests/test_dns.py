@@ -37,10 +37,12 @@ def slice_of(name: str, *endpoints: dict[str, Any]) -> dict[str, Any]:
 READY = {"addresses": ["10.244.0.5"], "hostname": "db-0", "conditions": {"ready": True}}
 UNREADY = {"addresses": ["10.244.0.6"], "hostname": "db-1", "conditions": {"ready": False}}
 ALIAS = service("alias", "", type="ExternalName", externalName="web.shop.svc.cluster.local")
+DUAL = service("dual", clusterIPs=["10.96.0.30", "fd00:10:96::30"])
+SIX = {"addresses": ["fd00:10:244::5"], "conditions": {"ready": True}}
 ZONE = Zone(
     "cluster.local",
-    [service("web"), service("db", "None"), ALIAS],
-    [slice_of("db", READY, UNREADY)],
+    [service("web"), service("db", "None"), service("six", "None"), ALIAS, DUAL],
+    [slice_of("db", READY, UNREADY), slice_of("six", SIX)],
 )
 
 
@@ -51,6 +53,9 @@ ZONE = Zone(
         ("WEB.Shop.svc.Cluster.Local.", Answer("found", ("10.96.0.20",))),
         ("db-0.db.shop.svc.cluster.local", Answer("found", ("10.244.0.5",))),
         ("db-1.db.shop.svc.cluster.local", Answer("no-name")),
+        ("dual.shop.svc.cluster.local", Answer("found", ("10.96.0.30", "fd00:10:96::30"))),
+        ("fd00-10-244--5.six.shop.svc.cluster.local", Answer("found", ("fd00:10:244::5",))),
+        ("fd00-10-244--5.shop.pod.cluster.local", Answer("found", ("fd00:10:244::5",))),
         ("alias.shop.svc.cluster.local", Answer("found", cname="web.shop.svc.cluster.local")),
         (
             "_http._tcp.web.shop.svc.cluster.local",
@@ -105,6 +110,16 @@ async def test_aaaa_of_a_service_is_no_data_and_not_no_such_name() -> None:
     answer = await ask(server(service("web")), "web.shop.svc.cluster.local", "AAAA")
     assert answer.header.rcode == RCODE.NOERROR
     assert answer.rr == []
+
+
+async def test_each_family_is_told_to_who_asks_for_it() -> None:
+    made = server(DUAL)
+    for kind, address in (("A", "10.96.0.30"), ("AAAA", "fd00:10:96::30")):
+        answer = await ask(made, "dual.shop.svc.cluster.local", kind)
+        assert [(QTYPE[r.rtype], str(r.rdata)) for r in answer.rr] == [(kind, address)]
+    pointer = "0.3.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.9.0.0.0.1.0.0.0.0.d.f.ip6.arpa"
+    answer = await ask(made, pointer, "PTR")
+    assert [str(r.rdata) for r in answer.rr] == ["dual.shop.svc.cluster.local."]
 
 
 async def test_alias_comes_with_its_target() -> None:

@@ -25,13 +25,15 @@ POD: dict[str, Any] = {
     },
     "spec": {"nodeName": "fsm"},
 }
+POD_IPS = ("10.244.0.9", "fd00::9")
+NODE_IPS = ("10.244.0.1", "fd00::1")
 CONFIG = {"metadata": {"name": "c"}, "data": {"A": "from-config", "k": "v"}}
 SECRET = {"metadata": {"name": "s"}, "data": {"A": "ZnJvbS1zZWNyZXQ="}}
 SOURCES = {("ConfigMap", "c"): CONFIG, ("Secret", "s"): SECRET, ("Secret", "no"): None}
 
 
 def env(container: dict[str, Any], **base: str) -> dict[str, str]:
-    return environment(POD, container, base, SOURCES, "10.244.0.9", "10.244.0.1")
+    return environment(POD, container, base, SOURCES, POD_IPS, NODE_IPS)
 
 
 @pytest.mark.parametrize(
@@ -94,11 +96,13 @@ def test_optional_source_that_is_missing_leaves_the_variable_out() -> None:
         ("metadata.annotations", 'a="1"\nb="say \\"hi\\"\\n"'),
         ("spec.serviceAccountName", "default"),
         ("status.podIP", "10.244.0.9"),
+        ("status.podIPs", "10.244.0.9,fd00::9"),
+        ("status.hostIPs", "10.244.0.1,fd00::1"),
         ("status.hostIP", "10.244.0.1"),
     ],
 )
 def test_field_reads(path: str, expected: str) -> None:
-    assert field(POD, path, "10.244.0.9", "10.244.0.1") == expected
+    assert field(POD, path, POD_IPS, NODE_IPS) == expected
 
 
 def test_resolver_follows_policy_and_config() -> None:
@@ -124,8 +128,9 @@ def test_resolver_follows_policy_and_config() -> None:
 def test_hosts_file_names_the_pod_and_its_aliases() -> None:
     aliases = [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]
     pod = {**POD, "spec": {"hostname": "db-0", "subdomain": "db", "hostAliases": aliases}}
-    lines = etc_hosts(pod, "10.244.0.9").splitlines()
-    assert lines[-2:] == [
+    lines = etc_hosts(pod, POD_IPS).splitlines()
+    assert lines[-3:] == [
         "10.244.0.9\tdb-0.db.shop.svc.cluster.local\tdb-0",
+        "fd00::9\tdb-0.db.shop.svc.cluster.local\tdb-0",
         "1.2.3.4\ta\tb",
     ]

@@ -150,7 +150,13 @@ def test_names_fit_the_kernel() -> None:
 def _status(spec: dict[str, Any], **states: ContainerState) -> dict[str, Any]:
     pod = {"metadata": {"name": "p"}, "spec": spec}
     return pod_status(
-        pod, states, ip="10.0.0.2", node_ip="10.0.0.1", started_at=0.0, problem=None, now=60.0
+        pod,
+        states,
+        ips=("10.0.0.2",),
+        node_ips=("10.0.0.1",),
+        started_at=0.0,
+        problem=None,
+        now=60.0,
     )
 
 
@@ -191,7 +197,7 @@ def test_native_sidecar_counts_for_readiness_and_not_for_completion() -> None:
 
 def test_condition_keeps_its_time_while_it_stays() -> None:
     pod: dict[str, Any] = {"metadata": {"name": "p"}, "spec": APP}
-    common: dict[str, Any] = {"ip": None, "node_ip": "1", "started_at": None, "problem": None}
+    common: dict[str, Any] = {"ips": (), "node_ips": ("1",), "started_at": None, "problem": None}
     pod["status"] = pod_status(pod, {"a": UP}, now=60.0, **common)
     again = pod_status(pod, {"a": UP}, now=999.0, **common)
     assert again == pod["status"]

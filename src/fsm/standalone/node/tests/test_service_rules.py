@@ -40,6 +40,8 @@ def endpoint(ip: str, **conditions: bool) -> dict[str, Any]:
     return {"addresses": [ip], "conditions": conditions}
 
 
+NETWORKS = (("10.96.0.0/16", "10.244.0.1"), ("fd00:10:96::/112", "fd00:10:244::1"))
+READY6 = endpoint("fd00:10:244::5", ready=True)
 READY = endpoint("10.244.0.5", ready=True)
 
 
@@ -68,7 +70,7 @@ def test_leaving_endpoints_serve_only_when_no_other_does() -> None:
         piece(READY, ports=[{"name": "other", "port": 8080}]),
         piece(READY, ports=[{"name": "http", "port": 8080, "protocol": "UDP"}]),
         piece(READY, ports=[{"name": "http", "port": 0}]),
-        piece(READY, addressType="IPv6"),
+        piece(READY, addressType="FQDN"),
         piece(endpoint("not-an-address", ready=True)),
         piece(endpoint("10.0.0.1 accept", ready=True)),
         piece(READY) | {"metadata": {"name": "x", "namespace": "shop"}},
@@ -86,9 +88,37 @@ def test_service_without_cluster_ip_needs_no_rules(spec: dict[str, Any]) -> None
 def test_same_input_in_any_order_gives_the_same_text() -> None:
     services = [service("web"), service("other", clusterIP="10.96.0.21")]
     slices = [piece(READY, endpoint("10.244.0.9", ready=True)), piece(READY)]
-    first = ruleset(service_ports(services, slices), "10.96.0.0/16", "10.244.0.1")
+    first = ruleset(service_ports(services, slices), NETWORKS)
     again = service_ports(reversed(services), reversed(slices))
-    assert ruleset(again, "10.96.0.0/16", "10.244.0.1") == first
+    assert ruleset(again, NETWORKS) == first
+
+
+BOTH: dict[str, Any] = {"clusterIP": "10.96.0.20", "clusterIPs": ["10.96.0.20", "fd00:10:96::20"]}
+DUAL = [piece(READY), piece(READY6, addressType="IPv6")]
+
+
+def test_each_family_leads_to_its_own_endpoints_alone() -> None:
+    text = ruleset(service_ports([service(**BOTH)], DUAL), NETWORKS)
+    v4, v6 = text.split("table ip6 fsm-services {}")
+    assert "10.96.0.20 . tcp . 80" in v4
+    assert "dnat to 10.244.0.5:8080" in v4
+    assert "fd00:" not in v4
+    assert "fd00:10:96::20 . tcp . 80" in v6
+    assert "dnat to [fd00:10:244::5]:8080" in v6
+    assert "10." not in v6
+
+
+def test_service_of_one_family_has_no_node_port_in_the_other() -> None:
+    only: dict[str, Any] = {"clusterIP": "fd00:10:96::20", "clusterIPs": ["fd00:10:96::20"]}
+    v4, v6 = ruleset(service_ports([service(**only)], DUAL), NETWORKS).split(
+        "table ip6 fsm-services {}"
+    )
+    assert "30080" not in v4
+    assert "tcp . 30080" in v6
+
+
+def test_without_ipv6_there_is_one_table() -> None:
+    assert "ip6" not in ruleset(service_ports([service(**BOTH)], DUAL), NETWORKS[:1])
 
 
 @functools.cache
@@ -111,11 +141,17 @@ _PORTS = st.builds(
     ServicePort,
     name=_NAMES,
     protocol=st.sampled_from(["tcp", "udp", "sctp"]),
-    addresses=st.lists(st.sampled_from(["10.96.0.20", "10.96.0.21"]), min_size=1).map(tuple),
+    addresses=st.lists(
+        st.sampled_from(["10.96.0.20", "10.96.0.21", "fd00:10:96::20"]), min_size=1
+    ).map(tuple),
     port=st.integers(1, 65535),
     node_port=st.sampled_from([0, 30000, 30001]),
     endpoints=st.lists(
-        st.builds(Endpoint, st.sampled_from(["10.244.0.5", "10.244.0.6"]), st.integers(1, 65535)),
+        st.builds(
+            Endpoint,
+            st.sampled_from(["10.244.0.5", "10.244.0.6", "fd00:10:244::5"]),
+            st.integers(1, 65535),
+        ),
         max_size=4,
     ).map(tuple),
     sticky=st.booleans(),
@@ -128,7 +164,7 @@ def test_kernel_takes_whatever_the_objects_hold(ports: list[ServicePort]) -> Non
     command = _netns_nft()
     if command is None:
         pytest.skip("nft cannot be run in a network namespace here")
-    text = ruleset(ports, "10.96.0.0/16", "10.244.0.1")
+    text = ruleset(ports, NETWORKS)
     # Twice: the second time it replaces what the first one made.
     done = subprocess.run(command, input=text + text, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr + text
