@@ -50,7 +50,10 @@ impl Filter for Owner {
         let client = Http2Client::new(Rc::clone(&self.session), SETTINGS, cx.now(), guard);
         let pipeline = cx.open_free(vec![Box::new(client)]);
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
-        cx.connect(pipeline, ConnectTo { address, source: None, timeout: Duration::ZERO, tell: false });
+        cx.connect(
+            pipeline,
+            ConnectTo { address, source: None, also: None, timeout: Duration::ZERO, tell: false },
+        );
     }
 
     fn input(&mut self, cx: &mut Cx<'_>, _event: Event) {

@@ -41,7 +41,10 @@ impl Filter for Owner {
         let guard = Box::new(Guard(Rc::clone(&self.alive)));
         let pipeline = cx.open_free(vec![Box::new(HttpClient::new(Rc::clone(&self.session), IDLE, guard))]);
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
-        cx.connect(pipeline, ConnectTo { address, source: None, timeout: Duration::ZERO, tell: false });
+        cx.connect(
+            pipeline,
+            ConnectTo { address, source: None, also: None, timeout: Duration::ZERO, tell: false },
+        );
         cx.adopt(pipeline, 0);
         self.opened = Some(pipeline);
     }

@@ -51,7 +51,10 @@ impl Filter for Dialler {
         let name = ServerName::IpAddress(address.ip().into());
         let tls = TlsClient::new(Arc::clone(&self.config), name, TIMEOUT).expect("a client");
         let pipeline = cx.open(vec![Box::new(tls)], 0);
-        cx.connect(pipeline, ConnectTo { address, source: None, timeout: Duration::ZERO, tell: false });
+        cx.connect(
+            pipeline,
+            ConnectTo { address, source: None, also: None, timeout: Duration::ZERO, tell: false },
+        );
         self.pipeline = Some(pipeline);
     }
 

@@ -15,7 +15,7 @@
 //!
 //! Not here: which ports may be listed (the compiler leaves out the sidecar's own, the process refuses them).
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -179,14 +179,16 @@ impl Asking {
         }
         let application = cx.open(filters, 0);
         self.state = State::Waiting { application, kind: probe.kind, said: None };
+        // Of the family in which the probe came, as it would reach an application without us.
+        let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, probe.port));
+        let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, probe.port));
+        let (address, also) = match self.accepted.local.is_ipv6() {
+            true => (v6, Some((v4, None))),
+            false => (v4, None),
+        };
         cx.connect(
             application,
-            ConnectTo {
-                address: SocketAddr::from((Ipv4Addr::LOCALHOST, probe.port)),
-                source: None,
-                timeout,
-                tell: probe.kind == ProbeKind::Tcp,
-            },
+            ConnectTo { address, source: None, also, timeout, tell: probe.kind == ProbeKind::Tcp },
         );
         cx.timer(timeout, 0);
         if probe.kind == ProbeKind::Http {

@@ -43,10 +43,13 @@ pub mod listener {
     pub const STARTUP: u32 = 6;
     /// Probes that only connect.
     pub const TCP_PROBES: u32 = 7;
-    /// Traffic to the application, over IPv6 where [`INBOUND`] serves IPv4 alone.
-    pub const INBOUND_6: u32 = 8;
-    /// Traffic from the application, over IPv6 where [`OUTBOUND`] serves IPv4 alone.
-    pub const OUTBOUND_6: u32 = 9;
+    /// Added to the key of a listener that serves IPv4 alone: the same over IPv6.
+    pub const OVER_IPV6: u32 = 16;
+
+    /// What a listener is for, whatever family it serves.
+    pub fn role(key: u32) -> u32 {
+        key % OVER_IPV6
+    }
 }
 
 /// The listeners of probes, with what the configuration calls them.
@@ -297,9 +300,10 @@ impl App for Sidecar {
     fn accept(&mut self, key: u32, accepted: Accepted, now: Instant) -> Verdict {
         self.shared.now.set(now);
         match key {
-            listener::INBOUND | listener::INBOUND_6 => self.front().inbound(accepted),
-            listener::OUTBOUND | listener::OUTBOUND_6 => self.front().outbound(accepted),
+            listener::INBOUND => self.front().inbound(accepted),
+            listener::OUTBOUND => self.front().outbound(accepted),
             _ => match PROBE_LISTENERS.iter().find(|(known, _)| *known == key) {
+        let key = listener::role(key);
                 Some((_, probes)) => self.probes(*probes, accepted),
                 None => self.pages(key),
             },

@@ -18,7 +18,7 @@ use crate::decide::{self, Refusal};
 use crate::exchange::Connection;
 use crate::plan::TcpPlan;
 use crate::runtime::{Active, Endpoint, InHand, Runtime};
-use crate::stages::{Upstream, of_address, open_upstream, source};
+use crate::stages::{Upstream, also, of_address, open_upstream, source};
 
 /// What plugins and the rest of a chain know together of a connection.
 #[derive(Default)]
@@ -128,7 +128,8 @@ impl TcpForward {
                     let cluster = runtime.cluster(position)?;
                     cluster.chosen(&self.connection.accepted).or_else(|| {
                         let mut dice = runtime.dice.borrow_mut();
-                        cluster.endpoint(Some(key), cx.now(), &mut dice).cloned()
+                        let ipv6 = self.connection.accepted.destination.is_ipv6();
+                        cluster.endpoint(Some(key), ipv6, cx.now(), &mut dice).cloned()
                     })
                 }),
             },
@@ -141,7 +142,8 @@ impl TcpForward {
         let config = self.cluster.and_then(|position| runtime.plan.clusters.get(position));
         let upstream = Upstream {
             address: endpoint.address,
-            source: source(self.connection.direction, endpoint.address),
+            source: source(self.connection.direction, endpoint.address, &self.connection.accepted),
+            also: also(self.connection.direction, endpoint.address),
             timeout: Duration::from_millis(
                 config.map_or(CONNECT_TIMEOUT_MS, |c| c.config.connect_timeout_ms),
             ),

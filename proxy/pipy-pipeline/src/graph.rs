@@ -76,6 +76,9 @@ pub struct ConnectTo {
     pub address: SocketAddr,
     /// Source address to bind to.
     pub source: Option<IpAddr>,
+    /// Where to connect instead, and from where, when the peer is on this machine and refuses at once: an application that
+    /// listens on one address family alone.
+    pub also: Option<(SocketAddr, Option<IpAddr>)>,
     /// How long the attempt may take.
     pub timeout: Duration,
     /// Whether `Resume` comes back as soon as the connection is made: for who wants to know that alone. Others learn it

@@ -63,7 +63,10 @@ impl Filter for Owner {
             (_, None) => {
                 let sub = cx.open(vec![Probe::passing("sub", &self.notes)], 7);
                 let address = SocketAddr::from(([127, 0, 0, 1], 9));
-                cx.connect(sub, ConnectTo { address, source: None, timeout: Duration::ZERO, tell: false });
+                cx.connect(
+                    sub,
+                    ConnectTo { address, source: None, also: None, timeout: Duration::ZERO, tell: false },
+                );
                 self.sub = Some(sub);
                 cx.send(sub, event);
             }

@@ -36,7 +36,8 @@ impl Filter for Session {
             Role::Echo { idle } => drop(cx.timer(idle, 0)),
             Role::Forward(address) => {
                 let pipeline = cx.open(Vec::new(), 0);
-                let to = ConnectTo { address, source: None, timeout: Duration::ZERO, tell: false };
+                let to =
+                    ConnectTo { address, source: None, also: None, timeout: Duration::ZERO, tell: false };
                 cx.connect_datagrams(pipeline, to);
                 self.upstream = Some(pipeline);
             }

@@ -138,9 +138,9 @@ fn hide_secrets(config: &mut Value) {
 
 /// What a listener is called.
 pub(crate) fn listener_name(key: u32) -> &'static str {
-    match key {
-        listener::INBOUND | listener::INBOUND_6 => "inbound-listener",
-        listener::OUTBOUND | listener::OUTBOUND_6 => "outbound-listener",
+    match listener::role(key) {
+        listener::INBOUND => "inbound-listener",
+        listener::OUTBOUND => "outbound-listener",
         listener::ADMIN => "admin-listener",
         listener::LIVENESS => "liveness-probe-listener",
         listener::READINESS => "readiness-probe-listener",

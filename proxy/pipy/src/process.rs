@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use pipy_mesh::{PROBE_LISTENERS, Pages, Plan, Sidecar, Update, listener, unknown_stages, unknown_tcp_stages};
+use pipy_mesh::{
+    PROBE_LISTENERS, Pages, Plan, Sidecar, Update, listener, unknown_stages, unknown_tcp_stages,
+};
 use pipy_observe::{Collector, Exporter, LogWriter, Metrics, Shape};
 use pipy_tls::Credentials;
 use pipy_worker::{Handle, Settings, Worker};
@@ -52,7 +54,7 @@ impl Workers {
         }
         let mut workers =
             Workers { handles, threads, open: BTreeMap::new(), generation: 0, addresses, spans, lines };
-        let changes = workers.listeners(&[(listener::ADMIN, true), (listener::METRICS, true)])?;
+        let changes = workers.listeners(&both([(listener::ADMIN, true), (listener::METRICS, true)]))?;
         for (handle, listeners) in workers.handles.iter().zip(changes) {
             handle.update(Update::Listeners(listeners));
         }
@@ -78,15 +80,11 @@ impl Workers {
         self.refuse_own_ports(&plan)?;
         let mut wanted =
             vec![(listener::INBOUND, plan.inbound.is_some()), (listener::OUTBOUND, plan.outbound.is_some())];
-        wanted.extend([
-            (listener::INBOUND_6, plan.inbound.is_some()),
-            (listener::OUTBOUND_6, plan.outbound.is_some()),
-        ]);
         wanted.extend(
             PROBE_LISTENERS
                 .map(|(key, probes)| (key, plan.probes.iter().any(|probe| probe.listener == probes))),
         );
-        let changes = self.listeners(&wanted)?;
+        let changes = self.listeners(&both(wanted))?;
         let telemetry = &plan.telemetry;
         self.spans.set_collector(telemetry.tracing.as_ref().map(|tracing| collector(&tracing.collector)));
         self.lines.set_collector(telemetry.remote_log.as_ref().map(|remote| collector(&remote.collector)));
@@ -167,6 +165,11 @@ impl Workers {
         self.open = open;
         Ok(changes)
     }
+}
+
+/// Each listener and, beside it, the same over IPv6.
+fn both(wanted: impl IntoIterator<Item = (u32, bool)>) -> Vec<(u32, bool)> {
+    wanted.into_iter().flat_map(|(key, on)| [(key, on), (key + listener::OVER_IPV6, on)]).collect()
 }
 
 fn collector(of: &pipy_config::Collector) -> Collector {

@@ -77,8 +77,8 @@ pub(crate) fn run(options: SidecarOptions) -> Result<(), String> {
         (listener::STARTUP, options.startup),
         (listener::TCP_PROBES, options.tcp_probes),
     ]);
-    for (key, of) in [(listener::INBOUND_6, options.inbound), (listener::OUTBOUND_6, options.outbound)] {
-        addresses.extend(beside(of).map(|address| (key, address)));
+    for (key, address) in addresses.clone() {
+        addresses.extend(beside(address).map(|address| (key + listener::OVER_IPV6, address)));
     }
     let pages: Arc<dyn Pages> = Arc::clone(&state) as Arc<dyn Pages>;
     let workers = Workers::start(options.workers, options.mark, addresses, &metrics, &log, &pages)?;

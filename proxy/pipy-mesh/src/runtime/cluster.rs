@@ -24,6 +24,8 @@ pub(crate) struct Cluster {
     pub(crate) load: Rc<Load>,
     pub(crate) retry: Option<RetryPolicy>,
     balancer: RefCell<Balancer>,
+    /// For clients that come over IPv6, where there are endpoints of both families.
+    balancer6: Option<RefCell<Balancer>>,
     health: HealthPolicy,
     ejected_percent_max: u32,
 }
@@ -40,14 +42,26 @@ impl Cluster {
             BalancingPolicy::LeastWork => Policy::LeastWork,
             BalancingPolicy::Hash => Policy::Hash,
         };
-        let candidates = config.endpoints.iter().map(|endpoint| Candidate {
-            weight: endpoint.weight,
-            priority: endpoint.priority,
-            name: hash(endpoint.address.to_string().as_bytes()),
-        });
-        let mut balancer = Balancer::new(policy, candidates.collect());
+        // A Pod with addresses of both families stands there twice: the other one is for when the first has failed.
+        let candidates = |ipv6: bool| {
+            let candidate = |endpoint: &config::Endpoint| Candidate {
+                weight: endpoint.weight,
+                priority: match endpoint.address.is_ipv6() == ipv6 {
+                    true => endpoint.priority,
+                    false => endpoint.priority.saturating_add(OTHER_FAMILY),
+                },
+                name: hash(endpoint.address.to_string().as_bytes()),
+            };
+            config.endpoints.iter().map(candidate).collect()
+        };
+        let mut balancer = Balancer::new(policy, candidates(false));
+        let has = |ipv6: bool| config.endpoints.iter().any(|endpoint| endpoint.address.is_ipv6() == ipv6);
+        let mut balancer6 = (has(true) && has(false)).then(|| Balancer::new(policy, candidates(true)));
         if let Some(before) = before {
             balancer.go_on(&before.balancer.borrow());
+            if let (Some(now), Some(before)) = (&mut balancer6, &before.balancer6) {
+                now.go_on(&before.borrow());
+            }
         }
         load.set_limits(&config.limits);
         let breaker = config.circuit_breaker.as_ref().map(breaker);
@@ -67,17 +81,19 @@ impl Cluster {
             load,
             retry: config.retry.as_ref().map(retry),
             balancer: RefCell::new(balancer),
+            balancer6: balancer6.map(RefCell::new),
             health: health(&config.health),
             ejected_percent_max: config.health.ejected_percent_max,
         }
     }
 
-    /// The endpoint for a request that was tried at others before. Those that are well come first; if none is, any that was
-    /// not tried. `None` when all were.
+    /// The endpoint for a request that was tried at others before. Those that are well come first, of these the ones of the
+    /// client's address family; if none is, any that was not tried. `None` when all were.
     pub(crate) fn pick(
         &self,
         key: Option<u64>,
         tried: &[usize],
+        ipv6: bool,
         now: Instant,
         dice: &mut Dice,
     ) -> Option<(usize, &Rc<Endpoint>)> {
@@ -87,7 +103,7 @@ impl Cluster {
             let endpoint = self.endpoints.get(position);
             endpoint.is_some_and(|e| e.health.borrow().standing(now) != Standing::Ejected)
         };
-        let mut balancer = self.balancer.borrow_mut();
+        let mut balancer = self.balancer6.as_ref().filter(|_| ipv6).unwrap_or(&self.balancer).borrow_mut();
         let position = match balancer.pick(key, |p| untried(p) && well(p), work, dice) {
             Some(position) => position,
             None => balancer.pick(key, untried, work, dice)?,
@@ -96,8 +112,14 @@ impl Cluster {
     }
 
     /// The endpoint for a connection that is tried at no other before or after.
-    pub(crate) fn endpoint(&self, key: Option<u64>, now: Instant, dice: &mut Dice) -> Option<&Rc<Endpoint>> {
-        self.pick(key, &[], now, dice).map(|(_, endpoint)| endpoint)
+    pub(crate) fn endpoint(
+        &self,
+        key: Option<u64>,
+        ipv6: bool,
+        now: Instant,
+        dice: &mut Dice,
+    ) -> Option<&Rc<Endpoint>> {
+        self.pick(key, &[], ipv6, now, dice).map(|(_, endpoint)| endpoint)
     }
 
     /// The endpoint that the client itself chose, where that is the cluster's kind.
@@ -126,6 +148,9 @@ impl Cluster {
         }
     }
 }
+
+/// Added to the priority of endpoints whose address family is not the client's. Above any priority in use.
+const OTHER_FAMILY: u32 = 1 << 24;
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)

@@ -20,7 +20,7 @@ use pipy_pipeline::Filter;
 
 use crate::exchange::{Direction, Exchange};
 
-pub(crate) use load_balancing::{Upstream, of_address, open_upstream, source};
+pub(crate) use load_balancing::{Upstream, also, of_address, open_upstream, source};
 pub(crate) use plugin_tcp::{TcpStep, carry};
 
 /// Makes the filter of a stage for one request.

@@ -8,7 +8,7 @@ use pipy_observe::ClusterCounters;
 use pipy_pipeline::{CloseReason, Cx, Event};
 use pipy_upstream::HealthResult;
 
-use super::open::{self, Upstream, source};
+use super::open::{self, Upstream, also, source};
 use super::{Found, LoadBalancing, TIMER_LINE, TIMER_TRY, WAKE};
 use crate::runtime::{Cluster, InHand, Load};
 use crate::stages::default::respond;
@@ -89,7 +89,8 @@ impl LoadBalancing {
                 Some(endpoint) => self.tried.is_empty().then_some((0, endpoint)),
                 None => {
                     let mut dice = exchange.runtime.dice.borrow_mut();
-                    cluster.pick(self.key, &self.tried, cx.now(), &mut dice)
+                    let ipv6 = exchange.connection.accepted.destination.is_ipv6();
+                    cluster.pick(self.key, &self.tried, ipv6, cx.now(), &mut dice)
                 }
             };
             let Some((mut place, mut endpoint)) = picked else {
@@ -119,9 +120,11 @@ impl LoadBalancing {
             let fresh = session.is_none();
             let session = session.or_else(|| {
                 let config = &exchange.runtime.plan.clusters.get(position)?.config;
+                let connection = &exchange.connection;
                 let upstream = Upstream {
                     address: endpoint.address,
-                    source: source(exchange.connection.direction, endpoint.address),
+                    source: source(connection.direction, endpoint.address, &connection.accepted),
+                    also: also(connection.direction, endpoint.address),
                     timeout: Duration::from_millis(config.connect_timeout_ms),
                     handshake: Duration::from_millis(exchange.runtime.plan.timeouts.handshake_ms),
                 };

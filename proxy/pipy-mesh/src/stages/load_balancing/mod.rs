@@ -37,7 +37,7 @@ use attempt::Attempt;
 use kept::Kept;
 
 pub(crate) use key::of_address;
-pub(crate) use open::{Upstream, open_upstream, source};
+pub(crate) use open::{Upstream, also, open_upstream, source};
 
 pub(super) fn stage(exchange: &Rc<Exchange>) -> Box<dyn Filter> {
     Box::new(LoadBalancing {

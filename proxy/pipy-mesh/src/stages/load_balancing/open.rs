@@ -1,6 +1,6 @@
 //! Connections to endpoints: how one is opened, over TLS where the endpoint has an identity.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use pipy_config::Protocol;
 use pipy_filters::{Http2Client, Http2Settings, HttpClient, STREAMS_FIRST, Scheme, Session, TlsClient};
 use pipy_pipeline::{ConnectTo, Cx, Filter, PipelineId};
+use pipy_worker::Accepted;
 use rustls::pki_types::ServerName;
 
 use crate::exchange::{Direction, Exchange};
@@ -22,17 +23,33 @@ const LOCAL_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     pub(crate) source: Option<IpAddr>,
+    pub(crate) also: Option<(SocketAddr, Option<IpAddr>)>,
     /// For the connection attempt.
     pub(crate) timeout: Duration,
     /// For the TLS handshake after it.
     pub(crate) handshake: Duration,
 }
 
-/// From where a sidecar connects: to its own application in a way that tells it from others.
-pub(crate) fn source(direction: Direction, to: SocketAddr) -> Option<IpAddr> {
-    // Only loopback can be reached from loopback.
-    let local = to.is_ipv4() && to.ip().is_loopback();
-    (direction == Direction::Inbound && local).then_some(LOCAL_SOURCE)
+/// From where a sidecar connects: to its own application in a way that tells it from others, of the Pod and outside.
+///
+/// Over IPv6 loopback has one address only, and an application may trust it. So there the source is the Pod's own address,
+/// the one that the client reached.
+pub(crate) fn source(direction: Direction, to: SocketAddr, accepted: &Accepted) -> Option<IpAddr> {
+    if direction != Direction::Inbound || !to.ip().is_loopback() {
+        return None;
+    }
+    match (to.ip(), accepted.destination.ip()) {
+        // Only loopback can be reached from loopback.
+        (IpAddr::V4(_), _) => Some(LOCAL_SOURCE),
+        (IpAddr::V6(_), own @ IpAddr::V6(_)) if !own.is_loopback() => Some(own),
+        _ => None,
+    }
+}
+
+/// An application that listens on IPv4 alone is reached there by clients that come over IPv6 too.
+pub(crate) fn also(direction: Direction, to: SocketAddr) -> Option<(SocketAddr, Option<IpAddr>)> {
+    let local = direction == Direction::Inbound && to.ip() == IpAddr::V6(Ipv6Addr::LOCALHOST);
+    local.then(|| ((Ipv4Addr::LOCALHOST, to.port()).into(), Some(LOCAL_SOURCE)))
 }
 
 /// After how long a silence another sidecar is asked whether it is still there, while requests wait for it: a machine that
@@ -97,6 +114,7 @@ pub(crate) fn open_upstream(
     let to = ConnectTo {
         address: upstream.address,
         source: upstream.source,
+        also: upstream.also,
         timeout: upstream.timeout,
         tell: false,
     };
