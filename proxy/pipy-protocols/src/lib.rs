@@ -3,7 +3,7 @@
 //! Streams have a [`Decoder`] and an [`Encoder`] each: [`mqtt`], [`resp`], [`dubbo`], [`thrift`],
 //! [`websocket`], [`multipart`], [`bgp`], [`netlink`]; [`fastcgi`] has many messages at a time, [`socks`] is
 //! a handshake, and [`compression`] has pieces only. What comes whole has functions: [`dns`], [`hessian`],
-//! [`xml`], [`resp::decode`]; [`protobuf`] has a message that is asked for its fields.
+//! [`xml`], [`stun`], [`resp::decode`]; [`protobuf`] has a message that is asked for its fields.
 //!
 //! Invariants:
 //! - What a protocol forbids is refused, with the byte where it stands and the reason ([`Error`]).
@@ -53,6 +53,7 @@ pub mod netlink;
 pub mod protobuf;
 pub mod resp;
 pub mod socks;
+pub mod stun;
 #[cfg(test)]
 mod testing;
 pub mod thrift;

@@ -1,6 +1,6 @@
 //! Work that a worker must not wait for, such as looking up a name: done on another thread, its result brought back.
 //!
-//! INVARIANT: only plain data travels; a result is taken by the filter that asked, which is woken for it.
+//! INVARIANT: only plain data travels; a result is taken by the filter that asked, which is woken for it, or settles a promise.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -8,8 +8,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use pipy_pipeline::Waker;
+use rquickjs::{Ctx, Function, Persistent, Promise, Value};
 
 use crate::engine::Engine;
+use crate::log;
 
 /// What a piece of work gave.
 pub type Result = Box<dyn Any + Send>;
@@ -17,11 +19,15 @@ pub type Result = Box<dyn Any + Send>;
 /// Brings results back to the thread that asked: number of the work, result.
 pub type Return = Arc<dyn Fn(u64, Result) + Send + Sync>;
 
+/// Settles a promise with what a piece of work gave.
+type Settle = Box<dyn FnOnce(&Ctx<'_>, Result) -> rquickjs::Result<()>>;
+
 /// What one engine waits for.
 #[derive(Default)]
 pub(crate) struct Background {
     way_back: RefCell<Option<Return>>,
     waiting: RefCell<HashMap<u64, Waker>>,
+    promised: RefCell<HashMap<u64, Settle>>,
     done: RefCell<HashMap<u64, Result>>,
     next: Cell<u64>,
 }
@@ -39,28 +45,60 @@ impl Engine {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> u64 {
         let background = &self.background;
-        // Numbers of all engines of a worker are apart, for a result may come when a new script has taken over.
-        let id = background.next.get().max(NUMBERS.get()) + 1;
-        background.next.set(id);
-        NUMBERS.set(id);
+        let id = background.number();
         background.waiting.borrow_mut().insert(id, waker);
         let way = background.way_back.borrow().clone();
-        let Some(way) = way else {
-            self.finished(id, Box::new(work()));
-            return id;
-        };
-        let spare = Arc::clone(&way);
-        let started =
-            std::thread::Builder::new().name("background".into()).spawn(move || way(id, Box::new(work())));
-        if started.is_err() {
-            // Nothing will come; what is taken for a result of another kind is told as a failure.
-            spare(id, Box::new(()));
+        match way {
+            Some(way) => begin(way, id, work),
+            None => drop(self.finished(id, Box::new(work()))),
         }
         id
     }
 
+    /// The same for a promise: `then` makes its value of what the work gave, or its reason for not being kept.
+    pub(crate) fn promise<'js, T: Any + Send>(
+        &self,
+        ctx: &Ctx<'js>,
+        work: impl FnOnce() -> T + Send + 'static,
+        then: impl for<'a> FnOnce(&Ctx<'a>, T) -> rquickjs::Result<Value<'a>> + 'static,
+    ) -> rquickjs::Result<Promise<'js>> {
+        let (promise, done, failed) = ctx.promise()?;
+        let (done, failed) = (Persistent::save(ctx, done), Persistent::save(ctx, failed));
+        let settle = move |ctx: &Ctx<'_>, result: Result| -> rquickjs::Result<()> {
+            let (done, failed): (Function<'_>, Function<'_>) = (done.restore(ctx)?, failed.restore(ctx)?);
+            let made = match result.downcast::<T>() {
+                Ok(result) => then(ctx, *result),
+                Err(_) => Err(rquickjs::Exception::throw_message(ctx, "the work could not be begun")),
+            };
+            match made {
+                Ok(value) => done.call((value,)),
+                Err(error) if error.is_exception() => failed.call((ctx.catch(),)),
+                Err(error) => Err(error),
+            }
+        };
+        let background = &self.background;
+        let way = background.way_back.borrow().clone();
+        match way {
+            Some(way) => {
+                let id = background.number();
+                background.promised.borrow_mut().insert(id, Box::new(settle));
+                begin(way, id, work);
+            }
+            None => settle(ctx, Box::new(work()))?,
+        }
+        Ok(promise)
+    }
+
     /// A result has come back; ignored where nobody of this engine has asked.
     pub(crate) fn finished(&self, id: u64, result: Result) -> Option<Result> {
+        let settle = self.background.promised.borrow_mut().remove(&id);
+        if let Some(settle) = settle {
+            if let Err(error) = self.with(|ctx| settle(ctx, result)) {
+                log::line("ERR", &format!("a promise could not be kept: {error}"));
+            }
+            self.run_jobs();
+            return None;
+        }
         let Some(waker) = self.background.waiting.borrow_mut().remove(&id) else { return Some(result) };
         self.background.done.borrow_mut().insert(id, result);
         self.wake(waker);
@@ -81,7 +119,27 @@ impl Engine {
 
     /// Whether anything is under way.
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.background.waiting.borrow().is_empty()
+        !self.background.waiting.borrow().is_empty() || !self.background.promised.borrow().is_empty()
+    }
+}
+
+impl Background {
+    fn number(&self) -> u64 {
+        // Numbers of all engines of a worker are apart, for a result may come when a new script has taken over.
+        let id = self.next.get().max(NUMBERS.get()) + 1;
+        self.next.set(id);
+        NUMBERS.set(id);
+        id
+    }
+}
+
+fn begin<T: Any + Send>(way: Return, id: u64, work: impl FnOnce() -> T + Send + 'static) {
+    let spare = Arc::clone(&way);
+    let started =
+        std::thread::Builder::new().name("background".into()).spawn(move || way(id, Box::new(work())));
+    if started.is_err() {
+        // Nothing will come; what is taken for a result of another kind is told as a failure.
+        spare(id, Box::new(()));
     }
 }
 

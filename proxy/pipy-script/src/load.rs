@@ -123,7 +123,7 @@ fn begin(ctx: &Ctx<'_>, engine: &Rc<Engine>, codebase: &Rc<dyn Codebase>) -> Res
     let prelude: Function<'_> = ctx.eval(format!("({PRELUDE}\n)"))?;
     let state: Object<'_> = prelude.call((native,))?;
     engine.state.replace(Some(Persistent::save(ctx, state)));
-    crate::objects::install(ctx, load)?;
+    crate::objects::install(ctx, load, engine)?;
     let globals: Vec<String> =
         ctx.globals().own_keys(rquickjs::Filter::new().string()).collect::<Result<_>>()?;
     engine.sources.borrow_mut().set_globals(globals);

@@ -56,6 +56,17 @@ fn failures_say_what_was_wrong() {
     fails("new crypto.Cipher('aes-128-cbc', { key: 'short', iv: '' })", "takes a key of 16 bytes");
     fails("new crypto.PrivateKey({ bits: 1024 })", "RSA key of 1024 bits is not made");
     fails("new crypto.Certificate({ subject: { CN: 'a' } })", "privateKey is missing");
+    fails("STUN.decode(new Data('abc'))", "STUN");
+    fails("BGP.decode(new Data('abc'))", "BGP");
+    fails("Netlink.decode(new Data('abc'))", "Netlink");
+    fails("protobuf.decode(new Data([0]))", "there is no field 0");
+    fails("new protobuf.Message().setInt32(1, 'x')", "protobuf");
+    fails("new CStruct({ a: 'quux' })", "unknown type: quux");
+    fails("new CStruct({ a: 'char[2]' }).encode({ a: 'abc' })", "3 bytes do not fit char[2]");
+    fails("sqlite(':memory:').sql('selekt')", "syntax error");
+    fails("sqlite('/no/such/folder/a.db')", "unable to open");
+    fails("sqlite(':memory:').sql('select ?').bind(2, 1).step()", "sqlite: select ?");
+    fails("(db => (db.close(), db.sql('select 1')))(sqlite(':memory:'))", "is closed");
     fails("(a => (a.push(a), RESP.encode(a)))([])", "contains itself");
 }
 
@@ -75,5 +86,19 @@ fn loggers_write_what_they_are_given() {
     );
     assert_eq!(value(&script), Ok(Some("0".into())));
     assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), "{\"a\":1}\n\"b\"\n");
+    let _ = std::fs::remove_file(path);
+}
+
+#[test]
+fn names_are_resolved() {
+    let path = std::env::temp_dir().join(format!("pipy-objects-{}.dns", std::process::id()));
+    let script = format!(
+        "Promise.all(['127.0.0.1', '[::1]', 'no.such.name.invalid'].map(DNS.resolve)).then(all => \
+         os.write('{}', JSON.stringify(all)))",
+        path.display()
+    );
+    assert_eq!(value(&script), Ok(None));
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(written, "[[\"127.0.0.1\"],[\"::1\"],null]");
     let _ = std::fs::remove_file(path);
 }

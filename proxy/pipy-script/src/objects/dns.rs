@@ -1,15 +1,22 @@
-//! `DNS`, `RESP`, `Hessian`, `XML` and `zlib`: codecs that take and give whole values.
+//! `DNS`, `RESP`, `Hessian`, `XML`, `STUN`, `BGP`, `Netlink` and `zlib`: codecs that take and give whole values; and
+//! `DNS.resolve()`.
 //!
 //! What cannot be read throws an error that names the protocol, the byte and the reason.
 
+use std::net::ToSocketAddrs;
+use std::rc::Rc;
+
 use bytes::Bytes;
 use pipy_protocols::compression::{Bound, Format, compress, decompress};
-use pipy_protocols::{Error, Value as Plain, dns, hessian, resp, xml};
+use pipy_protocols::{
+    Decoder, Encoder, Error, Event, Value as Plain, bgp, dns, hessian, netlink, resp, stun, xml,
+};
 use rquickjs::function::Opt;
-use rquickjs::{Ctx, Exception, Function, Object, Result, Value};
+use rquickjs::{Ctx, Exception, Function, IntoJs, Object, Promise, Result, Value};
 
 use super::value::{from_js, to_js};
 use crate::data::Data;
+use crate::engine::Engine;
 
 fn refused(ctx: &Ctx<'_>, error: &Error) -> rquickjs::Error {
     Exception::throw_message(ctx, &error.to_string())
@@ -55,9 +62,86 @@ fn hessian_decode<'js>(ctx: Ctx<'js>, data: Value<'js>, options: Opt<Object<'js>
     to_js(&ctx, &Plain::Array(values))
 }
 
+/// The messages that bytes are, from what a decoder makes of them: heads with bodies, or payloads.
+fn messages(mut decoder: impl Decoder, bytes: &Bytes) -> std::result::Result<Plain, Error> {
+    let mut events = Vec::new();
+    decoder.push(bytes.clone(), &mut events)?;
+    decoder.finish(&mut events)?;
+    let (mut all, mut open, mut body) = (Vec::new(), Plain::Null, Vec::new());
+    for event in events {
+        match event {
+            Event::Start(head) => open = head,
+            Event::Data(data) => body.extend_from_slice(&data),
+            Event::End { payload: Some(payload), .. } => all.push(payload),
+            Event::End { .. } => {
+                if let Plain::Object(mut head) = std::mem::take(&mut open) {
+                    head.set("body", Bytes::from(std::mem::take(&mut body)));
+                    all.push(Plain::Object(head));
+                }
+            }
+        }
+    }
+    Ok(if all.len() == 1 { all.remove(0) } else { Plain::Array(all) })
+}
+
+fn written(mut encoder: impl Encoder, message: &Plain, framed: bool) -> std::result::Result<Bytes, Error> {
+    let mut out = Vec::new();
+    let all = message.as_array().unwrap_or(std::slice::from_ref(message));
+    for message in all {
+        if framed {
+            encoder.push(Event::Start(message.clone()), &mut out)?;
+            let body = message.get("body").and_then(Plain::to_bytes).filter(|body| !body.is_empty());
+            body.map_or(Ok(()), |body| encoder.push(Event::Data(body), &mut out))?;
+            encoder.push(Event::END, &mut out)?;
+        } else {
+            encoder.push(Event::Start(Plain::Null), &mut out)?;
+            encoder.push(Event::end_with(message.clone()), &mut out)?;
+        }
+    }
+    Ok(out.concat().into())
+}
+
+/// `DNS.resolve()`: the addresses of a name; `null` where it has none.
+fn resolver<'js>(ctx: &Ctx<'js>, engine: &Rc<Engine>) -> Result<Function<'js>> {
+    let engine = Rc::downgrade(engine);
+    let resolve = move |ctx: Ctx<'js>, name: String| -> Result<Promise<'js>> {
+        let engine = engine.upgrade().ok_or(rquickjs::Error::Unknown)?;
+        let work = move || -> Option<Vec<String>> {
+            let bare = name.trim_start_matches('[').trim_end_matches(']');
+            let mut found: Vec<String> = Vec::new();
+            for address in (bare, 0).to_socket_addrs().ok()? {
+                let ip = address.ip().to_string();
+                if !found.contains(&ip) {
+                    found.push(ip);
+                }
+            }
+            Some(found)
+        };
+        engine.promise(&ctx, work, |ctx, found| match found {
+            Some(found) => found.into_js(ctx),
+            None => Ok(Value::new_null(ctx.clone())),
+        })
+    };
+    Function::new(ctx.clone(), resolve)
+}
+
 /// Puts the codecs into the globals.
-pub(super) fn install<'js>(ctx: &Ctx<'js>) -> Result<()> {
-    codec(ctx, "DNS", dns::decode, dns::encode)?;
+pub(super) fn install<'js>(ctx: &Ctx<'js>, engine: &Rc<Engine>) -> Result<()> {
+    let names = codec(ctx, "DNS", dns::decode, dns::encode)?;
+    names.set("resolve", resolver(ctx, engine)?)?;
+    codec(ctx, "STUN", stun::decode, stun::encode)?;
+    codec(
+        ctx,
+        "Netlink",
+        |bytes| messages(netlink::Decoder::new(), bytes),
+        |message| written(netlink::Encoder::new(), message, true),
+    )?;
+    codec(
+        ctx,
+        "BGP",
+        |bytes| messages(bgp::Decoder::new(false), bytes),
+        |message| written(bgp::Encoder::new(false), message, false),
+    )?;
     let row: Read = |bytes| {
         let values = resp::decode(bytes.clone())?;
         Ok(if values.len() == 1 {

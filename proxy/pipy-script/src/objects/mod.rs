@@ -3,7 +3,11 @@
 //! In: the globals of an engine whose prelude has run. Out: more globals. INVARIANT: nothing here is asked per event unless a
 //! script calls it; natives that only the JavaScript of this folder needs are in one object, which scripts do not see.
 
+use std::rc::Rc;
+
 use rquickjs::{Ctx, Function, Object, Result};
+
+use crate::engine::Engine;
 
 mod certificates;
 mod ciphers;
@@ -11,7 +15,9 @@ mod dns;
 mod hash;
 mod keys;
 mod os;
+mod protobuf;
 mod quota;
+mod sqlite;
 pub(crate) mod stats;
 pub(crate) mod value;
 mod yaml;
@@ -29,13 +35,17 @@ const FILES: &[(&str, &str)] = &[
     ("logging.js", include_str!("logging.js")),
     ("http.js", include_str!("http.js")),
     ("os.js", include_str!("os.js")),
+    ("protobuf.js", include_str!("protobuf.js")),
+    ("structs.js", include_str!("structs.js")),
 ];
 
 /// Puts the objects into the globals. The prelude must have run, and `pipy.load` must be given.
-pub(crate) fn install<'js>(ctx: &Ctx<'js>, load: Function<'js>) -> Result<()> {
+pub(crate) fn install<'js>(ctx: &Ctx<'js>, load: Function<'js>, engine: &Rc<Engine>) -> Result<()> {
     let native = Object::new(ctx.clone())?;
     native.set("load", load)?;
-    dns::install(ctx)?;
+    dns::install(ctx, engine)?;
+    protobuf::install(ctx, &native)?;
+    sqlite::install(ctx)?;
     yaml::install(ctx, &native)?;
     hash::install(ctx, &native)?;
     keys::install(ctx, &native)?;
