@@ -16,12 +16,14 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use pipy_h2::{Config, Connection};
 use pipy_http::{
     BodyEncoder, BodyLength, HttpError, Method, ReplyTo, RequestDecoder, RequestHead, RequestItem,
     ResponseHead, encode_response_head, strip_hop_by_hop,
 };
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, PipelineId, Slot, TimerId};
 
+use crate::h2c;
 use crate::http_server::{DRAIN_GRACE, HttpService, LINGER, Limits, SPEC, status_of};
 use crate::out::Out;
 
@@ -45,6 +47,8 @@ pub(crate) struct Http1Server {
     slot: Slot,
     last_active: Instant,
     deferred: bool,
+    /// The client goes on in HTTP/2: nothing more is done here.
+    turned: Option<Box<Connection>>,
     /// Runs while a request head is under way.
     head_timer: Option<TimerId>,
     input_ended: bool,
@@ -92,6 +96,7 @@ impl Http1Server {
             slot: 0,
             last_active: now,
             deferred: false,
+            turned: None,
             head_timer: None,
             input_ended: false,
             closing: false,
@@ -105,11 +110,19 @@ impl Http1Server {
         self.congested
     }
 
+    /// The connection of HTTP/2 that the first request has asked for and been granted.
+    pub(crate) fn take_turned(&mut self) -> Option<Box<Connection>> {
+        self.turned.take()
+    }
+
     /// Reads on, until bytes run out or a response must come first.
     fn pump(&mut self, cx: &mut Cx<'_>) {
         while !self.closing && self.exchange.as_ref().is_none_or(|exchange| !exchange.request_done) {
             match self.decoder.next() {
-                Ok(Some(RequestItem::Head(head, length))) => self.begin(cx, head, length),
+                Ok(Some(RequestItem::Head(head, length))) => {
+                    let Some(head) = self.turn(cx, head, length) else { return };
+                    self.begin(cx, head, length);
+                }
                 Ok(Some(RequestItem::Data(data))) => self.feed(cx, Event::Data(data)),
                 Ok(Some(RequestItem::End(trailers))) => {
                     self.feed(cx, Event::End(trailers.map(Box::new)));
@@ -133,6 +146,33 @@ impl Http1Server {
             self.head_timer = Some(cx.timer(self.limits.head, TIMER_HEAD));
         }
         self.pause_or_resume(cx);
+    }
+
+    /// Grants the wish of a first request for HTTP/2, where nothing speaks against it; else gives the request back.
+    fn turn(
+        &mut self,
+        cx: &Cx<'_>,
+        mut head: Box<RequestHead>,
+        length: BodyLength,
+    ) -> Option<Box<RequestHead>> {
+        // What came with the head would be read as frames, and was maybe meant as a request.
+        if self.slot != 0 || self.decoder.buffered() > 0 || cx.draining() || !self.service.may_turn() {
+            return Some(head);
+        }
+        let Some(settings) = h2c::wish(&head, length) else { return Some(head) };
+        let as_sent = head.clone();
+        strip_hop_by_hop(&mut head.headers, false);
+        match Connection::server_upgraded(
+            Config { extended_connect: true, ..Config::default() },
+            &settings,
+            head,
+        ) {
+            Ok(connection) => {
+                self.turned = Some(Box::new(connection));
+                None
+            }
+            Err(_) => Some(as_sent),
+        }
     }
 
     fn begin(&mut self, cx: &mut Cx<'_>, mut head: Box<RequestHead>, length: BodyLength) {

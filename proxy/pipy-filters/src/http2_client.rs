@@ -23,6 +23,7 @@ use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, Slot};
 use crate::http_client::SPEC;
 use crate::ids::Ids;
 use crate::session::Session;
+use crate::websocket;
 
 /// LIMIT: requests at once on one connection, whatever the server takes: more connections spread better.
 const STREAMS_MAX: u32 = 1000;
@@ -62,6 +63,8 @@ pub struct Http2Client {
     requests: Ids<Request>,
     /// Whose request a stream carries.
     slots: Ids<Slot>,
+    /// Requests for an upgrade that wait for the server to say whether it knows such requests.
+    upgrades: Vec<(Slot, Box<RequestHead>)>,
     /// Requests whose owners have been given data in this turn.
     fed: Vec<Slot>,
     pieces: Vec<Bytes>,
@@ -85,6 +88,8 @@ struct Request {
     /// Until a response begins, for a server that has not looked at it.
     head: Option<Box<RequestHead>>,
     tunnel: Tunnel,
+    /// What a client of HTTP/1 expects to be told when its WebSocket is accepted.
+    digest: Option<String>,
     request_done: bool,
     response_done: bool,
     /// The owner can't take more.
@@ -111,6 +116,7 @@ impl Http2Client {
             connection: Connection::client(Config::default()),
             requests: Ids::default(),
             slots: Ids::default(),
+            upgrades: Vec::new(),
             fed: Vec::new(),
             pieces: Vec::new(),
             last_heard: now,
@@ -132,7 +138,16 @@ impl Http2Client {
         if self.ended {
             return self.refuse(cx, slot, head);
         }
-        let tunnel = head.method == Method::Connect || head.is_upgrade();
+        if head.is_upgrade() && !self.connection.has_peer_settings() {
+            return self.upgrades.push((slot, head));
+        }
+        self.send(cx, slot, head, length);
+    }
+
+    fn send(&mut self, cx: &mut Cx<'_>, slot: Slot, head: Box<RequestHead>, length: BodyLength) {
+        let upgrade = head.is_upgrade();
+        let tunnel = head.method == Method::Connect || upgrade;
+        let digest = if upgrade { websocket::digest_for(&head) } else { None };
         match self.connection.send_request(&head, self.settings.scheme, length) {
             Ok(stream) => {
                 let tunnel = if tunnel { Tunnel::Asked } else { Tunnel::No };
@@ -140,6 +155,7 @@ impl Http2Client {
                     stream,
                     head: Some(head),
                     tunnel,
+                    digest,
                     request_done: false,
                     response_done: false,
                     paused: false,
@@ -209,6 +225,7 @@ impl Http2Client {
 
     /// The owner has no more to say, or no more interest.
     fn request_closed(&mut self, cx: &mut Cx<'_>, slot: Slot, reason: CloseReason) {
+        self.upgrades.retain(|(waiting, _)| *waiting != slot);
         let Some(request) = self.requests.get_mut(&slot) else { return };
         if reason.is_clean() && request.tunnel == Tunnel::Open && !request.request_done {
             request.request_done = true;
@@ -296,12 +313,21 @@ impl Http2Client {
         }
     }
 
-    fn response_head(&mut self, cx: &mut Cx<'_>, slot: Slot, head: Box<ResponseHead>, length: BodyLength) {
+    fn response_head(
+        &mut self,
+        cx: &mut Cx<'_>,
+        slot: Slot,
+        mut head: Box<ResponseHead>,
+        length: BodyLength,
+    ) {
         let Some(request) = self.requests.get_mut(&slot) else { return };
         request.head = None;
         if request.tunnel == Tunnel::Asked {
             if head.status == 101 || head.status / 100 == 2 {
                 request.tunnel = Tunnel::Open;
+                if let Some(digest) = &request.digest {
+                    websocket::accept(&mut head, digest);
+                }
             } else {
                 request.tunnel = Tunnel::No;
                 request.request_done = true;
@@ -374,6 +400,10 @@ impl Http2Client {
         for (slot, _) in std::mem::take(&mut self.requests) {
             self.tell(cx, slot, Event::Close(reason));
         }
+        for (slot, head) in std::mem::take(&mut self.upgrades) {
+            self.session.give_back(slot, head);
+            self.tell(cx, slot, Event::Close(reason));
+        }
     }
 
     /// Reading goes on unless the server does not read what it makes us write.
@@ -434,6 +464,9 @@ impl Http2Client {
         if self.connection.has_peer_settings() {
             let most = self.connection.peer_settings().max_concurrent_streams.unwrap_or(STREAMS_MAX);
             self.session.set_capacity(most.min(STREAMS_MAX));
+            for (slot, head) in std::mem::take(&mut self.upgrades) {
+                self.send(cx, slot, head, BodyLength::None);
+            }
         }
         self.pause_or_resume(cx);
         self.defer(cx);
@@ -546,7 +579,7 @@ impl Filter for Http2Client {
 
     fn drain(&mut self, cx: &mut Cx<'_>) {
         self.session.retire();
-        if self.requests.is_empty() {
+        if self.requests.is_empty() && self.upgrades.is_empty() {
             self.connection.shutdown();
             self.fail(cx, CloseReason::Finished);
         }

@@ -11,16 +11,20 @@
 //! could take it; a slow client pauses the sub-pipelines of its slow streams only; what a client makes us hold is bounded
 //! by the codec's limits. Not here: frames, windows and floods (pipy-h2), what requests mean.
 
+mod exchange;
+
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pipy_h2::{Config, Connection, ErrorCode, Event as Heard, Pressure, ResetCause, StreamId};
 use pipy_http::{BodyLength, Headers, Method, RequestHead, ResponseHead, strip_hop_by_hop};
-use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, PipelineId, Slot};
+use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, Slot};
 
 use crate::http_server::{DRAIN_GRACE, HttpService, LINGER, Limits, SPEC, status_of};
 use crate::ids::Ids;
+
+use exchange::{Asked, Exchange, Response};
 
 /// LIMIT: bytes handed to the socket per turn; more waits, in the order that the codec still can change.
 const OUT_BYTES_MAX: usize = 128 * 1024;
@@ -61,45 +65,25 @@ pub(crate) struct Http2Server {
     pausing: bool,
 }
 
-struct Exchange {
-    stream: StreamId,
-    sub: PipelineId,
-    asked: Asked,
-    request_done: bool,
-    response: Response,
-    /// The sub-pipeline can't take more.
-    paused: bool,
-    /// The sub-pipeline was told to pause.
-    waiting: bool,
-    /// Bytes that were given to the sub-pipeline and not released.
-    owed: usize,
-    /// What the client sends into a tunnel before it is accepted: bounded by the window, for none of it is released.
-    early: Vec<Bytes>,
-    last_active: Instant,
-}
-
-/// What the request asks its stream to become.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    Nothing,
-    Upgrade,
-    Connect,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Response {
-    Awaited,
-    Body,
-    Tunnel,
-}
-
 impl Http2Server {
     /// A server for a connection whose client's first bytes are those of HTTP/2.
     pub(crate) fn new(service: Rc<dyn HttpService>, limits: Limits, congested: bool, now: Instant) -> Self {
+        let config = Config { extended_connect: true, ..Config::default() };
+        Self::turned(Connection::server(config), service, limits, congested, now)
+    }
+
+    /// A server for a connection that has begun in HTTP/1; [`go_on`](Self::go_on) serves what was asked there.
+    pub(crate) fn turned(
+        connection: Connection,
+        service: Rc<dyn HttpService>,
+        limits: Limits,
+        congested: bool,
+        now: Instant,
+    ) -> Self {
         Http2Server {
             service,
             limits,
-            connection: Connection::server(Config::default()),
+            connection,
             exchanges: Ids::default(),
             fed: Vec::new(),
             pieces: Vec::new(),
@@ -113,6 +97,14 @@ impl Http2Server {
             congested,
             pausing: false,
         }
+    }
+
+    /// Serves what was asked before the first frame.
+    pub(crate) fn go_on(&mut self, cx: &mut Cx<'_>) {
+        self.head_since = Some(cx.now());
+        self.pump(cx);
+        self.tick_on(cx);
+        self.defer(cx);
     }
 
     fn receive(&mut self, cx: &mut Cx<'_>, data: Bytes) {
@@ -249,7 +241,7 @@ impl Http2Server {
         exchange.response = if tunnel { Response::Tunnel } else { Response::Body };
         // An upgrade has other words for no than 2xx, which would mean yes (RFC 8441 section 4).
         if exchange.asked == Asked::Upgrade && head.status / 100 == 2 {
-            return self.fail(cx, slot, ErrorCode::PROTOCOL_ERROR);
+            return self.answer(cx, slot, 502, "the upstream has not changed the protocol");
         }
         if self.connection.send_response(stream, &head, length).is_err() {
             return self.fail(cx, slot, ErrorCode::INTERNAL_ERROR);

@@ -19,6 +19,7 @@ use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head};
 use crate::out::Out;
 use crate::session::Session;
 use crate::spec::{Layer, Spec};
+use crate::websocket::Challenge;
 
 /// Its row of the filter table.
 pub(crate) const SPEC: Spec = Spec {
@@ -39,6 +40,8 @@ pub struct HttpClient {
     encoder: Option<BodyEncoder>,
     /// The request in progress asks for a tunnel to somewhere.
     connect: bool,
+    /// What the server must answer where the key of a WebSocket is ours.
+    challenge: Option<Challenge>,
     /// The connection carries bytes, no longer messages.
     tunnel: bool,
     request_done: bool,
@@ -60,6 +63,7 @@ impl HttpClient {
             out: Out::default(),
             encoder: None,
             connect: false,
+            challenge: None,
             tunnel: false,
             request_done: true,
             response_done: true,
@@ -70,8 +74,9 @@ impl HttpClient {
         }
     }
 
-    fn request(&mut self, cx: &mut Cx<'_>, head: Box<RequestHead>, length: BodyLength) {
+    fn request(&mut self, cx: &mut Cx<'_>, mut head: Box<RequestHead>, length: BodyLength) {
         if head.is_upgrade() {
+            self.challenge = Challenge::put(&mut head);
             self.decoder.expect_upgrade(&head.method);
         } else {
             self.decoder.expect(&head.method);
@@ -95,7 +100,11 @@ impl HttpClient {
                     self.session.response_begun();
                     cx.back(Event::Start(Head::Response(head), BodyLength::None));
                 }
-                Ok(Some(ResponseItem::Head(head, length))) => {
+                Ok(Some(ResponseItem::Head(mut head, length))) => {
+                    let challenge = self.challenge.take();
+                    if head.status == 101 && challenge.is_some_and(|asked| !asked.is_met(&mut head)) {
+                        return self.fail(cx, CloseReason::Protocol);
+                    }
                     self.session.response_begun();
                     self.tunnel = head.status == 101 || (self.connect && head.status / 100 == 2);
                     if !head.keep_alive() || self.tunnel || length == BodyLength::UntilClose {

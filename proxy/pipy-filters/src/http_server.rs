@@ -4,6 +4,7 @@
 //! ```text
 //!   detecting ── the 24 bytes of the HTTP/2 preface, or TLS agreed on h2 ──► HTTP/2 (http2_server.rs)
 //!       └─────── any other byte, or nothing in time ───────────────────────► HTTP/1 (http1_server.rs)
+//!                                                     Upgrade: h2c ─► HTTP/2 ◄──┘ first request only (h2c.rs)
 //! ```
 //!
 //! INVARIANT: what was held back to detect the version is handed on whole, in order, before anything else. Not here: any
@@ -16,6 +17,7 @@ use bytes::Bytes;
 use pipy_http::HttpError;
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Slot};
 
+use crate::h2c;
 use crate::http1_server::Http1Server;
 use crate::http2_server::Http2Server;
 use crate::spec::{Layer, Spec};
@@ -68,6 +70,11 @@ pub trait HttpService {
     /// What the client agreed to speak when TLS began; `None` without TLS or without ALPN.
     fn agreed(&self) -> Option<HttpVersion> {
         None
+    }
+
+    /// Whether a client of HTTP/1 may go on in HTTP/2 by `Upgrade: h2c`: never on top of TLS (RFC 7540 section 3.2).
+    fn may_turn(&self) -> bool {
+        false
     }
 }
 
@@ -135,6 +142,21 @@ impl HttpServer {
         if let Some(filter) = self.filter() {
             filter.input(cx, Event::Data(data));
         }
+        self.turn(cx);
+    }
+
+    /// Goes on in HTTP/2 where the first request of HTTP/1 asked for it and was granted it.
+    fn turn(&mut self, cx: &mut Cx<'_>) {
+        let State::Http1(first) = &mut self.state else { return };
+        let Some(connection) = first.take_turned() else { return };
+        let congested = first.is_congested();
+        cx.back(Event::Data(Bytes::from_static(h2c::SWITCHING)));
+        self.service.speaks(HttpVersion::Http2);
+        let (service, limits) = (Rc::clone(&self.service), self.limits);
+        let mut server = Box::new(Http2Server::turned(*connection, service, limits, congested, cx.now()));
+        server.start(cx);
+        server.go_on(cx);
+        self.state = State::Http2(server);
     }
 
     fn begin_http1(&mut self, cx: &mut Cx<'_>) {
@@ -189,6 +211,7 @@ impl Filter for HttpServer {
                 if let Some(filter) = self.filter() {
                     filter.input(cx, event);
                 }
+                self.turn(cx);
             }
         }
     }

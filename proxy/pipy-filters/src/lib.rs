@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod detect_protocol;
+mod h2c;
 mod http1_server;
 mod http2_client;
 mod http2_server;
@@ -19,6 +20,7 @@ mod tls;
 mod tls_client;
 mod tls_client_hello;
 mod tls_server;
+mod websocket;
 
 pub use detect_protocol::{DETECT_BYTES_MAX, Spoken, detect};
 pub use http_client::HttpClient;

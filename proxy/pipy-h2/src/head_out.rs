@@ -86,15 +86,30 @@ impl<'a> RequestLine<'a> {
         encoder.field(b":authority", self.authority.as_bytes(), out);
         if let RequestKind::Upgrade(protocol) = &self.kind {
             encoder.field(b":protocol", protocol.as_bytes(), out);
+            // RFC 8441 §5: it proves nothing here.
+            let mut headers = head.headers.clone();
+            headers.remove("sec-websocket-key");
+            put_headers(&headers, encoder, out);
+        } else {
+            put_headers(&head.headers, encoder, out);
         }
-        put_headers(&head.headers, encoder, out);
         put_content_length(body, encoder, out);
     }
 }
 
 /// The protocol that a request asks to change to, if it is one.
 fn upgrade_of(head: &RequestHead) -> Option<Box<str>> {
-    head.is_upgrade().then(|| head.headers.get_str("upgrade").map(Into::into))?
+    if !head.is_upgrade() {
+        return None;
+    }
+    // A list says what the client likes best first; HTTP/2 has room for one.
+    let mut wishes = head.headers.get_all("upgrade").flat_map(|value| value.split(|&byte| byte == b','));
+    let wish = wishes.find_map(|wish| match wish.trim_ascii() {
+        b"" => None,
+        wish if wish.eq_ignore_ascii_case(b"h2c") => None,
+        wish => std::str::from_utf8(wish).ok(),
+    })?;
+    Some(wish.into())
 }
 
 /// Appends the block of a response; `status` is what goes on the wire.

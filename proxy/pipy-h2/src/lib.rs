@@ -82,6 +82,7 @@ mod settings;
 mod state;
 mod stream;
 mod streams;
+mod upgraded;
 
 #[cfg(test)]
 mod testing;

@@ -47,7 +47,7 @@ impl Connection {
     /// nothing, and the request has ended, unless it is a CONNECT or an upgrade.
     ///
     /// A request that [`is_upgrade`](RequestHead::is_upgrade) goes out as extended CONNECT (RFC 8441);
-    /// for a WebSocket its key is left out by the caller, and checked by nobody.
+    /// for a WebSocket its key is left out.
     ///
     /// Errors: any [`SendError`] about opening streams; [`SendError::Message`] for a head without host
     /// or with a target that HTTP/2 cannot say, and for a body until close.

@@ -47,6 +47,8 @@ pub(crate) struct Connection {
     pub(crate) id: u64,
     /// The TLS server that the client asks for, where its TLS is carried unopened.
     pub(crate) server_name: OnceCell<String>,
+    /// TLS comes first.
+    pub(crate) encrypted: Cell<bool>,
     /// What the client speaks, for the log.
     pub(crate) protocol: Cell<&'static str>,
 }

@@ -223,6 +223,10 @@ impl HttpService for Requests {
     fn agreed(&self) -> Option<HttpVersion> {
         self.connection.peer.agreed()
     }
+
+    fn may_turn(&self) -> bool {
+        !self.connection.encrypted.get()
+    }
 }
 
 /// One worker's sidecar.
@@ -299,11 +303,11 @@ impl App for Sidecar {
 
     fn accept(&mut self, key: u32, accepted: Accepted, now: Instant) -> Verdict {
         self.shared.now.set(now);
+        let key = listener::role(key);
         match key {
             listener::INBOUND => self.front().inbound(accepted),
             listener::OUTBOUND => self.front().outbound(accepted),
             _ => match PROBE_LISTENERS.iter().find(|(known, _)| *known == key) {
-        let key = listener::role(key);
                 Some((_, probes)) => self.probes(*probes, accepted),
                 None => self.pages(key),
             },
