@@ -173,3 +173,25 @@ fn a_client_outside_of_the_mesh_is_explained_by_the_rule_for_its_address() {
     assert!(silent.reason.is_some_and(|reason| reason.contains("no certificate")));
     assert_eq!(from([203, 0, 113, 9], None).matched_by.as_deref(), Some("Service/mail/smtp"));
 }
+
+#[test]
+fn what_may_leave_the_mesh_is_explained_with_the_address_that_was_dialled() {
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contract/samples/valid/compiled-egress.json");
+    let config = pipy_config::parse(&std::fs::read(file).expect("the sample is there")).expect("it is valid");
+    let plan = Plan::new(config);
+    let ask = |question: Question| explain(&plan, &question).expect("the question can be read");
+    let get = |host: &str| Question { authority: host.into(), target: "/get".into(), ..to(80) };
+    let allowed = ask(get("httpbin.org"));
+    assert_eq!(
+        (allowed.decision, allowed.rule.as_deref()),
+        ("allowed", Some("HTTPRouteGroup/curl/reads#get"))
+    );
+    assert_eq!(allowed.clusters[0].endpoints[0].address, to(80).destination);
+    assert_eq!(ask(get("elsewhere.org")).decision, "denied");
+    let tls = |name: &str| ask(Question { server_name: Some(name.into()), ..to(443) });
+    assert_eq!(tls("httpbin.org").clusters[0].endpoints[0].address, to(443).destination);
+    assert_eq!(tls("elsewhere.org").decision, "denied");
+    assert_eq!(ask(to(8443)).rule.as_deref(), Some("Egress/curl/httpbin"));
+    assert_eq!(ask(to(22)).decision, "denied");
+}

@@ -5,7 +5,7 @@ from the API's event to *applied*. Exit code 1 when the object or a proxy refuse
 is up.
 
 Invariant: it waits for the version of the object that the API has when the command starts, or a
-later one.
+later one; with ``--deleted``, until the change that took the object away is applied.
 Not done here: measuring (the controller does; ``/rollout`` on its port 9091 tells).
 """
 
@@ -24,7 +24,7 @@ from fsm.cli.errors import ExitCode, Failure
 if TYPE_CHECKING:
     from fsm.cli.podhttp import PodHttp
     from fsm.cli.steps import Steps
-    from fsm.kube import Resource
+    from fsm.kube import KubeClient, Resource
 
 POLL_S = 0.05
 COLUMNS = ("NAMESPACE", "POD", "STATE", "AFTER", "WHY")
@@ -54,6 +54,10 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch/--no-watch", help="Wait; or only say how it is now.")
     ] = True,
+    deleted: Annotated[
+        bool,
+        typer.Option("--deleted", help="Wait until no proxy heeds an object that was deleted."),
+    ] = False,
     namespace: options.NamespaceOption = None,
     kubeconfig: options.KubeconfigOption = None,
     context: options.ContextOption = None,
@@ -68,7 +72,7 @@ def status(
     resource = kinds.resource_of(kind)
     limit_s = durations.seconds(timeout) if watch else 0.0
     with steps.Steps() as shown:
-        report = runner.run(_wait(target, resource, name, limit_s, shown))
+        report = runner.run(_wait(target, resource, name, deleted, limit_s, shown))
     change = report.get("change") or {}
     rows = list(change.get("rows") or [])
     verdict, code = judge(report)
@@ -90,39 +94,45 @@ def judge(report: Report) -> tuple[str, ExitCode]:
     if not report["seen"]:
         return "the control plane has not seen this version yet", ExitCode.TIMEOUT
     change = report.get("change")
+    gone = report.get("wanted_generation") is None
     if change is None:
-        return "in effect", ExitCode.OK
+        return "not in effect" if gone else "in effect", ExitCode.OK
     if change["refused"]:
         count = f"{change['refused']} of {_proxies(change['proxies'])}"
         return f"refused by {count}", ExitCode.FAILED
     if not change["done"]:
         return f"applied by {change['applied']} of {_proxies(change['proxies'])}", ExitCode.TIMEOUT
     if not change["proxies"]:
-        return "in effect; it changes no connected proxy", ExitCode.OK
+        word = "not in effect" if gone else "in effect"
+        return f"{word}; it changes no connected proxy", ExitCode.OK
     slowest = durations.short(change["slowest_s"])
-    return f"applied by {_proxies(change['proxies'])}, the last after {slowest}", ExitCode.OK
+    word = "undone" if gone else "applied"
+    return f"{word} by {_proxies(change['proxies'])}, the last after {slowest}", ExitCode.OK
 
 
 async def _wait(
-    target: options.Target, resource: Resource, name: str, limit_s: float, shown: Steps
+    target: options.Target,
+    resource: Resource,
+    name: str,
+    deleted: bool,
+    limit_s: float,
+    shown: Steps,
 ) -> Report:
-    from fsm.cli import kinds, planes, pods
-    from fsm.kube import NotFound
+    from fsm.cli import kinds, planes
 
     # MeshConfig lives with the control plane; people name its namespace seldom.
     usual = target.fsm_namespace if resource.kind == "MeshConfig" else target.pod_namespace()
     namespace = target.namespace or usual
     async with target.client() as client:
         await kinds.check_served(client, resource)
-        try:
-            wanted = await client.get(resource, name, namespace)
-        except NotFound as error:
-            names = [o["metadata"]["name"] for o in (await client.list(resource, namespace)).items]
+        generation = None
+        if not deleted:
+            generation = await _generation(client, resource, name, namespace)
+        elif not await _is_gone(client, resource, name, namespace):
             raise Failure(
-                f"there is no {resource.kind} {name} in namespace {namespace}",
-                hint=pods.there_are(f"{resource.kind}s in {namespace}", names, name),
-            ) from error
-        generation = int(wanted["metadata"].get("generation", 1))
+                f"{resource.kind} {name} in namespace {namespace} is not deleted",
+                hint="leave --deleted out to wait until it is in effect",
+            )
         http = await planes.controller_http(client, target.fsm_namespace)
         try:
             return await _follow(
@@ -132,12 +142,41 @@ async def _wait(
             await http.close()
 
 
-async def _follow(http: PodHttp, key: str, generation: int, limit_s: float, shown: Steps) -> Report:
+async def _generation(client: KubeClient, resource: Resource, name: str, namespace: str) -> int:
+    from fsm.cli import pods
+    from fsm.kube import NotFound
+
+    try:
+        found = await client.get(resource, name, namespace)
+    except NotFound as error:
+        names = [o["metadata"]["name"] for o in (await client.list(resource, namespace)).items]
+        there = pods.there_are(f"{resource.kind}s in {namespace}", names, name)
+        raise Failure(
+            f"there is no {resource.kind} {name} in namespace {namespace}",
+            hint=f"{there}; for one that was deleted write --deleted",
+        ) from error
+    return int(found["metadata"].get("generation", 1))
+
+
+async def _is_gone(client: KubeClient, resource: Resource, name: str, namespace: str) -> bool:
+    from fsm.kube import NotFound
+
+    try:
+        await client.get(resource, name, namespace)
+    except NotFound:
+        return True
+    return False
+
+
+async def _follow(
+    http: PodHttp, key: str, generation: int | None, limit_s: float, shown: Steps
+) -> Report:
     deadline = time.monotonic() + limit_s
     told = ""
     while True:
         report = await _ask(http, key)
-        report["seen"] = (report.get("generation") or 0) >= generation
+        known = report.get("generation")
+        report["seen"] = known is None if generation is None else (known or 0) >= generation
         report["wanted_generation"] = generation
         change = report.get("change")
         settled = report["seen"] and (change is None or change["done"] or change["refused"])
@@ -170,7 +209,8 @@ async def _ask(http: PodHttp, key: str) -> Report:
 def _not_accepted(report: Report) -> str:
     """Return why the control plane refuses the object; empty when it does not."""
     status = report.get("status") or {}
-    if (status.get("observedGeneration") or 0) < report.get("wanted_generation", 0):
+    wanted = report.get("wanted_generation")
+    if wanted is None or (status.get("observedGeneration") or 0) < wanted:
         return ""
     for condition in status.get("conditions") or []:
         if condition.get("type") == "Accepted" and condition.get("status") == "False":

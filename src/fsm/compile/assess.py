@@ -25,8 +25,10 @@ from fsm.model.policy import RuleRef, TrafficSplit, TrafficTarget
 from fsm.model.snapshot import ObjectProblem, Snapshot, target_counts
 from fsm.policies import BY_KIND
 from fsm.policies.base import Judgement
+from fsm.policies.egress.compile import KIND as EGRESS
 from fsm.policies.mesh_config.compile import left_out
 from fsm.policies.mesh_config.effects import not_heeded, outdated
+from fsm.policies.plugin_chain.compile import stage_of
 from fsm.settings import Settings
 
 ConditionType = Literal["Accepted", "Programmed", "Conflicted"]
@@ -186,7 +188,10 @@ class _Assessor:
             f" again: {_some(pods)}"
             for path, pods in sorted(made_otherwise(self.snapshot).items())
         ]
-        if missing := left_out(mesh, BUILT_IN_CHAINS):
+        plugins = frozenset(
+            stage_of(key.name) for kind, key in self.snapshot.policies if kind == "Plugin"
+        )
+        if missing := left_out(mesh, BUILT_IN_CHAINS, plugins):
             told.append(f"stages that this version does not have: {', '.join(missing)}")
         if idle := not_heeded(mesh):
             told.append(
@@ -299,6 +304,9 @@ class _Assessor:
             for split in self.snapshot.splits.values()
             for name in split.matches
         }
+        for (kind, key), policy in self.snapshot.policies.items():
+            if kind == EGRESS:
+                groups |= {Key(key.namespace, name) for name in policy.groups}
         routes: set[Key] = set()
         for target in self.snapshot.targets.values():
             for rule in target.rules:
@@ -348,7 +356,7 @@ def _some(pods: list[Key]) -> str:
 def _used(used: bool) -> _Findings:
     if used:
         return _Findings()
-    return _Findings("NotReferenced", ("no TrafficTarget or TrafficSplit names it",))
+    return _Findings("NotReferenced", ("no TrafficTarget, TrafficSplit or Egress names it",))
 
 
 _TOLD_MAX = 20  # LIMIT: faults in a status; whoever mends these sees the next.

@@ -23,24 +23,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fsm.compile.aliases import aliases
+from fsm.compile.chains import outbound_settings
 from fsm.compile.clusters import ClusterSet, Target, backend_port, target_number
 from fsm.compile.contract import (
+    NO_SETTINGS,
     Cluster,
     HostRule,
     Outbound,
     OutboundMatch,
+    PluginSettings,
     Route,
     TcpRule,
     Unmatched,
     WeightedCluster,
 )
+from fsm.compile.egress import EgressBuilder
 from fsm.compile.hosts import address_names, by_address, network, service_names
 from fsm.compile.routes import everything, route_of
 from fsm.model.mesh_config import MeshConfig
 from fsm.model.names import Key, ServiceAccount, origin
+from fsm.model.plugin import Destination
 from fsm.model.policy import TrafficTarget
 from fsm.model.service import Protocol, Service, ServicePort
 from fsm.model.snapshot import Snapshot, address_order
+from fsm.policies.egress.compile import egress_of
 from fsm.policies.retry.compile import retries_of
 from fsm.policies.traffic_split.compile import FULL_WEIGHT, Division, division
 from fsm.policies.traffic_target.compile import granted_port, granted_routes
@@ -65,6 +71,7 @@ class Reach:
     division: Division | None
     routes: tuple[Route, ...] = ()
     tcp: TcpRule | None = None
+    plugins: PluginSettings = NO_SETTINGS
 
     @property
     def protocol(self) -> Protocol:
@@ -94,9 +101,12 @@ def asker_of(snapshot: Snapshot, account: ServiceAccount) -> ServiceAccount:
     """Return for whom an outbound half is made: those with the same one are the same.
 
     In permissive mode who asks makes no difference, except for which names may go without a
-    namespace, and for whom there are retries; others are nobody of their namespace.
+    namespace, for whom there are retries, and who may leave the mesh; others are nobody of their
+    namespace.
     """
     if not snapshot.mesh.traffic.permissive or retries_of(snapshot, account):
+        return account
+    if egress_of(snapshot, account):
         return account
     return ServiceAccount(account.namespace, "")
 
@@ -132,7 +142,12 @@ class OutboundBuilder:
     def matches(self) -> list[OutboundMatch]:
         """Return all matches, in order; their clusters are in ``clusters`` then."""
         reaches = self.reaches(self._services())
-        return self.in_order([*self.by_cluster_ip(reaches), *self.by_pod(reaches)])
+        inside = self.in_order([*self.by_cluster_ip(reaches), *self.by_pod(reaches)])
+        outside = EgressBuilder(self.snapshot, self.account, self.settings)
+        found = [*inside, *outside.matches()]
+        for name, cluster in outside.clusters.items():
+            self.clusters.clusters.setdefault(name, cluster)
+        return found
 
     def reaches(self, services: Iterable[Key]) -> list[Reach]:
         """Return the ports of some Services, as far as the client may reach them."""
@@ -172,6 +187,7 @@ class OutboundBuilder:
             port=port,
             number=target_number(self.snapshot, self.settings, service, port),
             division=division(self.snapshot, service.key),
+            plugins=outbound_settings(self.snapshot, Destination("Service", *service.key)),
         )
         if not self.permissive and not self._granted(reach):
             return None
@@ -226,7 +242,12 @@ class OutboundBuilder:
                 return None
             rule_origin = grants[0].origin
         clusters = self.clusters.weighted(reach.service, reach.port, reach.division)
-        return TcpRule(origin=rule_origin, service=reach.label, clusters=clusters)
+        return TcpRule(
+            origin=rule_origin,
+            service=reach.label,
+            clusters=clusters,
+            plugins=reach.plugins,
+        )
 
     def _names(self, reach: Reach, ports: Iterable[int], pod: str = "") -> list[str]:
         known = [reach.service, *aliases(self.snapshot, reach.service.key, self.settings)]
@@ -368,7 +389,10 @@ def outbound_of(mesh: MeshConfig, matches: Sequence[OutboundMatch]) -> Outbound 
 
 
 def match_order(match: OutboundMatch) -> tuple[int, tuple[str, ...]]:
-    """Sort key of matches; equal ones stay as they are, those of Services before those of Pods."""
+    """Sort key of matches within the mesh; those out of it follow, in the order that they have.
+
+    Equal ones stay as they are, those of Services before those of Pods.
+    """
     return match.port, match.destinations
 
 
@@ -387,5 +411,6 @@ def _host(reach: Reach, names: Iterable[str], routes: tuple[Route, ...]) -> Host
         names=tuple(dict.fromkeys(names)),
         service=reach.label,
         origin=reach.origin,
+        plugins=reach.plugins,
         routes=routes,
     )

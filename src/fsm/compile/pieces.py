@@ -8,7 +8,8 @@ In SMI mode a half is small and one piece. In permissive mode it has every Servi
 
 - ``reach``: one Service by its own addresses, with the clusters that its traffic goes to;
 - ``dial``: the Pods of Services that have an address in common, because what a connection to a Pod
-  means is decided among all Services that the Pod belongs to; mostly that is one Service.
+  means is decided among all Services that the Pod belongs to; mostly that is one Service;
+- ``egress``: what policies let one ServiceAccount reach outside of the mesh.
 
 A piece is the same for all namespaces but that of its Services, where names may be shorter.
 """
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 
 from fsm.compile.aliases import aliases
 from fsm.compile.contract import Cluster, OutboundMatch
+from fsm.compile.egress import EgressBuilder
 from fsm.compile.outbound import (
     OutboundBuilder,
     dials_pods,
@@ -29,6 +31,7 @@ from fsm.compile.outbound import (
 from fsm.compile.text import SharedText, Written, share, write_cluster, write_match
 from fsm.model.names import Key, ServiceAccount
 from fsm.model.snapshot import Snapshot
+from fsm.policies.retry.compile import retries_of
 from fsm.settings import Settings
 
 _Order = tuple[int, tuple[str, ...]]
@@ -52,8 +55,8 @@ def shared_text(snapshot: Snapshot, asker: ServiceAccount, settings: Settings) -
 
     """
     # Those with retries of their own have a half of their own, in permissive mode too.
-    if snapshot.mesh.traffic.permissive and not asker.name:
-        return _of_pieces(snapshot, asker.namespace, settings)
+    if snapshot.mesh.traffic.permissive and not (asker.name and retries_of(snapshot, asker)):
+        return _of_pieces(snapshot, asker, settings)
 
     def make(snapshot: Snapshot) -> _Piece:
         builder = OutboundBuilder(snapshot, asker, settings)
@@ -65,7 +68,8 @@ def shared_text(snapshot: Snapshot, asker: ServiceAccount, settings: Settings) -
     return share(half, (match for _, match in piece.matches), piece.clusters)
 
 
-def _of_pieces(snapshot: Snapshot, namespace: str, settings: Settings) -> SharedText:
+def _of_pieces(snapshot: Snapshot, asker: ServiceAccount, settings: Settings) -> SharedText:
+    namespace = asker.namespace
     matches: list[tuple[_Order, Written]] = []
     clusters: dict[str, Written] = {}
     # The order matters: of clusters of one name the first is meant, and matches for the same
@@ -80,9 +84,23 @@ def _of_pieces(snapshot: Snapshot, namespace: str, settings: Settings) -> Shared
         for name, cluster in piece.clusters.items():
             clusters.setdefault(name, cluster)
     matches.sort(key=lambda match: match[0])
+    if asker.name:
+        outside = _egress(snapshot, asker, settings)
+        matches += outside.matches
+        for name, cluster in outside.clusters.items():
+            clusters.setdefault(name, cluster)
     # Whether the listener is open depends on there being a match, not on which.
     half = outbound_of(snapshot.mesh, matches)  # type: ignore[arg-type]
     return share(half, (match for _, match in matches), clusters)
+
+
+def _egress(snapshot: Snapshot, account: ServiceAccount, settings: Settings) -> _Piece:
+    def make(snapshot: Snapshot) -> _Piece:
+        builder = EgressBuilder(snapshot, account, settings)
+        matches = builder.matches()
+        return _piece(matches, builder.clusters)
+
+    return snapshot.once(("egress-text", account), make)
 
 
 def _reach(snapshot: Snapshot, key: Key, asking: str, settings: Settings) -> _Piece:

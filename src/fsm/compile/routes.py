@@ -19,7 +19,12 @@ _EVERY_PATH = Path("prefix", "/")
 
 def everything(mesh: MeshConfig, clusters: tuple[WeightedCluster, ...]) -> Route:
     """Return the one route of permissive mode."""
-    return Route(origin=mesh.origin, path=_EVERY_PATH, clusters=clusters)
+    return everyone(mesh.origin, clusters)
+
+
+def everyone(origin: str, clusters: tuple[WeightedCluster, ...]) -> Route:
+    """Return the route of every request that got as far as the host."""
+    return Route(origin=origin, path=_EVERY_PATH, clusters=clusters)
 
 
 def admitted(origin: str, clusters: tuple[WeightedCluster, ...]) -> Route:

@@ -121,13 +121,14 @@ class Observer:
         if name.count("/") != 2:
             return _json({"error": "object must be Kind/namespace/name"}, status=400)
         known = self._registry.objects.get(name)
-        if known is None:
+        if known is None and name not in self._registry.gone:
             return _json({"error": f"no {name} is in force"}, status=404)
-        change = known.change
+        change = known.change if known else self._registry.gone[name]
         return _json(
             {
                 "object": name,
-                "generation": known.generation,
+                "generation": known.generation if known else None,
+                "gone": known is None,
                 "status": self._status(name) or {},
                 "change": None if change is None else self._rollout_row(change),
             }

@@ -171,10 +171,7 @@ class Publisher(Generic[S]):
 
     def _note(self, batch: Batch, change: Change) -> None:
         for name, generation in batch.ours.items():
-            if generation is None:
-                self._registry.objects.pop(name, None)
-            else:
-                self._registry.objects[name] = Known(generation, change)
+            self._registry.note(name, generation, change)
 
     def _concerned(self) -> list[ProxyKey]:
         if not self._anew:

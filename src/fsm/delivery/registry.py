@@ -195,6 +195,8 @@ class ProxyRegistry:
         self.changes: deque[Change] = deque(maxlen=CHANGES_KEPT)
         self.objects: dict[str, Known] = {}
         """The objects of ours that are in force, as ``Kind/namespace/name``."""
+        self.gone: dict[str, Change] = {}
+        """Those that were of late, with the change that ended them."""
 
     def __len__(self) -> int:
         return len(self._records)
@@ -333,6 +335,16 @@ class ProxyRegistry:
             return ""
         same = record.refused_version == record.target.version
         return (record.refused_reason or "no reason given") if same else ""
+
+    def note(self, name: str, generation: int | None, change: Change) -> None:
+        """Note that an object of ours is in force in this state, or with ``None`` no more."""
+        self.gone.pop(name, None)
+        if generation is not None:
+            self.objects[name] = Known(generation, change)
+        elif self.objects.pop(name, None) is not None:
+            self.gone[name] = change
+            if len(self.gone) > CHANGES_KEPT:
+                del self.gone[next(iter(self.gone))]
 
     def begin_change(self, started: float, objects: tuple[str, ...]) -> Change:
         """Open the book of a new change; see ``Change``."""

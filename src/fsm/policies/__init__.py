@@ -14,10 +14,14 @@ from typing import Any
 from fsm.model.fields import JsonObject
 from fsm.policies import (
     access_control,
+    egress,
     http_route_group,
     ingress_backend,
     mesh_config,
     mesh_root_certificate,
+    plugin,
+    plugin_chain,
+    plugin_config,
     retry,
     tcp_route,
     traffic_split,
@@ -38,9 +42,13 @@ POLICIES: tuple[Policy, ...] = (
     traffic_target.POLICY,
     ingress_backend.POLICY,
     access_control.POLICY,
+    egress.POLICY,
     traffic_split.POLICY,
     retry.POLICY,
     upstream_traffic_setting.POLICY,
+    plugin.POLICY,
+    plugin_chain.POLICY,
+    plugin_config.POLICY,
 )
 BY_KIND = {policy.kind: policy for policy in POLICIES}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from controlworld import BUYER, STORE, ask, last, routes, smi_mode, target, workload
 
+from fsm.kube.resources import TRAFFICTARGETS
+
 NAME = "TrafficTarget/bookstore/allow"
 
 
@@ -100,11 +102,16 @@ async def test_what_is_not_there_or_not_asked_properly(running, kube, wait_until
     assert answer[1]["generation"] in (0, 1)
 
 
-async def test_an_object_that_is_deleted_is_in_force_no_more(running, kube, wait_until):
-    from fsm.kube.resources import TRAFFICTARGETS
-
+async def test_a_deleted_object_is_told_until_nobody_heeds_it(running, kube, follow, wait_until):
+    workload(kube, STORE, "10.244.0.2")
+    await wait_until(lambda: running.world.monitored(STORE))
+    await small_mesh(kube, follow, wait_until)
     target(kube)
-    await wait_until(lambda: NAME in running.registry.objects)
+    await done(running, wait_until, 1)
     kube.remove(TRAFFICTARGETS, "allow", STORE)
-    await wait_until(lambda: NAME not in running.registry.objects)
-    assert (await rollout(running))[0] == 404
+    answer = await done(running, wait_until, None)
+    assert answer["gone"]
+    assert (answer["change"]["proxies"], answer["change"]["applied"]) == (2, 2)
+    assert NAME not in running.registry.objects
+    target(kube, generation=2)
+    assert not (await done(running, wait_until, 2))["gone"]

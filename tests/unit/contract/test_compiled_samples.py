@@ -33,10 +33,28 @@ def permissive_mixed() -> World:
     return world.workload("shop", "till", port(80, 8080, name="grpc"), sidecar=False)
 
 
+def egress() -> World:
+    flags = {"enableEgressPolicy": True}
+    world = World().namespace("curl").mesh(permissive=False, egress=False, featureFlags=flags)
+    world.pod("curl", "curl")
+    world.group("curl", "reads", {"name": "get", "pathRegex": "/get"})
+    source = {"kind": "ServiceAccount", "name": "curl", "namespace": "curl"}
+    http = {"number": 80, "protocol": "http"}
+    ports = [http, {"number": 443, "protocol": "https"}, {"number": 8443, "protocol": "tcp"}]
+    spec = {
+        "sources": [source],
+        "hosts": ["httpbin.org"],
+        "ports": ports,
+        "matches": [{"kind": "HTTPRouteGroup", "name": "reads"}],
+    }
+    return world.policy("Egress", "policy.flomesh.io/v1alpha1", "curl", "httpbin", spec)
+
+
 COMPILED: dict[str, Callable[[], ProxyConfig]] = {
     "compiled-bookbuyer": lambda: shop().compile("bookbuyer", "bookbuyer"),
     "compiled-bookstore-v1": lambda: shop().compile("bookstore", "bookstore-v1"),
     "compiled-bookthief": lambda: shop().compile("bookthief", "bookthief"),
+    "compiled-egress": lambda: egress().compile("curl", "curl"),
     "compiled-permissive-mixed": lambda: permissive_mixed().compile("shop", "clerk"),
 }
 

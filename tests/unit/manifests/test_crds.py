@@ -21,6 +21,7 @@ SHORT = {
     "TrafficSplit": "ts",
     "UDPRoute": "ur",
     "Retry": "rt",
+    "Egress": "eg",
     "IngressBackend": "ib",
     "AccessControl": "acl",
     "UpstreamTrafficSetting": "uts",

@@ -32,7 +32,8 @@ class Step(NamedTuple):
     value: int
 
 
-KINDS = ("pod", "service", "namespace", "target", "split", "group", "mesh", "slice")
+KINDS = ("pod", "service", "namespace", "target", "split", "group", "mesh", "slice", "egress")
+PROTOCOLS = ("http", "https", "tcp")
 numbers = st.integers(0, 7)
 steps = st.builds(Step, st.sampled_from(KINDS), numbers, numbers, numbers)
 
@@ -220,7 +221,36 @@ def _group(world: World, step: Step) -> None:
 
 def _mesh(world: World, step: Step) -> None:
     mode = ["domain", "mixed", "ip"][step.how % 3]
-    world.mesh(permissive=step.value % 2 == 0, egress=step.which % 2 == 0, mode=mode)
+    flags = {"enableEgressPolicy": step.how > 3}
+    world.mesh(
+        permissive=step.value % 2 == 0, egress=step.which % 2 == 0, mode=mode, featureFlags=flags
+    )
+
+
+def _egress(world: World, step: Step) -> None:
+    def edit(egress: Json) -> None:
+        spec = egress["spec"]
+        if step.how < 3:
+            spec["ports"] = [{"number": 80 + step.value % 2, "protocol": PROTOCOLS[step.how]}]
+        elif step.how == 3:
+            spec["ipAddresses"] = [f"10.{96 + step.value % 2}.0.0/{8 + step.value}"]
+        elif step.how == 4:
+            spec["matches"] = [{"kind": "HTTPRouteGroup", "name": ["g", "gone"][step.value % 2]}]
+        else:
+            spec["hosts"] = [f"{name}.example" for name in NAMES[: step.value % 4]]
+
+    if step.how == 7:
+        _drop(world.found["Egress"], step.which)
+    elif step.how == 6 or not world.found["Egress"]:
+        namespace, name = WORKLOADS[step.value % len(WORKLOADS)]
+        source = {"kind": "ServiceAccount", "namespace": namespace, "name": name}
+        ports = [{"number": 80, "protocol": PROTOCOLS[step.which % 3]}]
+        number = len(world.found["Egress"])
+        api = "policy.flomesh.io/v1alpha1"
+        spec = {"sources": [source], "ports": ports}
+        world.policy("Egress", api, NAMESPACES[step.which % 2], f"e{number}-{step.value}", spec)
+    else:
+        _edit(world.found["Egress"], step.which, edit)
 
 
 def _slice(world: World, step: Step) -> None:
@@ -261,4 +291,5 @@ _TAKEN: dict[str, Callable[[World, Step], None]] = {
     "group": _group,
     "mesh": _mesh,
     "slice": _slice,
+    "egress": _egress,
 }

@@ -1,0 +1,150 @@
+"""Egress, policy.flomesh.io v1alpha1: the shape.
+
+In: the object's JSON. Out: pydantic models, and ``Egress``. ``mtls`` of a source is read, so that
+documents that have it are told what becomes of it.
+
+Source: fsm-interfaces section 2.6.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from fsm.model.egress import Egress, EgressPort, EgressProtocol
+from fsm.model.fields import JsonObject
+from fsm.model.names import ServiceAccount
+from fsm.policies.ingress_backend.schema import is_network
+from fsm.policies.strict import Name, PortNumber, Reading, Strict, fault, read
+
+_LABEL = r"[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?"
+_HOST = re.compile(rf"(?=.{{1,253}}\Z)(\*\.)?{_LABEL}(\.{_LABEL})*\.?")
+_PROTOCOLS = tuple(EgressProtocol)
+
+
+def _host(value: str) -> str:
+    host = value.lower()
+    if _HOST.fullmatch(host) or is_address(host):
+        return value
+    hint = "write a name such as httpbin.org, without a scheme, a port or a path"
+    raise fault(f"{value!r} is not the name of a host", hint)
+
+
+def is_address(text: str) -> bool:
+    """Tell whether a text is an address, such as 10.1.2.3."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _network(value: str) -> str:
+    if not is_network(value):
+        hint = "write a range such as 10.0.0.0/8, or 10.1.2.3/32 for one address"
+        raise fault(f"{value!r} is not a range of addresses", hint)
+    return value
+
+
+def _protocol(value: str) -> str:
+    if value.lower() not in _PROTOCOLS:
+        raise fault(f"{value!r} is not a protocol", f"one of {', '.join(_PROTOCOLS)}")
+    return value
+
+
+class SecretRef(Strict):
+    """Where a certificate is."""
+
+    name: Name
+    namespace: Name
+
+
+class Certificate(Strict):
+    """A certificate that was made elsewhere."""
+
+    sn: int | None = None
+    subjectAltNames: list[str] | None = None
+    expiration: str | None = None
+    secret: SecretRef
+
+
+class Mtls(Strict):
+    """How the sidecar proves itself to the server."""
+
+    issuer: Annotated[str, Field(min_length=1)]
+    cert: Certificate | None = None
+
+
+class Source(Strict):
+    """Who is let out."""
+
+    kind: Literal["ServiceAccount"]
+    name: Name
+    namespace: Name
+    mtls: Mtls | None = None
+
+
+class Port(Strict):
+    """A port of the servers, and what is spoken there."""
+
+    number: PortNumber
+    protocol: Annotated[str, AfterValidator(_protocol)]
+
+
+class Match(Strict):
+    """Which requests, or how the servers may be called."""
+
+    apiGroup: str | None = None
+    kind: Literal["HTTPRouteGroup", "UpstreamTrafficSetting"]
+    name: Name
+
+
+class Body(Strict):
+    """The policy."""
+
+    sources: Annotated[list[Source], Field(min_length=1)]
+    hosts: list[Annotated[str, AfterValidator(_host)]] | None = None
+    ipAddresses: list[Annotated[str, AfterValidator(_network)]] | None = None
+    ports: Annotated[list[Port], Field(min_length=1)]
+    matches: list[Match] | None = None
+
+
+def read_egress(obj: JsonObject) -> Reading[Body]:
+    """Read the object."""
+    return read(obj, Body)
+
+
+def model(obj: JsonObject) -> Egress:
+    """Return the dataclass of a valid object."""
+    reading = read_egress(obj)
+    assert reading.body is not None, "the object was validated"
+    body = reading.body
+    named: dict[str, list[str]] = {"HTTPRouteGroup": [], "UpstreamTrafficSetting": []}
+    for match in body.matches or ():
+        named[match.kind].append(match.name)
+    return Egress(
+        namespace=reading.key.namespace,
+        name=reading.key.name,
+        sources=tuple(dict.fromkeys(ServiceAccount(s.namespace, s.name) for s in body.sources)),
+        ports=tuple(
+            dict.fromkeys(
+                EgressPort(port.number, EgressProtocol(port.protocol.lower()))
+                for port in body.ports
+            )
+        ),
+        hosts=tuple(dict.fromkeys(host.lower().rstrip(".") for host in body.hosts or ())),
+        networks=tuple(
+            dict.fromkeys(
+                str(ipaddress.ip_network(text, strict=False)) for text in body.ipAddresses or ()
+            )
+        ),
+        groups=tuple(dict.fromkeys(named["HTTPRouteGroup"])),
+        settings=tuple(dict.fromkeys(named["UpstreamTrafficSetting"])),
+        encrypted_for=tuple(
+            dict.fromkeys(ServiceAccount(s.namespace, s.name) for s in body.sources if s.mtls)
+        ),
+        generation=reading.generation,
+    )
