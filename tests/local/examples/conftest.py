@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shlex
+import re
 import socket
 import subprocess
 import sys
@@ -68,7 +68,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
             process.wait(PATIENCE)
 
 
-def said_and_done(readme: Path, ports: dict[int, int]) -> list[tuple[str, str, str]]:
+def ported(text: str, ports: dict[int, int]) -> str:
+    """The text with other ports: all at once, for a new one may be another's old one."""
+    return re.sub(r"\d+", lambda found: str(ports.get(int(found[0]), found[0])), text)
+
+
+def said_and_done(
+    readme: Path, ports: dict[int, int], **variables: str
+) -> list[tuple[str, str, str]]:
     """Runs what a README shows after ``$``: command, the output that it shows, and the real one."""
     shown: list[tuple[str, list[str]]] = []
     fence = ""
@@ -81,15 +88,14 @@ def said_and_done(readme: Path, ports: dict[int, int]) -> list[tuple[str, str, s
             shown[-1][1].append(line)
     results = []
     for command, expected in shown:
-        for known, port in ports.items():
-            command = command.replace(str(known), str(port))
         done = subprocess.run(
-            shlex.split(command),
+            ["bash", "-c", ported(command, ports)],
             capture_output=True,
             text=True,
             timeout=PATIENCE,
             check=False,
-            env={**os.environ, "LC_ALL": "C"},
+            cwd=ROOT,
+            env={**os.environ, "LC_ALL": "C", **variables},
         )
         results.append((command, "\n".join(expected), (done.stdout + done.stderr).strip()))
     return results
