@@ -1,4 +1,4 @@
-"""One address before three Redis servers with sentinels: redis-cli, redis-py, and a master that dies."""
+"""One address before three Redis servers: redis-cli, redis-py, and a master that dies."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ import redis
 from .conftest import EXAMPLES, PATIENCE, PIPY, Start, free_port, said_and_done
 
 EXAMPLE = EXAMPLES / "05-redis-sentinel"
-# One second until the sentinels believe it, two for their election, and a machine that does other things besides.
+# One second until the sentinels believe it, two for their election; the machine may be busy.
 WINDOW_MAX = 15.0
 
 
@@ -68,7 +69,7 @@ def cluster(start: Start, tmp_path: Path) -> Iterator[Cluster]:
     made = Cluster(free_port(), ports[:3], tmp_path / "cluster", Path())
     until("replicas in step", lambda: replicas(made.client(ports[0])) == 2)
     for port in ports[3:]:
-        until("sentinels that know all", lambda port=port: knows_all(made.client(port)))
+        until("sentinels that know all", partial(knows_all, made.client(port)))
     made.log = start(made.proxy, PIPY, folder / "main.js", PORT=f"127.0.0.1:{made.proxy}")
     until("a master that the proxy knows", lambda: "master is 127" in made.log.read_text())
     with made.client() as client:
@@ -97,8 +98,8 @@ def replicas(client: redis.Redis) -> int:
 
 def knows_all(client: redis.Redis) -> bool:
     with client:
-        fields = client.execute_command("SENTINEL", "MASTER", "mymaster")
-        found = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2]))
+        found = client.sentinel_master("mymaster")
+        assert isinstance(found, dict)
         return int(found["num-slaves"]) == 2 and int(found["num-other-sentinels"]) == 2
 
 
@@ -160,8 +161,8 @@ def test_writing_goes_on_when_the_master_is(
     writer.join(2 * PATIENCE)
     with capsys.disabled():
         print(f"\nfailover, master {how.name}: longest write {writer.longest:.1f} s", end=" ")
-    # What was on its way may have been carried out, and is told as a failure; so is, of a master that
-    # only hangs, what was sent to it before the sentinels believed it.
+    # What was on its way may have been carried out, and is told as a failure; so is, of one
+    # that only hangs, what was sent to it before the sentinels believed it.
     assert len(writer.failed) <= (1 if how is signal.SIGKILL else 3), writer.failed
     assert all("may have been carried out" in text for text in writer.failed)
     assert writer.longest < WINDOW_MAX
