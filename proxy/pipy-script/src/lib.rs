@@ -47,4 +47,6 @@ pub use files::{Folder, Inline};
 pub use filters::{Entry, Joint, TABLE};
 pub use load::{Loaded, load};
 pub use modules::Codebase;
+pub use objects::loggers::{keep_history, log_history, log_names};
+pub use objects::sinks::flush as flush_logs;
 pub use objects::stats::page as metrics_page;

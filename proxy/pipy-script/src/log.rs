@@ -62,10 +62,16 @@ pub fn line(level: &str, text: &str) {
     if level == "ERR" {
         crate::faults::note(text);
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let time = time(now.as_secs(), now.subsec_millis());
+    let line = format!("{} [{level}] {text}\n", now());
+    crate::objects::loggers::note("pipy", line.as_bytes());
     // A log that nobody reads any more is no reason to stop.
-    let _ = writeln!(std::io::stderr().lock(), "{time} [{level}] {text}");
+    let _ = std::io::stderr().lock().write_all(line.as_bytes());
+}
+
+/// What time it is, in UTC.
+pub(crate) fn now() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    time(now.as_secs(), now.subsec_millis())
 }
 
 /// `2026-01-31 13:05:59.042`, in UTC.

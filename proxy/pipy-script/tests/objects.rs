@@ -56,6 +56,10 @@ fn failures_say_what_was_wrong() {
     fails("new crypto.Cipher('aes-128-cbc', { key: 'short', iv: '' })", "takes a key of 16 bytes");
     fails("new crypto.PrivateKey({ bits: 1024 })", "RSA key of 1024 bits is not made");
     fails("new crypto.Certificate({ subject: { CN: 'a' } })", "privateKey is missing");
+    fails("new logging.JSONLogger('x').toHTTP('nowhere')", "is no URL of a server");
+    fails("new logging.JSONLogger('x').toSyslog('LOUD')", "unknown priority: LOUD");
+    fails("new logging.JSONLogger('x').toFile('/proc/none/x')", "cannot open /proc/none/x");
+    fails("new logging.JSONLogger('x').toFile('x', { maxFileSize: 'much' })", "is no size");
     fails("STUN.decode(new Data('abc'))", "STUN");
     fails("BGP.decode(new Data('abc'))", "BGP");
     fails("Netlink.decode(new Data('abc'))", "Netlink");

@@ -14,9 +14,11 @@ mod ciphers;
 mod dns;
 mod hash;
 mod keys;
+pub(crate) mod loggers;
 mod os;
 mod protobuf;
 mod quota;
+pub(crate) mod sinks;
 mod sqlite;
 pub(crate) mod stats;
 pub(crate) mod value;
@@ -52,6 +54,7 @@ pub(crate) fn install<'js>(ctx: &Ctx<'js>, load: Function<'js>, engine: &Rc<Engi
     certificates::install(ctx, &native)?;
     ciphers::install(ctx, &native)?;
     os::install(ctx, &native)?;
+    loggers::install(ctx, &native)?;
     quota::install(ctx, &native)?;
     stats::install(ctx, &native)?;
     for (name, text) in FILES {
