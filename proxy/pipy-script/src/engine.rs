@@ -11,12 +11,15 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use pipy_http::{RequestHead, ResponseHead};
 use pipy_pipeline::{PipelineId, Waker};
 use rquickjs::function::Args;
 use rquickjs::{Array, Context, Ctx, Error, Function, Object, Persistent, Runtime, Value};
 
 use crate::background::Background;
 use crate::error::ScriptError;
+use crate::events::Makers;
+use crate::known::Known;
 use crate::modules::Sources;
 use crate::timers::Timers;
 
@@ -49,13 +52,20 @@ pub(crate) type Kept = Persistent<Value<'static>>;
 #[derive(Clone)]
 pub struct Vars(pub(crate) Persistent<Array<'static>>, u32);
 
+impl Vars {
+    /// The family of contexts that these are of.
+    pub(crate) fn family(&self) -> u32 {
+        self.1
+    }
+}
+
 /// What became of a promise, once it is settled.
 pub(crate) type Outcome = Rc<RefCell<Option<Result<Kept, Kept>>>>;
 
 /// One runtime.
 pub(crate) struct Engine {
     // Before the runtime, for it must be dropped before.
-    pub(crate) state: RefCell<Option<Persistent<Object<'static>>>>,
+    known: RefCell<Option<Rc<Known>>>,
     pub(crate) sources: Rc<RefCell<Sources>>,
     wakes: Rc<RefCell<Vec<Waker>>>,
     /// Filters that look again when something was done in their family.
@@ -115,7 +125,7 @@ pub(crate) fn bury() {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.state.take();
+        self.known.take();
         self.timers.clear();
         self.runtime.set_interrupt_handler(None);
         let last = (self.context.take(), self.runtime.clone());
@@ -140,9 +150,9 @@ impl Engine {
         let context = Context::full(&runtime).map_err(failed)?;
         let sources = Rc::default();
         let wakes = Rc::default();
-        let state = RefCell::default();
+        let known = RefCell::default();
         Ok(Rc::new(Engine {
-            state,
+            known,
             sources,
             wakes,
             watchers: RefCell::default(),
@@ -198,9 +208,10 @@ impl Engine {
 
     /// Makes a context the current one, only to look at it.
     pub(crate) fn look<'js>(&self, ctx: &Ctx<'js>, vars: &Vars) -> Result<(), Error> {
-        let state = self.state.borrow();
-        let Some(state) = state.as_ref() else { return Ok(()) };
-        state.clone().restore(ctx)?.set("c", vars.0.clone().restore(ctx)?)
+        match &*self.known.borrow() {
+            Some(known) => known.enter(ctx, &vars.0),
+            None => Ok(()),
+        }
     }
 
     /// Variables of a new context.
@@ -208,31 +219,35 @@ impl Engine {
         let family = self.families.get().wrapping_add(1);
         self.families.set(family);
         self.with(|ctx| {
-            let state = self.state.borrow();
-            let initial: Array<'_> = match state.as_ref() {
-                Some(state) => state.clone().restore(ctx)?.get("init")?,
-                None => Array::new(ctx.clone())?,
-            };
-            self.copy(ctx, &initial, family)
+            let initial = self.state_object(ctx)?.get::<_, Array<'_>>("init")?;
+            self.copy(ctx, initial, family)
         })
     }
 
     /// A copy of a context's variables: what is written on one side later is not seen on the other.
     pub(crate) fn cloned(&self, vars: &Vars) -> Result<Vars, ScriptError> {
-        self.with(|ctx| self.copy(ctx, &vars.0.clone().restore(ctx)?, vars.1))
+        self.with(|ctx| self.copy(ctx, vars.0.clone().restore(ctx)?, vars.1))
+    }
+
+    /// Takes note of what the prelude has made.
+    pub(crate) fn know<'js>(&self, ctx: &Ctx<'js>, state: &Object<'js>) -> Result<(), Error> {
+        self.known.replace(Some(Known::new(ctx, state)?));
+        Ok(())
+    }
+
+    fn known(&self) -> Result<Rc<Known>, Error> {
+        // Nothing of a script runs before the prelude.
+        self.known.borrow().clone().ok_or(Error::Unknown)
     }
 
     /// The object that the prelude made.
     pub(crate) fn state_object<'js>(&self, ctx: &Ctx<'js>) -> Result<Object<'js>, Error> {
-        match self.state.borrow().as_ref() {
-            Some(state) => state.clone().restore(ctx),
-            None => Object::new(ctx.clone()),
-        }
+        self.known()?.state(ctx)
     }
 
     /// What makes events.
-    pub(crate) fn makers<'js>(&self, ctx: &Ctx<'js>) -> Result<Object<'js>, Error> {
-        self.state_object(ctx)
+    pub(crate) fn makers<'js>(&self, ctx: &Ctx<'js>) -> Result<Makers<'js>, Error> {
+        Ok(Makers::new(ctx, self.known()?))
     }
 
     /// The inbound of the current context.
@@ -240,9 +255,24 @@ impl Engine {
         self.state_object(ctx)?.get::<_, Array<'_>>("c")?.get(0)
     }
 
+    /// A request head from what a script made of it.
+    pub(crate) fn request_head(&self, head: &Kept) -> Result<Box<RequestHead>, ScriptError> {
+        self.with(|ctx| self.makers(ctx)?.request_head(&head.clone().restore(ctx)?))
+    }
+
+    /// A response head from what a script made of it.
+    pub(crate) fn response_head(&self, head: &Kept) -> Result<Box<ResponseHead>, ScriptError> {
+        self.with(|ctx| self.makers(ctx)?.response_head(&head.clone().restore(ctx)?))
+    }
+
     /// A text by which a value can be told from others: objects by who they are.
     pub(crate) fn identity<'js>(&self, ctx: &Ctx<'js>, value: &Value<'js>) -> Result<String, Error> {
         self.state_object(ctx)?.get::<_, Function<'_>>("identity")?.call((value.clone(),))
+    }
+
+    /// Bytes of the engine's heap that are in use.
+    pub(crate) fn memory_used(&self) -> i64 {
+        self.runtime.memory_usage().malloc_size
     }
 
     pub(crate) fn set_loader(&self, files: crate::load::Files) {
@@ -302,15 +332,7 @@ impl Engine {
         wakes
     }
 
-    fn copy<'js>(&self, ctx: &Ctx<'js>, from: &Array<'js>, family: u32) -> Result<Vars, Error> {
-        let state = self.state.borrow();
-        let copied: Array<'js> = match state.as_ref() {
-            Some(state) => {
-                let copy: Function<'js> = state.clone().restore(ctx)?.get("copy")?;
-                copy.call((from.clone(),))?
-            }
-            None => Array::new(ctx.clone())?,
-        };
-        Ok(Vars(Persistent::save(ctx, copied), family))
+    fn copy<'js>(&self, ctx: &Ctx<'js>, from: Array<'js>, family: u32) -> Result<Vars, Error> {
+        Ok(Vars(Persistent::save(ctx, self.known()?.copy(ctx, from)?), family))
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use rquickjs::loader::{ImportAttributes, Loader, Resolver};
 use rquickjs::module::Declared;
-use rquickjs::{Class, Ctx, Error, Function, Module, Object, Persistent, Result, Value};
+use rquickjs::{Class, Ctx, Error, Function, Module, Object, Result, Value};
 
 use crate::data::Data;
 use crate::engine::{Engine, Limits};
@@ -122,7 +122,7 @@ fn begin(ctx: &Ctx<'_>, engine: &Rc<Engine>, codebase: &Rc<dyn Codebase>) -> Res
     native.set("import", Function::new(ctx.clone(), import_now)?)?;
     let prelude: Function<'_> = ctx.eval(format!("({PRELUDE}\n)"))?;
     let state: Object<'_> = prelude.call((native,))?;
-    engine.state.replace(Some(Persistent::save(ctx, state)));
+    engine.know(ctx, &state)?;
     crate::objects::install(ctx, load, engine)?;
     let globals: Vec<String> =
         ctx.globals().own_keys(rquickjs::Filter::new().string()).collect::<Result<_>>()?;

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-PIPY = Path(sys.executable).parent / "pipy"
+PIPY = Path(os.environ.get("PIPY") or Path(sys.executable).parent / "pipy")
 PATIENCE = 15.0
 
 

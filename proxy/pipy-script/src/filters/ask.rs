@@ -28,7 +28,7 @@ impl Asker {
         let engine = scope.engine();
         let result = engine.with(|ctx| {
             engine.enter(ctx, &scope.vars)?;
-            let makers = Makers(engine.makers(ctx)?);
+            let makers = engine.makers(ctx)?;
             let mut value = what.clone().restore(ctx)?;
             if let Some(function) = value.as_function() {
                 let given = arguments(ctx, &makers)?;
@@ -67,7 +67,7 @@ impl Asker {
         let engine = scope.engine();
         let result = engine.with(|ctx| match settled {
             Ok(value) => {
-                let makers = Makers(engine.makers(ctx)?);
+                let makers = engine.makers(ctx)?;
                 let mut events = Vec::new();
                 makers.events(ctx, &value.restore(ctx)?, &mut events)?;
                 Ok(events)

@@ -3,6 +3,7 @@
 //! A handler sees events as they pass; a replacer puts what its callback returns in their place. Only `replaceMessage`,
 //! `replaceMessageBody` and a pending promise hold anything back.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -14,6 +15,8 @@ use rquickjs::{Ctx, Exception, Persistent, Result, Value};
 use crate::data::Data;
 use crate::engine::{Kept, Outcome};
 use crate::events::{self, Makers, ScriptEvent, script_event};
+use crate::head::{self, SharedHead};
+use crate::known::property;
 use crate::layout::{FilterDef, Reading, Scope};
 use crate::log;
 
@@ -220,36 +223,40 @@ impl Handler {
         let waker = cx.waker(0);
         let result = engine.with(|ctx| {
             engine.enter(ctx, &vars)?;
-            let makers = Makers(engine.makers(ctx)?);
+            let makers = engine.makers(ctx)?;
             let with = def.with.clone().restore(ctx)?;
             let Some(function) = with.as_function() else {
                 return Ok(Done::Events(replaced(ctx, &makers, &with)?));
             };
-            let argument = as_value(ctx, &makers, &event)?;
+            let (argument, back) = lend(ctx, &makers, event)?;
+            let length = back.length();
             let returned: Value<'_> = function.call((argument.clone(),))?;
             if let Some(promise) = returned.as_promise() {
                 let outcome = engine.when_settled(ctx, promise, waker)?;
-                let held = if def.replaces { None } else { Some(changed(ctx, &argument, event)?) };
+                let held = if def.replaces { None } else { Some(changed(ctx, &makers, argument, back)?) };
                 return Ok(Done::Promise(outcome, held.into_iter().collect()));
             }
             if def.replaces {
-                return Ok(Done::Events(replaced(ctx, &makers, &returned)?));
+                drop((argument, back));
+                let mut events = replaced(ctx, &makers, &returned)?;
+                announce(&mut events, length);
+                return Ok(Done::Events(events));
             }
-            Ok(Done::Events(vec![changed(ctx, &argument, event)?]))
+            Ok(Done::One(changed(ctx, &makers, argument, back)?))
         });
         engine.run_jobs();
         self.done(cx, result);
     }
 
     /// Calls back with a whole message.
-    fn message(&mut self, cx: &mut Cx<'_>, collected: Collected, end: Event) {
+    fn message(&mut self, cx: &mut Cx<'_>, mut collected: Collected, end: Event) {
         let (engine, def) = (Rc::clone(self.scope.engine()), Rc::clone(&self.def));
         let vars = self.scope.vars.clone();
         let waker = cx.waker(0);
         let body = collected.body.freeze();
         let result = engine.with(|ctx| {
             engine.enter(ctx, &vars)?;
-            let makers = Makers(engine.makers(ctx)?);
+            let makers = engine.makers(ctx)?;
             let with = def.with.clone().restore(ctx)?;
             let only_body = def.of == Of::MessageBody;
             let returned: Value<'_> = match with.as_function() {
@@ -258,7 +265,8 @@ impl Handler {
                     let argument = if only_body {
                         events::data(ctx, body.clone())?
                     } else {
-                        whole(ctx, &makers, &collected.start, body.clone(), &end)?
+                        let start = std::mem::replace(&mut collected.start, Event::Pause);
+                        whole_of(ctx, &makers, start, body.clone(), &end)?
                     };
                     function.call((argument,))?
                 }
@@ -283,6 +291,7 @@ impl Handler {
 
     fn done(&mut self, cx: &mut Cx<'_>, result: std::result::Result<Done, crate::ScriptError>) {
         match result {
+            Ok(Done::One(event)) => cx.forward(event),
             Ok(Done::Events(events)) => events.into_iter().for_each(|event| cx.forward(event)),
             Ok(Done::Promise(outcome, held)) => {
                 cx.back(Event::Pause);
@@ -300,7 +309,7 @@ impl Handler {
         let replaces = self.def.replaces;
         let result = engine.with(|ctx| match outcome {
             Ok(value) if replaces => {
-                let makers = Makers(engine.makers(ctx)?);
+                let makers = engine.makers(ctx)?;
                 Ok(Done::Events(replaced(ctx, &makers, &value.restore(ctx)?)?))
             }
             Ok(_) => Ok(Done::Events(Vec::new())),
@@ -311,6 +320,7 @@ impl Handler {
 }
 
 enum Done {
+    One(Event),
     Events(Vec<Event>),
     Promise(Outcome, Vec<Event>),
 }
@@ -344,27 +354,73 @@ pub(super) fn as_value<'js>(ctx: &Ctx<'js>, makers: &Makers<'js>, event: &Event)
     }
 }
 
-/// The event as the callback left it: the head that it may have changed.
-fn changed<'js>(ctx: &Ctx<'js>, argument: &Value<'js>, event: Event) -> Result<Event> {
-    let head = || -> Result<Value<'js>> {
-        argument.as_object().map_or_else(|| Ok(Value::new_undefined(ctx.clone())), |start| start.get("head"))
-    };
-    Ok(match event {
-        Event::Start(Head::Request(_), length) => {
-            Event::Start(Head::Request(events::request_head(ctx, &head()?)?), length)
-        }
-        Event::Start(Head::Response(_), length) => {
-            Event::Start(Head::Response(events::response_head(ctx, &head()?)?), length)
-        }
-        other => match script_event(&other) {
-            Some(ScriptEvent::Start(_, length)) => {
-                events::custom(ScriptEvent::Start(Persistent::save(ctx, head()?), *length))
-            }
-            _ => other,
-        },
-    })
+/// What is taken back when a callback is over.
+enum Back {
+    Head(SharedHead, BodyLength),
+    Event(Event),
 }
 
+impl Back {
+    fn length(&self) -> Option<BodyLength> {
+        match self {
+            Back::Head(_, length) => Some(*length),
+            Back::Event(_) => None,
+        }
+    }
+}
+
+/// An event as an argument, and what is taken back of it.
+fn lend<'js>(ctx: &Ctx<'js>, makers: &Makers<'js>, event: Event) -> Result<(Value<'js>, Back)> {
+    match event {
+        Event::Start(head, length) => {
+            let shared: SharedHead = Rc::new(RefCell::new(head));
+            let start = makers.start(makers.shared(ctx, Rc::clone(&shared))?)?;
+            Ok((start, Back::Head(shared, length)))
+        }
+        event => Ok((as_value(ctx, makers, &event)?, Back::Event(event))),
+    }
+}
+
+/// The event as the callback left it: the head that it may have changed.
+fn changed<'js>(ctx: &Ctx<'js>, makers: &Makers<'js>, argument: Value<'js>, back: Back) -> Result<Event> {
+    let head = || match argument.as_object() {
+        Some(start) => property(ctx, start, &makers.known.names.head),
+        None => Ok(Value::new_undefined(ctx.clone())),
+    };
+    let keep = |head, length| events::custom(ScriptEvent::Start(Persistent::save(ctx, head), length));
+    match back {
+        Back::Head(shared, length) => {
+            let now = head()?;
+            match head::settle(ctx, &makers.known, &now)? {
+                Some(native) if Rc::ptr_eq(&native, &shared) => {
+                    drop((native, now));
+                    drop(argument);
+                    match Rc::try_unwrap(shared) {
+                        Ok(head) => Ok(Event::Start(head.into_inner(), length)),
+                        // The script has kept it: what it writes to it later is seen by whoever comes after.
+                        Err(shared) => Ok(keep(makers.shared(ctx, shared)?, events::known_length(length))),
+                    }
+                }
+                _ => Ok(keep(now, events::known_length(length))),
+            }
+        }
+        Back::Event(event) => match script_event(&event) {
+            Some(ScriptEvent::Start(_, length)) => Ok(keep(head()?, *length)),
+            _ => Ok(event),
+        },
+    }
+}
+
+/// A head in place of another announces the same body, which passes by itself.
+fn announce(events: &mut [Event], length: Option<BodyLength>) {
+    if let ([event], Some(length)) = (events, length)
+        && let Some(ScriptEvent::Start(head, None)) = script_event(event)
+    {
+        *event = events::custom(ScriptEvent::Start(head.clone(), events::known_length(length)));
+    }
+}
+
+/// A message as an argument.
 pub(super) fn whole<'js>(
     ctx: &Ctx<'js>,
     makers: &Makers<'js>,
@@ -372,11 +428,26 @@ pub(super) fn whole<'js>(
     body: Bytes,
     end: &Event,
 ) -> Result<Value<'js>> {
+    match duplicate(start) {
+        Some(start) => whole_of(ctx, makers, start, body, end),
+        None => Ok(Value::new_undefined(ctx.clone())),
+    }
+}
+
+fn whole_of<'js>(
+    ctx: &Ctx<'js>,
+    makers: &Makers<'js>,
+    start: Event,
+    body: Bytes,
+    end: &Event,
+) -> Result<Value<'js>> {
     let undefined = || Value::new_undefined(ctx.clone());
-    let head = match (start, script_event(start)) {
-        (Event::Start(head, _), _) => makers.head(ctx, head)?,
-        (_, Some(ScriptEvent::Start(head, _))) => head.clone().restore(ctx)?,
-        _ => undefined(),
+    let head = match start {
+        Event::Start(head, _) => makers.shared(ctx, Rc::new(RefCell::new(head)))?,
+        other => match script_event(&other) {
+            Some(ScriptEvent::Start(head, _)) => head.clone().restore(ctx)?,
+            _ => undefined(),
+        },
     };
     let (tail, payload) = match (end, script_event(end)) {
         (Event::End(trailers), _) => (makers.tail(ctx, trailers.as_deref())?, undefined()),

@@ -98,7 +98,7 @@ impl Filter for Responses {
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
         let event = match script_event(&event) {
             Some(ScriptEvent::Start(head, length)) => {
-                let made = self.engine.with(|ctx| events::response_head(ctx, &head.clone().restore(ctx)?));
+                let made = self.engine.response_head(head);
                 match made {
                     Ok(head) => {
                         let length = events::response_length(head.status, *length);

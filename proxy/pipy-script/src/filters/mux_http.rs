@@ -12,7 +12,7 @@ use std::time::Duration;
 use pipy_filters::{HttpClient, Lease, Session};
 use pipy_http::{BodyLength, RequestHead, ResponseHead};
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, Slot};
-use rquickjs::{Result, Value};
+use rquickjs::Result;
 
 use super::sub::Bridge;
 use crate::engine::Kept;
@@ -30,7 +30,7 @@ const KEPT_MAX: usize = 512;
 const KEYS_MAX: usize = 1024;
 
 /// Connections that wait, by key. Shared by all instances of one filter of the script.
-type Pool = Rc<RefCell<HashMap<String, Vec<Rc<Session>>>>>;
+type Pool = Rc<RefCell<HashMap<Key, Vec<Rc<Session>>>>>;
 
 struct Mux {
     target: Target,
@@ -75,10 +75,13 @@ struct Current {
     answered: bool,
 }
 
-/// What connections are shared by; whether that is the client's connection.
-struct Key {
-    name: String,
-    own: bool,
+/// What connections are shared by.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Key {
+    /// The client's connection: the family of contexts.
+    Own(u32),
+    /// What the script has given.
+    Given(String),
 }
 
 struct Request {
@@ -96,25 +99,22 @@ struct Request {
 impl Request {
     /// What the session is shared by: the key that the script gives, or the client's connection.
     fn key(&self) -> std::result::Result<Key, crate::ScriptError> {
+        let Some(key) = &self.key else { return Ok(Key::Own(self.scope.vars.family())) };
         let engine = self.scope.engine();
         engine.with(|ctx| {
             engine.look(ctx, &self.scope.vars)?;
-            let mut value = match &self.key {
-                Some(key) => key.clone().restore(ctx)?,
-                None => Value::new_undefined(ctx.clone()),
-            };
+            let mut value = key.clone().restore(ctx)?;
             if let Some(function) = value.as_function() {
                 value = function.call(())?;
             }
-            let own = value.is_undefined();
-            if own {
-                value = engine.inbound(ctx)?;
+            if value.is_undefined() {
+                return Ok(Key::Own(self.scope.vars.family()));
             }
-            Ok(Key { name: engine.identity(ctx, &value)?, own })
+            Ok(Key::Given(engine.identity(ctx, &value)?))
         })
     }
 
-    fn session(&mut self, cx: &mut Cx<'_>, key: &str, fresh: bool) -> Option<Rc<Session>> {
+    fn session(&mut self, cx: &mut Cx<'_>, key: &Key, fresh: bool) -> Option<Rc<Session>> {
         if !fresh && let Some(kept) = self.pool.borrow_mut().get_mut(key) {
             while let Some(session) = kept.pop() {
                 let alive = session.pipeline().is_some_and(|pipeline| cx.alive(pipeline));
@@ -149,7 +149,7 @@ impl Request {
     fn send(&mut self, cx: &mut Cx<'_>, key: Key, head: Box<RequestHead>, length: BodyLength, fresh: bool) {
         self.slot = self.slot.wrapping_add(1);
         let slot = self.slot;
-        let session = self.session(cx, &key.name, fresh);
+        let session = self.session(cx, &key, fresh);
         let Some(lease) = session.and_then(|session| Lease::take(&session, cx, slot)) else {
             return cx.forward(Event::Close(CloseReason::ConnectFailed));
         };
@@ -161,11 +161,11 @@ impl Request {
     fn finish(&mut self, cx: &mut Cx<'_>) {
         let Some(current) = self.current.take_if(|current| current.asked && current.answered) else { return };
         if let Some(session) = current.lease.release(cx, true) {
-            if current.key.own {
+            if matches!(current.key, Key::Own(_)) {
                 self.scope.family.keep(&session);
             }
             let mut pool = self.pool.borrow_mut();
-            let kept = pool.entry(current.key.name).or_default();
+            let kept = pool.entry(current.key).or_default();
             kept.retain(|kept| kept.pipeline().is_some_and(|pipeline| cx.alive(pipeline)));
             if kept.len() < KEPT_MAX {
                 kept.push(session);
@@ -231,8 +231,7 @@ impl Filter for Request {
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
         let event = match script_event(&event) {
             Some(ScriptEvent::Start(head, length)) => {
-                let made =
-                    self.scope.engine().with(|ctx| events::request_head(ctx, &head.clone().restore(ctx)?));
+                let made = self.scope.engine().request_head(head);
                 match made {
                     Ok(head) => {
                         let length = events::request_length(&head.method, *length);

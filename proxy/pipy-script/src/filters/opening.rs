@@ -3,7 +3,6 @@
 use pipy_pipeline::{CloseReason, Cx, Event, Filter};
 
 use crate::engine::{Callback, Kept};
-use crate::events::Makers;
 use crate::layout::Scope;
 use crate::log;
 
@@ -41,7 +40,7 @@ impl Opening {
                 value = function.call_arg(args)?;
             }
             let mut events = Vec::new();
-            let makers = Makers(engine.makers(ctx)?);
+            let makers = engine.makers(ctx)?;
             // What a start returns that is no event was ignored in the older releases, and scripts rely on it.
             if makers.is_events(&value)? {
                 makers.events(ctx, &value, &mut events)?;

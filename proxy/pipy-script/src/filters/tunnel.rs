@@ -11,7 +11,7 @@ use super::ask::{Answer, Asker, failed};
 use super::handle::{is_close, is_end, is_start, whole};
 use super::sub::{ONLY, came_out};
 use crate::engine::{Kept, Outcome};
-use crate::events::{self, ScriptEvent, script_event};
+use crate::events::{ScriptEvent, script_event};
 use crate::layout::{FilterDef, Reading, Scope, Target};
 
 #[derive(Clone)]
@@ -78,7 +78,7 @@ impl Accept {
             None => ResponseHead::new(200),
             Some((_, Some(ScriptEvent::Start(head, _)))) => {
                 let engine = self.scope.engine();
-                match engine.with(|ctx| events::response_head(ctx, &head.clone().restore(ctx)?)) {
+                match engine.response_head(head) {
                     Ok(head) => *head,
                     Err(error) => {
                         self.def.asker.complain(&error);
