@@ -108,8 +108,6 @@ class Settings:
     """Name of the mesh: the value of the label ``flomesh.io/monitored-by`` on its namespaces."""
     fsm_namespace: str = "fsm-system"
     """Namespace of the control plane."""
-    mesh_config_name: str = "fsm-mesh-config"
-    """Name of the MeshConfig object in that namespace."""
     trust_domain: str = "cluster.local"
     """Trust domain of all identities (``spiffe://<trust domain>/ns/…/sa/…``)."""
     cluster_domain: str = "cluster.local"
@@ -130,3 +128,17 @@ class Settings:
     """Calls to the Kubernetes API."""
     proxy: Proxy = field(default_factory=Proxy)
     """Contents of every sidecar's configuration."""
+
+    @property
+    def mesh_config_name(self) -> str:
+        """Name of the MeshConfig object in that namespace."""
+        return mesh_config_name(self.fsm_namespace)
+
+
+def mesh_config_name(fsm_namespace: str) -> str:
+    """Return what the MeshConfig of a control plane is called.
+
+    Whoever installs into ``osm-system`` follows the documents of the older generation, which patch
+    ``osm-mesh-config`` there.
+    """
+    return "osm-mesh-config" if fsm_namespace == "osm-system" else "fsm-mesh-config"

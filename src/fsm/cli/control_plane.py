@@ -145,13 +145,15 @@ async def _mesh_config(client: KubeClient, plane: planes.ControlPlane) -> Check:
     from fsm.cli.status import object_status
     from fsm.kube import NotFound
     from fsm.kube.resources import MESHCONFIGS
+    from fsm.settings import mesh_config_name
 
+    name = mesh_config_name(plane.namespace)
     try:
-        found = await client.get(MESHCONFIGS, "fsm-mesh-config", plane.namespace)
+        found = await client.get(MESHCONFIGS, name, plane.namespace)
     except NotFound:
         return _check(
             _mesh_config,
-            f"MeshConfig {plane.namespace}/fsm-mesh-config is gone",
+            f"MeshConfig {plane.namespace}/{name} is gone",
             "restart the control plane: it makes one from the preset",
         )
     words = object_status(found)

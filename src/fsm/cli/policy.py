@@ -175,9 +175,10 @@ async def permissive(client: KubeClient, fsm_namespace: str) -> bool:
     """Whether permissive mode is on."""
     from fsm.kube import NotFound
     from fsm.kube.resources import MESHCONFIGS
+    from fsm.settings import mesh_config_name
 
     try:
-        found = await client.get(MESHCONFIGS, "fsm-mesh-config", fsm_namespace)
+        found = await client.get(MESHCONFIGS, mesh_config_name(fsm_namespace), fsm_namespace)
     except NotFound:
         return False
     traffic = (found.get("spec") or {}).get("traffic") or {}

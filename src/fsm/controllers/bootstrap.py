@@ -1,7 +1,7 @@
 """What must be there before a controller can work: the root certificate and MeshConfig.
 
 What comes in: a client, at a moment when the API may not be up yet. What goes out: an authority; a
-MeshConfig object, made from the preset if there was none.
+MeshConfig object, made from one of the older generation or from the preset if there was none.
 
 Invariants: an existing MeshConfig is never changed, nor a root that can still sign; waiting for the
 API never ends in a crash, but an unusable root does, with the reason in words.
@@ -14,6 +14,7 @@ import json
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ from fsm.ca.store import patch_of
 from fsm.controllers.settings import ControllerSettings
 from fsm.kube import AlreadyExists, ApiError, Backoff, KubeClient, NotFound
 from fsm.kube.resources import CONFIGMAPS, MESHCONFIGS, SECRETS
+from fsm.policies.base import OLDER_GROUPS
 
 log = logging.getLogger("fsm.bootstrap")
 
@@ -98,13 +100,13 @@ async def ensure_mesh_config(client: KubeClient, settings: ControllerSettings) -
         await client.get(MESHCONFIGS, name, namespace)
         return
     except NotFound:
-        spec = await _preset(client, settings)
+        spec = await _of_older(client, settings) or await _preset(client, settings)
     if spec is None:
         return
     body = {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
     try:
         await client.create(MESHCONFIGS, body, namespace)
-        log.info("made MeshConfig %s/%s from the preset", namespace, name)
+        log.info("made MeshConfig %s/%s", namespace, name)
     except AlreadyExists:
         log.debug("another controller made MeshConfig first")
 
@@ -120,6 +122,21 @@ async def until_answered(what: str, call: Callable[[], Awaitable[T]]) -> T:
             if failures in (1, 5) or failures % 20 == 0:
                 log.warning("waiting for the API to %s: %s", what, error)
             await asyncio.sleep(_BACKOFF.wait_s(failures, random.random()))
+
+
+async def _of_older(client: KubeClient, settings: ControllerSettings) -> dict[str, Any] | None:
+    """Return what a MeshConfig of the older generation says that the mesh had before."""
+    namespace, name = settings.mesh.fsm_namespace, settings.mesh.mesh_config_name
+    older = replace(MESHCONFIGS, group=OLDER_GROUPS[MESHCONFIGS.group])
+    try:
+        found = await client.get(older, name, namespace)
+    except NotFound:
+        return None
+    spec = found.get("spec")
+    if not isinstance(spec, dict) or not spec:
+        return None
+    log.info("taking over what MeshConfig %s of %s says", name, older.group)
+    return spec
 
 
 async def _preset(client: KubeClient, settings: ControllerSettings) -> dict[str, Any] | None:

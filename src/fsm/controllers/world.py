@@ -33,7 +33,8 @@ from fsm.settings import Settings
 
 CLUSTER_KINDS = (NAMESPACES, PODS, SERVICES, ENDPOINTSLICES)
 POLICY_KINDS = tuple(
-    Resource(policy.group, policy.versions[0], policy.plural, policy.kind) for policy in POLICIES
+    Resource(policy.group, policy.versions[0], policy.plural, policy.kind, policy.namespaced)
+    for policy in POLICIES
 )
 OLDER_KINDS = tuple(
     Resource(group, policy.versions[0], policy.plural, policy.kind)
@@ -94,7 +95,12 @@ class World:
             )
             for resource in (*CLUSTER_KINDS, *POLICY_KINDS)
         }
-        self._older = {resource.kind: Informer(client, resource) for resource in OLDER_KINDS}
+        self._older: dict[str, Informer] = {
+            resource.kind: Informer(
+                client, resource, settings.fsm_namespace if resource.kind in _OF_THE_MESH else None
+            )
+            for resource in OLDER_KINDS
+        }
         self._first: float | None = None
         self._names: dict[str, None] = {}
         self._more = 0

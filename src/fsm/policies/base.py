@@ -28,7 +28,24 @@ class Judgement:
     """Which other object says otherwise and is followed; empty: none does."""
 
 
-OLDER_GROUPS = {"policy.flomesh.io": "policy.openservicemesh.io"}
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What must be switched on for objects of a kind to be taken at all."""
+
+    flag: str
+    """One of ``featureFlags`` of MeshConfig."""
+    refusal: str
+    """What people are told otherwise."""
+
+    def violation(self) -> Violation:
+        """Return the fault of an object while the flag is off."""
+        return Violation("", self.refusal, f"set featureFlags.{self.flag} of MeshConfig to true")
+
+
+OLDER_GROUPS = {
+    "config.flomesh.io": "config.openservicemesh.io",
+    "policy.flomesh.io": "policy.openservicemesh.io",
+}
 """Groups that the documents of the older generation name, by the one that took their place. Their
 kinds are served and read beside it, so that these documents apply as they are."""
 
@@ -53,6 +70,9 @@ class Policy:
     judge: Callable[[Snapshot, Any, Settings], Judgement] | None = None
     """What an object comes to in a snapshot, for its status; None: it is judged elsewhere, or is
     always in effect."""
+    namespaced: bool = True
+    gate: Gate | None = None
+    """None: objects are taken whatever is switched on."""
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -13,14 +13,15 @@ from __future__ import annotations
 from typing import Any
 
 from fsm.manifests.install.workload import APP, labels
+from fsm.policies import POLICIES
 from fsm.settings import Settings
 
 JsonObject = dict[str, Any]
 
 _RBAC = "rbac.authorization.k8s.io"
 _READ = ["get", "list", "watch"]
-_SMI = ("access.smi-spec.io", "specs.smi-spec.io", "split.smi-spec.io")
-_OURS = ("policy.flomesh.io", "policy.openservicemesh.io", "config.flomesh.io")
+_GROUPS = list(dict.fromkeys(group for policy in POLICIES for group in policy.groups))
+"""Of the mesh's own kinds."""
 
 
 def access_objects(settings: Settings) -> list[JsonObject]:
@@ -57,8 +58,8 @@ def _cluster_rules(settings: Settings) -> list[JsonObject]:
     return [
         _rule([""], core, _READ),
         _rule(["discovery.k8s.io"], ["endpointslices"], _READ),
-        _rule([*_SMI, *_OURS], ["*"], _READ),
-        _rule([*_SMI, *_OURS], ["*/status"], ["patch", "update"]),
+        _rule(_GROUPS, ["*"], _READ),
+        _rule(_GROUPS, ["*/status"], ["patch", "update"]),
         _rule(["authentication.k8s.io"], ["tokenreviews"], ["create"]),
         # "create" cannot be limited to a name; see the RBAC page, "Referring to resources".
         _rule([""], ["configmaps"], [*_READ, "create"]),

@@ -55,6 +55,9 @@ def webhook_objects(settings: Settings) -> list[JsonObject]:
                         strict=True,
                     )
                 ),
+                # Kinds that are in no namespace: no selector leaves any of their objects out.
+                _webhook(settings, "fsm-cluster-validator.k8s.io", "/validate", {})
+                | {"rules": _cluster_rules()},
                 _webhook(settings, "fsm-config-validator.k8s.io", "/validate", _own(settings))
                 # WHY Ignore: the controller makes MeshConfig before it is ready to be asked, and
                 # whoever mends a broken mesh must be able to. A wrong MeshConfig that gets past
@@ -71,9 +74,10 @@ def webhook_objects(settings: Settings) -> list[JsonObject]:
 
 def _config_rules() -> list[JsonObject]:
     return [
-        _rule(policy.group, policy.plural, ["CREATE", "UPDATE"])
+        _rule(group, policy.plural, ["CREATE", "UPDATE"])
         for policy in POLICIES
         if policy.group.startswith("config.")
+        for group in policy.groups
     ]
 
 
@@ -82,7 +86,16 @@ def _policy_rules() -> list[JsonObject]:
     return [
         _rule(group, policy.plural, writes)
         for policy in POLICIES
-        if not policy.group.startswith("config.")
+        if not policy.group.startswith("config.") and policy.namespaced
+        for group in policy.groups
+    ]
+
+
+def _cluster_rules() -> list[JsonObject]:
+    return [
+        _rule(group, policy.plural, ["CREATE", "UPDATE"], "Cluster")
+        for policy in POLICIES
+        if not policy.namespaced
         for group in policy.groups
     ]
 
@@ -107,13 +120,15 @@ def _webhook(settings: Settings, name: str, path: str, selector: JsonObject) -> 
     }
 
 
-def _rule(group: str, resource: str, operations: list[str]) -> JsonObject:
+def _rule(
+    group: str, resource: str, operations: list[str], scope: str = "Namespaced"
+) -> JsonObject:
     return {
         "apiGroups": [group],
         "apiVersions": ["v1"] if not group else ["*"],
         "operations": operations,
         "resources": [resource],
-        "scope": "Namespaced",
+        "scope": scope,
     }
 
 

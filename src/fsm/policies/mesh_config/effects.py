@@ -194,7 +194,11 @@ EFFECTS: tuple[Effect, ...] = (
     ),
     Effect("certificate.ingressGateway", "not heeded", "there is no ingress of the mesh yet"),
     Effect("observability.fsmLogLevel", "live", "What the control plane logs."),
-    Effect("observability.osmLogLevel", "not heeded", "a name of an older mesh; see fsmLogLevel"),
+    Effect(
+        "observability.osmLogLevel",
+        "live",
+        "the name of `fsmLogLevel` in an older mesh; heeded where that is not set",
+    ),
     Effect("observability.enableDebugServer", "not heeded", "its pages are at port 9091"),
     Effect(
         "observability.tracing.enable",

@@ -186,7 +186,7 @@ class ObservabilityBody(Strict):
     """Section ``observability``."""
 
     fsmLogLevel: LogLevel = "info"
-    osmLogLevel: str = ""
+    osmLogLevel: LogLevel | None = None
     enableDebugServer: bool = False
     tracing: TracingBody | None = None
     remoteLogging: RemoteLoggingBody | None = None
@@ -238,7 +238,7 @@ def model(obj: JsonObject) -> MeshConfig:
         sidecar=_sidecar(body.sidecar or SidecarBody()),
         traffic=_traffic(body.traffic or TrafficBody()),
         certificate=_certificate(body.certificate or CertificateBody()),
-        log_level=(body.observability or ObservabilityBody()).fsmLogLevel,
+        log_level=_log_level(body.observability or ObservabilityBody()),
         tracing=_tracing(body.observability, reading.key.namespace),
         remote_log=_remote_log(body.observability),
         feature_flags=body.featureFlags or {},
@@ -250,6 +250,11 @@ def model(obj: JsonObject) -> MeshConfig:
         raw=obj.get("spec") or {},
         generation=reading.generation,
     )
+
+
+def _log_level(body: ObservabilityBody) -> str:
+    older = None if "fsmLogLevel" in body.model_fields_set else body.osmLogLevel
+    return older or body.fsmLogLevel
 
 
 def _tracing(observability: ObservabilityBody | None, namespace: str) -> Export | None:

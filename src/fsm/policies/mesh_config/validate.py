@@ -6,6 +6,7 @@ In: the object's JSON. Out: all violations, or warnings.
 from __future__ import annotations
 
 from fsm.model.fields import JsonObject
+from fsm.policies.base import OLDER_GROUPS
 from fsm.policies.mesh_config.schema import read_config, seconds
 from fsm.policies.violation import Violation
 from fsm.settings import Settings
@@ -39,13 +40,22 @@ def warnings(obj: JsonObject) -> list[Violation]:
     body = reading.body
     if body is None:
         return []
+    found = []
+    if str(obj.get("apiVersion", "")).startswith(OLDER_GROUPS["config.flomesh.io"]):
+        found.append(
+            Violation(
+                "apiVersion",
+                "is of an older mesh: a MeshConfig of this name under config.flomesh.io goes first",
+                "write config.flomesh.io/v1alpha3",
+            )
+        )
     permissive = body.traffic is not None and body.traffic.enablePermissiveTrafficPolicyMode
     if body.sidecar is not None and body.sidecar.sidecarDisabledMTLS and not permissive:
-        return [
+        found.append(
             Violation(
                 reading.at("sidecar", "sidecarDisabledMTLS"),
                 "without mutual TLS no client can prove who it is, so every TrafficTarget refuses",
                 "set traffic.enablePermissiveTrafficPolicyMode to true, or keep mutual TLS",
             )
-        ]
-    return []
+        )
+    return found
