@@ -14,12 +14,13 @@
 //! bytes on them (the codecs' filters).
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Instant;
 
 use pipy_http::RequestHead;
 use pipy_pipeline::{CloseReason, Cx, Event, PipelineId, Port, Slot};
+
+use crate::ids::Ids;
 
 /// A connection that carries requests.
 pub struct Session {
@@ -43,7 +44,7 @@ pub struct Session {
 struct Streams {
     capacity: Cell<u32>,
     next: Cell<Slot>,
-    clients: RefCell<HashMap<Slot, Port>>,
+    clients: RefCell<Ids<Port>>,
     /// Requests that were not carried out, and can be elsewhere.
     returned: RefCell<Vec<(Slot, Box<RequestHead>)>>,
 }

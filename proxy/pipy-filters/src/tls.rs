@@ -3,13 +3,13 @@
 //! Plain bytes to be sent are gathered until the end of the turn, so that a head and a small body share one record.
 
 use std::collections::VecDeque;
-use std::io::{IoSlice, Read, Write};
+use std::io::{BufRead, IoSlice, Write};
 
 use bytes::Bytes;
 use rustls::Connection;
 
-/// LIMIT: plain bytes per record (RFC 8446 section 5.1); what is gathered is cut into pieces of this size.
-const RECORD_BYTES: usize = 16 * 1024;
+/// LIMIT: pieces given to the TLS library at once. For each record it looks for its place in them from the first on.
+const SLICES_MAX: usize = 64;
 
 /// One TLS connection between an encrypted and a plain side.
 pub(crate) struct TlsStream {
@@ -58,10 +58,17 @@ impl TlsStream {
             self.peer_finished |= state.peer_has_closed();
             let ready = state.plaintext_bytes_to_read();
             if ready > 0 {
-                let mut bytes = vec![0; ready];
-                if self.connection.reader().read_exact(&mut bytes).is_ok() {
-                    plain(Bytes::from(bytes));
+                let mut bytes = Vec::with_capacity(ready);
+                let mut reader = self.connection.reader();
+                while let Ok(chunk) = reader.fill_buf() {
+                    if chunk.is_empty() {
+                        break;
+                    }
+                    bytes.extend_from_slice(chunk);
+                    let taken = chunk.len();
+                    reader.consume(taken);
                 }
+                plain(Bytes::from(bytes));
             }
         }
         Ok(())
@@ -111,15 +118,10 @@ impl TlsStream {
             return;
         }
         while !self.gathered.is_empty() {
-            let mut slices = Vec::with_capacity(self.gathered.len());
-            let mut size = 0;
-            for bytes in &self.gathered {
-                slices.push(IoSlice::new(bytes));
-                size += bytes.len();
-                if size >= RECORD_BYTES {
-                    break;
-                }
-            }
+            // WHY all at once: the library fills one record after the other across pieces, and the header of a frame that
+            // has a piece of its own would otherwise push the end of its payload into a record of a few bytes.
+            let slices: Vec<IoSlice<'_>> =
+                self.gathered.iter().take(SLICES_MAX).map(|bytes| IoSlice::new(bytes)).collect();
             let count = slices.len();
             // Without a limit on the buffer everything is taken.
             let _ = self.connection.writer().write_vectored(&slices);

@@ -166,6 +166,32 @@ fn two_members_understand_each_other_however_the_records_are_cut() {
 }
 
 #[test]
+fn pieces_of_one_turn_fill_records_whatever_their_sizes() {
+    let mesh = mesh();
+    let (a, b) = (member(&mesh.ours, A, &mesh.ours), member(&mesh.ours, B, &mesh.ours));
+    let mut pair = Pair::new(&a, &b, B);
+    pair.carry(usize::MAX);
+    let pieces: Vec<String> = (0..200).map(|number| "x".repeat([9, 16_384, 1][number % 3])).collect();
+    for piece in &pieces {
+        pair.world.graph.from_socket(pair.client, Event::Data(piece.clone().into()));
+    }
+    pair.world.run();
+    let wire = pair.world.take(pair.wire_a);
+    let (mut records, mut rest) = (0, wire.as_slice());
+    // RFC 8446 section 5.1: type, version, and the length of what follows.
+    while let [_, _, _, high, low, after @ ..] = rest {
+        rest = &after[usize::from(u16::from_be_bytes([*high, *low]))..];
+        records += 1;
+    }
+    let all = pieces.concat();
+    // One more for each time that the pieces of a turn are more than are given to the library at once.
+    assert!(records <= all.len().div_ceil(16_384) + 3, "{records} records");
+    pair.world.say(pair.wire_b, &wire);
+    pair.carry(usize::MAX);
+    assert_eq!(pair.back(), all);
+}
+
+#[test]
 fn a_server_with_another_identity_hears_nothing() {
     let mesh = mesh();
     let (a, b) = (member(&mesh.ours, A, &mesh.ours), member(&mesh.ours, B, &mesh.ours));

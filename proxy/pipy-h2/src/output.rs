@@ -3,8 +3,8 @@
 //! In: the streams that have something to send. Out: pieces for the socket: small frames gathered in
 //! one piece, large payloads as they are.
 //!
-//! One frame per stream and round, so that a large body does not hold up the small ones. Trailers
-//! are encoded when their turn comes, after their data and after every head that went out before:
+//! Some frames per stream and round, so that a large body does not hold up the small ones, and still comes in pieces that
+//! are worth a system call to whoever passes it on. Trailers are encoded when their turn comes, after their data and after every head that went out before:
 //! header blocks must be written in the order in which they were encoded.
 //!
 //! Invariants: no window is exceeded; no frame is longer than the peer takes; a stream stands in the
@@ -29,10 +29,13 @@ const COPY_BYTES_MAX: usize = 4 * 1024;
 /// LIMIT: bytes of one DATA frame, whatever the peer allows: the others wait for it.
 const DATA_BYTES_MAX: usize = 16 * 1024;
 
+/// LIMIT: bytes of DATA that one stream sends before the others have their turn.
+const ROUND_BYTES_MAX: usize = 64 * 1024;
+
 /// What became of a turn.
 enum Turn {
-    /// Something was written; it may have more.
-    Again,
+    /// So many bytes were written; it may have more.
+    Again(usize),
     /// It has nothing more, or its own window is shut: it comes back by itself.
     Done,
     /// The window of the connection is shut.
@@ -44,12 +47,21 @@ impl Connection {
         let first = out.len();
         // Replies are read, or at least handed to the socket, once they are taken from here.
         self.reply_bytes = 0;
-        let mut blocked = 0;
+        let (mut blocked, mut round) = (0, 0);
         while self.failed.is_none() && written(out, first) + self.out.len() < bytes_max {
             let Some(key) = self.ready.pop_front() else { break };
-            match self.take_turn(key, out) {
-                Turn::Again => {
-                    self.ready.push_back(key);
+            let turn = self.take_turn(key, out);
+            round = match turn {
+                Turn::Again(len) if round + len < ROUND_BYTES_MAX => round + len,
+                _ => 0,
+            };
+            match turn {
+                Turn::Again(_) => {
+                    if round > 0 {
+                        self.ready.push_front(key);
+                    } else {
+                        self.ready.push_back(key);
+                    }
                     blocked = 0;
                 }
                 Turn::Done => {
@@ -66,6 +78,12 @@ impl Connection {
                     }
                 }
             }
+        }
+        // Its round was cut short by `bytes_max`; small ones must not make it the only one that is served.
+        if round > 0
+            && let Some(key) = self.ready.pop_front()
+        {
+            self.ready.push_back(key);
         }
         if self.ready.is_empty() && self.ready.capacity() > READY_KEPT {
             self.ready = std::collections::VecDeque::new();
@@ -139,7 +157,7 @@ impl Connection {
         if ends {
             self.close_if_ended(key);
         }
-        if has_more { Turn::Again } else { Turn::Done }
+        if has_more { Turn::Again(len) } else { Turn::Done }
     }
 
     /// The end of a message whose data has gone out: trailers, or DATA of nothing. Neither needs a window.

@@ -248,15 +248,20 @@ impl Graph {
     /// Carries all events until none is left; then what was deferred; then again.
     pub fn run(&mut self) {
         loop {
-            while let Some(work) = self.queue.pop_front() {
-                self.deliver(work);
-            }
+            self.carry();
             if self.deferred.is_empty() {
                 return;
             }
             for (pipeline, index) in std::mem::take(&mut self.deferred) {
                 self.call(pipeline, index, |filter, cx| filter.flush(cx));
             }
+        }
+    }
+
+    /// Carries all events until none is left; what was deferred stays so until [`Graph::run`].
+    pub fn carry(&mut self) {
+        while let Some(work) = self.queue.pop_front() {
+            self.deliver(work);
         }
     }
 

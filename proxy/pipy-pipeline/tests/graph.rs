@@ -186,6 +186,26 @@ fn deferred_work_is_done_when_the_turn_is_quiet_and_once() {
 }
 
 #[test]
+fn events_that_are_only_carried_share_one_flush_afterwards() {
+    let (mut world, notes) = (World::default(), Notes::default());
+    let mut asked = false;
+    let defers = Probe::answering("defers", &notes, move |cx, _| {
+        if !std::mem::replace(&mut asked, true) {
+            cx.defer();
+        }
+    });
+    let (socket, _) = world.accept(vec![defers]);
+    notes.take();
+    for text in ["a", "b"] {
+        world.graph.from_socket(socket, data(text));
+        world.graph.carry();
+    }
+    assert_eq!(notes.take(), ["defers > data a", "defers > data b"]);
+    world.graph.run();
+    assert_eq!(notes.take(), ["defers flush"]);
+}
+
+#[test]
 fn a_flush_asked_for_in_a_flush_comes_too() {
     struct Again(u32);
     impl Filter for Again {

@@ -32,6 +32,11 @@ const COPY_BYTES_MAX: usize = 4 * 1024;
 /// LIMIT: bytes read from one socket before the others have their turn.
 const READ_BUDGET: usize = 4 * READ_BYTES;
 
+/// LIMIT: bytes read from all sockets before what came of them is sent. Up to here everything that one wait has found is
+/// read first and sent afterwards, so that messages for one peer leave as one, in one record; beyond it memory would grow
+/// and the peers wait longer than is saved.
+const UNSENT_BYTES_MAX: usize = 2 * READ_BYTES;
+
 /// LIMIT: connections accepted in a row before the open ones have their turn.
 const ACCEPT_BUDGET: usize = 64;
 
@@ -79,6 +84,8 @@ pub struct Worker<A: App> {
     /// Sockets that had more to read when their turn was over.
     unread: Vec<SocketId>,
     dirty: Vec<SocketId>,
+    /// Bytes read since the last [`Worker::turn`].
+    unsent: usize,
     /// Sockets that no pipeline has any more, and that have something left to do.
     leaving: Leaving,
     datagrams: Datagrams,
@@ -114,6 +121,7 @@ impl<A: App> Worker<A> {
                 connects: BinaryHeap::new(),
                 unread: Vec::new(),
                 dirty: Vec::new(),
+                unsent: 0,
                 leaving: Leaving::new(LEAVING),
                 datagrams: Datagrams::new(DATAGRAMS),
                 accept_again: None,
@@ -359,7 +367,7 @@ impl<A: App> Worker<A> {
         if flush {
             self.flush(id);
         }
-        self.turn();
+        self.carry();
     }
 
     /// Reads what there is, up to the budget, giving each piece to the graph.
@@ -383,7 +391,7 @@ impl<A: App> Worker<A> {
                 Ok(0) => {
                     socket.eof = true;
                     self.graph.from_socket(id, Event::Close(CloseReason::Finished));
-                    self.turn();
+                    self.carry();
                     return self.close_if_done(id);
                 }
                 Ok(read) => {
@@ -393,7 +401,12 @@ impl<A: App> Worker<A> {
                     budget = budget.saturating_sub(read);
                     let bytes = self.take(read);
                     self.graph.from_socket(id, Event::Data(bytes));
-                    self.turn();
+                    self.unsent += read;
+                    if self.unsent < UNSENT_BYTES_MAX {
+                        self.carry()
+                    } else {
+                        self.turn()
+                    }
                     if budget == 0 {
                         return self.unread.push(id);
                     }
@@ -416,16 +429,15 @@ impl<A: App> Worker<A> {
         }
     }
 
-    /// Lets the graph run until it is quiet, carrying out what it asks for.
+    /// Lets the graph run until it is quiet, carrying out what it asks for, and sends what has come of it.
     fn turn(&mut self) {
+        self.unsent = 0;
         loop {
             self.graph.run();
             if self.graph.ops.is_empty() {
                 break;
             }
-            for op in std::mem::take(&mut self.graph.ops) {
-                self.carry_out(op);
-            }
+            self.carry_out_all();
         }
         for id in std::mem::take(&mut self.dirty) {
             self.flush(id);
@@ -433,6 +445,29 @@ impl<A: App> Worker<A> {
         self.graph.run();
         if !self.graph.ops.is_empty() {
             self.turn();
+        }
+    }
+
+    /// Lets the graph carry events; what filters gather for the end of the turn, and what sockets are to send, waits for
+    /// [`Worker::turn`].
+    fn carry(&mut self) {
+        loop {
+            self.graph.carry();
+            if self.graph.ops.is_empty() {
+                break;
+            }
+            self.carry_out_all();
+        }
+    }
+
+    fn carry_out_all(&mut self) {
+        let mut ops = std::mem::take(&mut self.graph.ops);
+        for op in ops.drain(..) {
+            self.carry_out(op);
+        }
+        // The room is used again unless carrying them out has asked for more.
+        if self.graph.ops.is_empty() {
+            self.graph.ops = ops;
         }
     }
 

@@ -105,24 +105,44 @@ fn section_6_9_2_settings_move_the_windows_of_all_streams_also_below_zero() {
 }
 
 #[test]
-fn streams_take_turns_frame_by_frame() {
+fn streams_take_turns_by_some_frames() {
     let (mut hand, ids) = answering(Config::default(), &settings(&[(4, 1 << 20)]), &[1, 3, 5]);
     hand.good(&window_update(0, 1 << 20));
-    for (&id, bytes) in ids.iter().zip([40_000, 20_000, 10]) {
+    for (&id, bytes) in ids.iter().zip([100_000, 20_000, 10]) {
         let _ = queue(&mut hand, id, bytes);
         hand.connection.send_end(id, None).unwrap();
     }
+    let frame = (1, 16_384, false);
     assert_eq!(
         sent(&mut hand),
         [
-            (1, 16_384, false),
+            frame,
+            frame,
+            frame,
+            frame,
             (3, 16_384, false),
-            (5, 10, true),
-            (1, 16_384, false),
             (3, 3_616, true),
-            (1, 7_232, true),
+            (5, 10, true),
+            frame,
+            frame,
+            (1, 1_696, true),
         ]
     );
+}
+
+#[test]
+fn a_socket_that_takes_little_serves_all_streams() {
+    let (mut hand, ids) = answering(Config::default(), &settings(&[(4, 1 << 20)]), &[1, 3]);
+    hand.good(&window_update(0, 1 << 20));
+    for id in ids {
+        let _ = queue(&mut hand, id, 100_000);
+    }
+    let mut pieces = Vec::new();
+    for _ in 0..4 {
+        hand.connection.poll_output(&mut pieces, 1);
+    }
+    let order: Vec<u32> = frames(&pieces.concat()).iter().map(|frame| frame.stream).collect();
+    assert_eq!(order, [1, 3, 1, 3]);
 }
 
 #[test]
