@@ -45,6 +45,10 @@ pub struct Cluster {
     /// When one of its endpoints gets no requests for a while.
     #[serde(default)]
     pub health: PassiveHealth,
+    /// Name that its metrics carry; its own where there is none. Clusters of single Pods are counted as their Service's:
+    /// a name for each Pod would make as many metrics as the mesh has Pods.
+    #[serde(default)]
+    pub counted_as: Option<String>,
 }
 
 fn connect_timeout_ms() -> u64 {

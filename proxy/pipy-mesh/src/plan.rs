@@ -27,6 +27,8 @@ pub struct Plan {
     pub workload: config::Workload,
     /// Matches by port; `None` where the listener is closed.
     pub inbound: Option<HashMap<u16, InboundMatch>>,
+    /// Those for UDP.
+    pub inbound_udp: HashMap<u16, InboundMatch>,
     /// Matches by port, in order; `None` where the listener is closed.
     pub outbound: Option<Outbound>,
     /// What the outbound listener leaves alone.
@@ -58,6 +60,8 @@ pub struct Plan {
 pub struct Outbound {
     /// Matches by destination.
     pub matches: OutboundTable,
+    /// Those for UDP.
+    pub udp: OutboundTable,
     /// What happens where none fits.
     pub unmatched: Unmatched,
 }
@@ -254,6 +258,13 @@ pub struct ClusterPlan {
     pub config: config::Cluster,
 }
 
+impl ClusterPlan {
+    /// The name that its metrics carry.
+    pub fn counted_as(&self) -> &str {
+        self.config.counted_as.as_deref().unwrap_or(&self.name)
+    }
+}
+
 impl Plan {
     /// Makes a plan of a configuration that [`pipy_config::parse`] accepted.
     pub fn new(config: ProxyConfig) -> Self {
@@ -276,8 +287,14 @@ impl Plan {
             let told = if builder.tells { json!({ "name": name }).to_string() } else { String::new() };
             clusters.push(ClusterPlan { name: name.into(), origin, told: told.into(), config: cluster });
         }
+        let mut inbound_udp = HashMap::new();
         let inbound = config.inbound.map(|inbound| {
-            inbound.matches.into_iter().map(|rule| (rule.port, builder.inbound(rule))).collect()
+            let mut matches = HashMap::with_capacity(inbound.matches.len());
+            for rule in inbound.matches {
+                let by_port = if rule.protocol == Protocol::Udp { &mut inbound_udp } else { &mut matches };
+                by_port.insert(rule.port, builder.inbound(rule));
+            }
+            matches
         });
         // Without the listener, what is excluded would be refused like the rest.
         let outbound = config.outbound.or_else(|| (!config.exclusions.is_empty()).then(Default::default));
@@ -293,6 +310,7 @@ impl Plan {
             service_identity,
             workload,
             inbound,
+            inbound_udp,
             outbound,
             exclusions: config.exclusions,
             clusters,
@@ -349,7 +367,7 @@ impl Builder {
     }
 
     fn outbound(&mut self, outbound: config::Outbound) -> Outbound {
-        let matches = outbound.matches.into_iter().map(|rule| {
+        let matches = outbound.matches.into_iter().map(|rule| -> (u16, OutboundMatch) {
             let plan = OutboundMatch {
                 protocol: rule.protocol,
                 origin: self.intern(&rule.origin),
@@ -360,7 +378,12 @@ impl Builder {
             };
             (rule.port, plan)
         });
-        Outbound { matches: OutboundTable::new(matches), unmatched: outbound.unmatched }
+        let (udp, matches): (Vec<_>, Vec<_>) = matches.partition(|(_, rule)| rule.protocol == Protocol::Udp);
+        Outbound {
+            matches: OutboundTable::new(matches),
+            udp: OutboundTable::new(udp),
+            unmatched: outbound.unmatched,
+        }
     }
 
     fn hosts(&mut self, rules: Vec<config::HostRule>) -> HostTable {

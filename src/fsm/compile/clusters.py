@@ -135,7 +135,8 @@ class ClusterSet:
         """Return the name of the cluster of one endpoint alone."""
         name = f"{service.key}|{target.number}|{target.address}"
         if name not in self.clusters:
-            self._add(name, service, [target])
+            # A name for each Pod would make as many metrics as the mesh has Pods.
+            self._add(name, service, [target], counted_as=f"{service.key}|{target.number}")
         return name
 
     def weighted(
@@ -173,7 +174,13 @@ class ClusterSet:
             )
         return name
 
-    def _add(self, name: str, service: Service, targets: Sequence[Target]) -> None:
+    def _add(
+        self,
+        name: str,
+        service: Service,
+        targets: Sequence[Target],
+        counted_as: str | None = None,
+    ) -> None:
         cluster = Cluster(
             origin=origin("Service", service.namespace, service.name),
             endpoints=tuple(
@@ -181,6 +188,7 @@ class ClusterSet:
                 for t in targets
             ),
             connect_timeout_ms=self.settings.proxy.connect_timeout_ms,
+            counted_as=counted_as,
         )
         self.clusters[name] = bounded(self.snapshot, self.caller, service.key, cluster)
 

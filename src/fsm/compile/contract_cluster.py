@@ -123,6 +123,8 @@ class Cluster:
     balancing: Balancing = field(default_factory=Balancing)
     circuit_breaker: CircuitBreaker | None = None
     connect_timeout_ms: int = 5_000
+    counted_as: str | None = None
+    """Name that its metrics carry; its own where there is none."""
     endpoints: tuple[Endpoint, ...] = ()
     health: PassiveHealth = field(default_factory=PassiveHealth)
     idle_timeout_ms: int = 60_000

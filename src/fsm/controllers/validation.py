@@ -48,6 +48,8 @@ _TEMPLATES = {
 """Where the Pod stands in what makes Pods."""
 _DEPENDS_ON_THE_CLUSTER = ("NoWorkload", "NoService", "PermissiveMode", "NotReferenced")
 """Reasons of a status that say nothing about the object itself."""
+_ELSEWHERE_PERHAPS = ("RefNotFound", "NotEnabled")
+"""Reasons that objects may undo which the documents need not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,10 @@ def _document(index: int, value: object, path: str, namespace: str) -> _Document
     return _Document(index, kind, group, where, name if isinstance(name, str) else "", obj)
 
 
-_CLUSTER_SCOPED = ("Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding")
+_CLUSTER_SCOPED = (
+    *("Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"),
+    *(policy.kind for policy in policies.POLICIES if not policy.namespaced),
+)
 
 
 def _placed(value: dict[str, Any], metadata: dict[str, Any], namespace: str) -> dict[str, Any]:
@@ -299,7 +304,7 @@ def _said(document: _Document, status: ObjectStatus, *, offline: bool) -> Iterat
     if programmed.reason in _DEPENDS_ON_THE_CLUSTER:
         if not offline:
             yield document.finding("note", programmed.message)
-    elif programmed.reason == "RefNotFound" and offline:
+    elif programmed.reason in _ELSEWHERE_PERHAPS and offline:
         yield document.finding("note", f"{programmed.message}, as far as these documents say")
     else:
         yield document.finding("warning", programmed.message)

@@ -212,3 +212,21 @@ def test_whatever_stands_anywhere_in_a_document_there_is_an_answer(data: st.Data
 def test_whatever_the_documents_are_there_is_an_answer(documents: list[Any]) -> None:
     for finding in validate_documents(documents):
         assert finding.message
+
+
+def test_what_a_switch_elsewhere_may_undo_is_a_note() -> None:
+    retry = """
+kind: Retry
+apiVersion: policy.flomesh.io/v1alpha1
+metadata: {name: retry, namespace: curl}
+spec:
+  source: {kind: ServiceAccount, name: curl, namespace: curl}
+  destinations: [{kind: Service, name: httpbin, namespace: httpbin}]
+  retryPolicy: {retryOn: 5xx, numRetries: 5}
+"""
+    (found,) = check(retry)
+    assert found.severity == "note"
+    assert "enableRetryPolicy" in found.message
+    assert "as far as these documents say" in found.message
+    (known,) = check(retry, world={})
+    assert known.severity == "warning"

@@ -22,7 +22,7 @@ use pipy_script::log;
 use pipy_script::plugin::Plugins;
 use pipy_upstream::{Dice, Rate, RoundRobin, TokenBucket};
 
-use crate::plan::{LimitPlan, Plan, Target, Targets};
+use crate::plan::{ClusterPlan, LimitPlan, Plan, Target, Targets};
 use crate::stages::{Chain, Need, Step, TcpStep, built_in_names};
 
 pub(crate) use cluster::Cluster;
@@ -108,7 +108,7 @@ impl Runtime {
         };
         balancers.borrow_mut().retain(|key, _| plan.balancers.contains(key));
         buckets.borrow_mut().retain(|key, _| plan.limits.contains(key));
-        let names: Vec<&str> = plan.clusters.iter().map(|cluster| &*cluster.name).collect();
+        let names: Vec<&str> = plan.clusters.iter().map(ClusterPlan::counted_as).collect();
         metrics.set_clusters(&names);
         let clusters = plan
             .clusters
@@ -127,7 +127,7 @@ impl Runtime {
                 let endpoints = endpoints.collect();
                 let load = match before {
                     Some(before) => Rc::clone(&before.load),
-                    None => Load::new(metrics.cluster(&cluster.name), &wakers),
+                    None => Load::new(metrics.cluster(cluster.counted_as()), &wakers),
                 };
                 Cluster::new(&cluster.config, endpoints, load, before)
             })
