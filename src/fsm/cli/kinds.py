@@ -22,7 +22,9 @@ def resources() -> list[Resource]:
     from fsm.kube import Resource
 
     return [
-        Resource(p.group, p.versions[0], p.plural, p.kind) for p in policies.POLICIES if p.versions
+        Resource(p.group, p.versions[0], p.plural, p.kind, p.namespaced)
+        for p in policies.POLICIES
+        if p.versions
     ]
 
 

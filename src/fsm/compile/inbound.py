@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fsm.compile.aliases import aliases
+from fsm.compile.chains import inbound_settings
 from fsm.compile.clusters import backend_port, socket_address
 from fsm.compile.contract import (
     Allow,
@@ -29,6 +30,7 @@ from fsm.compile.contract import (
     Inbound,
     InboundMatch,
     Mtls,
+    PluginSettings,
     Route,
     SourceRule,
     TcpRule,
@@ -183,6 +185,7 @@ class _Builder:
                         names=names,
                         service=str(door.service.key),
                         origin=door.origin,
+                        plugins=self._settings(door),
                         rate_limit=request_limit(self.snapshot, door.service.key),
                         routes=limited_routes(self.snapshot, door.service.key, self._routes(door)),
                     )
@@ -213,6 +216,7 @@ class _Builder:
                         names=("*",),
                         service=str(door.service.key),
                         origin=found[0].origin,
+                        plugins=self._settings(door),
                         rate_limit=request_limit(self.snapshot, door.service.key),
                         routes=limited_routes(
                             self.snapshot, door.service.key, (admitted(found[0].origin, local),)
@@ -292,7 +296,11 @@ class _Builder:
             service=str(door.service.key),
             allowed=allowed,
             clusters=self._local(door),
+            plugins=self._settings(door),
         )
+
+    def _settings(self, door: _Door) -> PluginSettings:
+        return inbound_settings(self.snapshot, self.pod, door.service.key)
 
     def _local(self, door: _Door) -> tuple[WeightedCluster, ...]:
         name = f"{door.service.key}|{door.number}|local"

@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import get_args
 
+from fsm.compile.chains import BUILT_IN_STAGES, CHAIN_FIELDS
 from fsm.compile.contract import (
-    BUILT_IN_CHAINS,
     AccessLog,
     Chains,
     Exclusions,
+    Plugin,
     ProxyConfig,
     Telemetry,
     Timeouts,
@@ -27,7 +28,6 @@ from fsm.compile.probes import pod_probes
 from fsm.compile.telemetry import with_exports
 from fsm.model.exclusions import Exclusions as PodExclusions
 from fsm.model.exclusions import read_note, wanted
-from fsm.model.mesh_config import MeshConfig
 from fsm.model.names import (
     ACCESS_LOG_ANNOTATION,
     GRACEFUL_EXIT_ANNOTATION,
@@ -35,7 +35,8 @@ from fsm.model.names import (
 )
 from fsm.model.snapshot import Snapshot
 from fsm.model.workload import Pod
-from fsm.policies.mesh_config.compile import chain
+from fsm.policies.plugin.compile import text_of
+from fsm.policies.plugin_chain.compile import chains_of
 from fsm.settings import AccessLog as AccessLogText
 from fsm.settings import Settings
 
@@ -71,6 +72,7 @@ def compile_own(snapshot: Snapshot, pod: Pod, settings: Settings) -> ProxyConfig
     """Compile what no other proxy has: everything but the outbound half and its clusters."""
     past = carried_past(snapshot, pod)
     inbound = inbound_half(snapshot, pod, settings, past.inbound_ports)
+    chains = chains_of(snapshot, pod, BUILT_IN_STAGES)
     return ProxyConfig(
         identity=pod.service_account.spiffe(settings.trust_domain),
         workload=Workload(
@@ -88,7 +90,11 @@ def compile_own(snapshot: Snapshot, pod: Pod, settings: Settings) -> ProxyConfig
             all_but=past.outbound_included,
         ),
         clusters=inbound.clusters,
-        chains=_chains(snapshot.mesh),
+        chains=Chains(**{field: chains.stages[name] for field, name in CHAIN_FIELDS}),
+        plugins=tuple(
+            Plugin(name=plugin.name, origin=plugin.origin, script=text_of(plugin))
+            for plugin in chains.plugins
+        ),
         probes=pod_probes(pod, settings.ports),
         telemetry=with_exports(
             Telemetry(access_log=_access_log(snapshot, pod, settings)), snapshot.mesh
@@ -103,15 +109,6 @@ def carried_past(snapshot: Snapshot, pod: Pod) -> PodExclusions:
     now = wanted(snapshot.mesh, pod.annotations, namespace.annotations if namespace else {})
     made_with = read_note(pod.annotations.get(INJECTED_WITH_ANNOTATION, ""))
     return now.without(made_with.exclusions)
-
-
-def _chains(mesh: MeshConfig) -> Chains:
-    return Chains(
-        inbound_http=chain(mesh, "inbound-http", BUILT_IN_CHAINS["inbound-http"]),
-        inbound_tcp=chain(mesh, "inbound-tcp", BUILT_IN_CHAINS["inbound-tcp"]),
-        outbound_http=chain(mesh, "outbound-http", BUILT_IN_CHAINS["outbound-http"]),
-        outbound_tcp=chain(mesh, "outbound-tcp", BUILT_IN_CHAINS["outbound-tcp"]),
-    )
 
 
 def _access_log(snapshot: Snapshot, pod: Pod, settings: Settings) -> AccessLog:

@@ -199,7 +199,12 @@ def test_workload_chains_and_timeouts_are_filled() -> None:
             {"plugin": "modules/inbound-logging-http", "priority": 140, "disable": True},
         ]
     }
-    world = World().namespace("shop").mesh(pluginChains=chains, sidecar={"sidecarTimeout": 60})
+    world = World().namespace("shop").plugin("mine")
+    world.mesh(
+        pluginChains=chains,
+        sidecar={"sidecarTimeout": 60},
+        featureFlags={"enablePluginPolicy": True},
+    )
     world.pod("shop", "till", labels={"pod-template-hash": "abc"})
     world.found["Pod"][0]["metadata"]["ownerReferences"] = [
         {"kind": "ReplicaSet", "name": "till-abc", "controller": True}

@@ -185,6 +185,30 @@ class World:
             spec["matches"] = [{"kind": "HTTPRouteGroup", "name": g} for g in groups]
         return self.policy("TrafficSplit", "split.smi-spec.io/v1alpha4", namespace, name, spec)
 
+    def plugin(self, name: str, script: str = "pipy().pipeline().chain()", **spec: Any) -> World:
+        api = "plugin.flomesh.io/v1alpha1"
+        self.found["Plugin"].append(
+            {
+                "apiVersion": api,
+                "kind": "Plugin",
+                "metadata": {"name": name, "uid": f"uid-{name}"},
+                "spec": {"pipyscript": script, "priority": 115, **spec},
+            }
+        )
+        return self
+
+    def plugin_chain(
+        self, namespace: str, name: str, chain: str, *plugins: str, **selectors: Json
+    ) -> World:
+        spec = {"chains": [{"name": chain, "plugins": list(plugins)}], "selectors": selectors}
+        return self.policy("PluginChain", "plugin.flomesh.io/v1alpha1", namespace, name, spec)
+
+    def plugin_config(
+        self, namespace: str, name: str, plugin: str, config: Json, *destinations: Json
+    ) -> World:
+        spec = {"plugin": plugin, "config": config, "destinationRefs": list(destinations)}
+        return self.policy("PluginConfig", "plugin.flomesh.io/v1alpha1", namespace, name, spec)
+
     def objects(self) -> dict[str, list[Json]]:
         return {**self.found, "EndpointSlice": [*self.found["EndpointSlice"], *self._slices()]}
 
