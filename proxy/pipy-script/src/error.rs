@@ -64,6 +64,7 @@ impl ScriptError {
             let Some((function, file, place)) = frame(line) else { continue };
             let Some(source) = sources.get(&file) else { continue };
             let place = source.rewritten.original(place);
+            let place = misspelt(&found.message, &source.text, place).unwrap_or(place);
             if found.place.is_none() {
                 found = ScriptError::at(found.message, &file, place, &source.text);
             }
@@ -77,6 +78,16 @@ impl ScriptError {
         self.message = format!("took longer than {} ms and was stopped", limit.as_millis());
         self
     }
+}
+
+/// Where a filter that there is not is written: the engine knows where the chain of calls begins, which may be lines before.
+fn misspelt(message: &str, text: &str, chain: Place) -> Option<Place> {
+    let (_, rest) = message.split_once("no filter or method is called ")?;
+    let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let line: usize =
+        text.split_inclusive('\n').take(chain.line.saturating_sub(1) as usize).map(str::len).sum();
+    let offset = line + text.get(line..)?.find(&format!(".{name}"))?;
+    Some(Place::of(text, offset + 1))
 }
 
 /// Reads a line of a stack: function, file, place.

@@ -19,6 +19,11 @@ pub trait Codebase {
         Vec::new()
     }
 
+    /// Where a path is on the machine, if it is there.
+    fn place(&self, _path: &str) -> Option<std::path::PathBuf> {
+        None
+    }
+
     /// Whether a path names no file but filters of the host: see [`crate::plugin`].
     fn is_native(&self, _path: &str) -> bool {
         false
@@ -52,6 +57,13 @@ impl Sources {
     /// Where a variable of a namespace is, if any file declares or imports it.
     pub(crate) fn slot_of(&self, namespace: &str, name: &str) -> Option<u32> {
         self.slots.get(&(namespace.to_owned(), name.to_owned())).copied()
+    }
+
+    /// The variables that files share, each with its namespace.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = (&str, &str)> {
+        // Those of one file alone are under its path.
+        let shared = self.slots.keys().filter(|(namespace, _)| !namespace.starts_with('/'));
+        shared.map(|(namespace, name)| (namespace.as_str(), name.as_str()))
     }
 
     /// The files, by path.

@@ -23,6 +23,7 @@ use crate::filters::http::Responses;
 use crate::layout::{Family, Layout, Scope, Script};
 use crate::load::load;
 use crate::modules::Codebase;
+use crate::rewrite::Place;
 use crate::{inbound, log};
 
 /// How the host's own stages are called.
@@ -132,9 +133,19 @@ impl Plugins {
     /// # Errors
     /// When one of them does not load: which, and where.
     pub fn load(sources: &[Source], natives: &[&str]) -> Result<Rc<Self>, ScriptError> {
+        Plugins::doubted(sources, natives).map(|(plugins, _)| plugins)
+    }
+
+    /// The same, with what is doubtful in them: names that nothing has.
+    ///
+    /// # Errors
+    /// When one of them does not load: which, and where.
+    pub fn doubted(sources: &[Source], natives: &[&str]) -> Result<(Rc<Self>, Vec<String>), ScriptError> {
         let natives = natives.iter().map(|&native| native.to_owned()).collect();
         let files = Files { sources: sources.to_vec(), natives };
-        let script = load(Rc::new(files), MAIN, Limits::default())?.script;
+        let loaded =
+            load(Rc::new(files), MAIN, Limits::default()).map_err(|error| found_again(error, sources))?;
+        let (script, mut doubts) = (loaded.script, loaded.warnings);
         let mut entrances = Vec::new();
         for source in sources {
             match script.entrance(&path_of(&source.name)) {
@@ -153,7 +164,9 @@ impl Plugins {
             slots.extend(found.map(|slot| (*variable, slot)));
         }
         let _ = script.host_slots.set(slots);
-        Ok(Rc::new(Plugins { sources: sources.to_vec(), script, entrances, objects: RefCell::default() }))
+        doubts.extend(strangers(&script));
+        let plugins = Plugins { sources: sources.to_vec(), script, entrances, objects: RefCell::default() };
+        Ok((Rc::new(plugins), doubts))
     }
 
     /// Which of the plugins has this name.
@@ -188,7 +201,7 @@ impl Plugins {
         self.tell(vars, &*host)?;
         let script = Rc::clone(&self.script);
         let family = Family::new(&script.engine);
-        let scope = Scope { script, vars: vars.clone(), next: None, family, host: Some(host) };
+        let scope = Scope { script, vars: vars.clone(), next: None, family, host: Some(host), output: None };
         let mut row = entrance.pipeline(&scope, Vec::new());
         let engine = Rc::clone(&self.script.engine);
         row.push(Box::new(Responses { engine, label: entrance.label.clone() }));
@@ -250,6 +263,52 @@ impl Plugins {
         self.script.engine.timers.due()
     }
 }
+
+/// An error about a file that only names the plugins, or about none: as one about the plugin that it is about.
+fn found_again(error: ScriptError, sources: &[Source]) -> ScriptError {
+    if error.place.as_ref().is_some_and(|(file, _)| file != MAIN) {
+        return error;
+    }
+    let without =
+        |source: &&Source| error.message.contains(&format!("{} has no entrance", path_of(&source.name)));
+    if let Some(source) = sources.iter().find(without) {
+        let said = "has no entrance: a pipeline without a name, .pipeline()";
+        let place = Place { line: 1, column: 1 };
+        return ScriptError::at(said, &path_of(&source.name), place, &source.script);
+    }
+    let Some((_, file)) = error.message.split_once("cannot open script: /") else { return error };
+    let naming = sources.iter().find_map(|source| Some((source, source.script.find(file)?)));
+    let Some((source, offset)) = naming else { return error };
+    let said = match file.starts_with(NATIVE) {
+        true => format!("{file} is no stage of a chain"),
+        false => format!("{file} is no file that a plugin can name"),
+    };
+    ScriptError::at(said, &path_of(&source.name), Place::of(&source.script, offset), &source.script)
+}
+
+/// Variables that are imported from built-in modules, and that these do not have.
+fn strangers(script: &Script) -> Vec<String> {
+    let mut modules: Vec<&str> = VARIABLES.iter().flat_map(|(_, modules)| modules.iter().copied()).collect();
+    modules.sort_unstable();
+    modules.dedup();
+    let sources = script.engine.sources.borrow();
+    let mut found = Vec::new();
+    for (module, name) in sources.shared() {
+        let known = |of: &str| VARIABLES.iter().any(|(known, all)| *known == name && all.contains(&of));
+        if modules.contains(&module) && !known(module) {
+            let has: Vec<&str> =
+                VARIABLES.iter().filter(|(_, all)| all.contains(&module)).map(|(n, _)| *n).collect();
+            found.push(format!("'{module}' has no variable {name}; it has {}", has.join(", ")));
+        } else if !modules.contains(&module) && BUILT_IN_SIDES.iter().any(|side| module.starts_with(side)) {
+            found.push(format!(
+                "no module is called '{module}'; those with variables are {}",
+                modules.join(", ")
+            ));
+        }
+    }
+    found
+}
+const BUILT_IN_SIDES: &[&str] = &["inbound", "outbound", "connect-"];
 
 /// A fact as a script sees it.
 fn plain<'js>(ctx: &Ctx<'js>, fact: Option<Fact>) -> rquickjs::Result<Value<'js>> {

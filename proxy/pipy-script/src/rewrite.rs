@@ -34,6 +34,13 @@ pub struct Place {
     pub column: u32,
 }
 
+impl Place {
+    /// The place of a byte of a text.
+    pub(crate) fn of(text: &str, offset: usize) -> Self {
+        place_of(text, &line_starts(text), offset)
+    }
+}
+
 /// A script that does not parse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SyntaxError {

@@ -14,6 +14,8 @@ pub(crate) enum Command {
     Print(String),
     /// Say whether a configuration is valid.
     Check(PathBuf),
+    /// Say whether a plugin of the mesh loads: its name and its file.
+    CheckPlugin(String, PathBuf),
     /// Be a sidecar.
     Sidecar(Box<SidecarOptions>),
     /// Run a script.
@@ -35,6 +37,8 @@ pub(crate) struct SidecarOptions {
     pub(crate) tcp_probes: SocketAddr,
     pub(crate) workers: usize,
     pub(crate) mark: Option<u32>,
+    /// Whether UDP that the firewall captures is carried.
+    pub(crate) udp: bool,
 }
 
 /// Where configuration and credentials come from.
@@ -65,6 +69,8 @@ usage:
   pipy sidecar --control-plane URL --ca FILE --token FILE [options]
   pipy sidecar --config FILE [--cert FILE --key FILE --roots FILE] [options]
   pipy check FILE             say whether a proxy configuration is valid
+  pipy check --plugin NAME FILE
+                              say whether a plugin of the mesh loads; - is standard input
   pipy --list-filters         list the filters
   pipy --version | --help
 
@@ -98,6 +104,7 @@ where it listens:
 how it runs:
   --workers N                 threads that move bytes (1)
   --mark N                    packet mark of its own connections, by which the redirection knows them
+  --udp                       carry UDP too, captured by TPROXY; needs CAP_NET_ADMIN and CAP_NET_RAW
 
 PIPY_TOKEN is the token that a repository or an admin port wants from other machines, and that is sent to it.
 The environment variables POD_NAMESPACE, POD_NAME and POD_UID say which Pod it serves.
@@ -141,7 +148,7 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error
             Some(Long("check")) => check = true,
             Some(Short('e') | Long("eval")) => text = true,
             Some(Value(command)) if command == "check" && !asked => {
-                return Ok(Command::Check(parser.value()?.into()));
+                return checked(parser);
             }
             Some(Value(command)) if command == "sidecar" && !asked => return sidecar(parser),
             Some(Value(script)) => {
@@ -165,6 +172,20 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error
         }
         asked = true;
     }
+}
+
+/// What `pipy check` is asked about.
+fn checked(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    let (mut plugin, mut file) = (None, None);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("plugin") => plugin = Some(parser.value()?.string()?),
+            Value(given) if file.is_none() => file = Some(PathBuf::from(given)),
+            other => return Err(other.unexpected()),
+        }
+    }
+    let file = file.ok_or("missing file")?;
+    Ok(plugin.map_or(Command::Check(file.clone()), |name| Command::CheckPlugin(name, file)))
 }
 
 /// `6060`, `127.0.0.1:6060` or `[::]:6060`; a port alone is one of this machine's own.
@@ -200,7 +221,7 @@ fn sidecar(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
     let probes = |port| SocketAddr::from(([0, 0, 0, 0], port));
     let (mut liveness, mut readiness) = (probes(15901), probes(15902));
     let (mut startup, mut tcp_probes) = (probes(15903), probes(15904));
-    let (mut workers, mut mark) = (1, None);
+    let (mut workers, mut mark, mut udp) = (1, None, false);
     while let Some(argument) = parser.next()? {
         match argument {
             Long("config") => config = Some(PathBuf::from(parser.value()?)),
@@ -221,6 +242,7 @@ fn sidecar(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("tcp-probes") => tcp_probes = parser.value()?.parse()?,
             Long("workers") => workers = parser.value()?.parse_with(worker_count)?,
             Long("mark") => mark = Some(parser.value()?.parse_with(number)?),
+            Long("udp") => udp = true,
             Long("help") => return Ok(Command::Print(HELP.into())),
             other => return Err(other.unexpected()),
         }
@@ -254,6 +276,7 @@ fn sidecar(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         tcp_probes,
         workers,
         mark,
+        udp,
     };
     Ok(Command::Sidecar(Box::new(options)))
 }

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Print(text) => print(&text),
         Command::Check(file) => check(&file),
+        Command::CheckPlugin(name, file) => check_plugin(&name, &file),
         Command::Sidecar(options) => sidecar::run(*options),
         Command::Script(options) => script::run(&options),
         Command::Repo(options) => repo::run(&options),
@@ -49,6 +50,17 @@ fn print(text: &str) -> Result<(), String> {
     // A reader that has gone away, as `pipy --help | head -1` does, is no failure.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(())
+}
+
+fn check_plugin(name: &str, file: &std::path::Path) -> Result<(), String> {
+    let read = match file.to_str() {
+        Some("-") => std::io::read_to_string(std::io::stdin()),
+        _ => std::fs::read_to_string(file),
+    };
+    let script = read.map_err(|error| format!("{}: {error}", file.display()))?;
+    let doubts = pipy_mesh::try_plugin(name, &script)?;
+    let doubts: String = doubts.iter().map(|doubt| format!("warning: {doubt}\n")).collect();
+    print(&format!("{doubts}the plugin loads\n"))
 }
 
 fn check(file: &std::path::Path) -> Result<(), String> {

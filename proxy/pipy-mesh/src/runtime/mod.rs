@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use pipy_observe::WorkerMetrics;
 use pipy_pipeline::PipelineId;
 use pipy_script::log;
-use pipy_script::plugin::Plugins;
+use pipy_script::plugin::{Plugins, Source};
 use pipy_upstream::{Dice, Rate, RoundRobin, TokenBucket};
 
 use crate::plan::{ClusterPlan, LimitPlan, Plan, Target, Targets};
@@ -72,6 +72,16 @@ fn plugins(plan: &Plan, before: Option<&Runtime>) -> Option<Rc<Plugins>> {
             None
         }
     }
+}
+
+/// Tries a plugin out, among the built-in stages. Returns what is doubtful in it.
+///
+/// # Errors
+/// When it does not load: why, with file, line and column.
+pub fn try_plugin(name: &str, script: &str) -> Result<Vec<String>, String> {
+    let source = Source { name: name.to_owned(), script: script.into() };
+    let tried = Plugins::doubted(&[source], &built_in_names());
+    tried.map(|(_, doubts)| doubts).map_err(|error| error.to_string())
 }
 
 impl Plan {

@@ -151,7 +151,7 @@ impl Host for MeshHost {
             "__protocol" => text(match exchange.facts.borrow().protocol? {
                 Protocol::Http | Protocol::Auto => "http",
                 Protocol::Grpc => "grpc",
-                Protocol::Tcp | Protocol::TcpServerFirst | Protocol::Tls => "tcp",
+                Protocol::Tcp | Protocol::TcpServerFirst | Protocol::Tls | Protocol::Udp => "tcp",
             }),
             "__isHTTP2" => Some(Fact::Truth(connection.protocol.get() == "h2")),
             "__isEgress" => {

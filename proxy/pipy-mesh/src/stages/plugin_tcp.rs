@@ -274,17 +274,18 @@ impl Host for TcpHost {
                 rule?;
                 Some(Fact::Json(Arc::clone(&clusters.get(carried.cluster()?)?.told)))
             }
-            "__metricLabel" => {
-                Some(Fact::Text(clusters.get(carried.facts.cluster.get()?)?.name.to_string()))
-            }
+            "__metricLabel" => Some(Fact::Text(clusters.get(carried.facts.cluster.get()?)?.name.to_string())),
             "__protocol" => Some(Fact::Text("tcp".to_owned())),
             "__isHTTP2" => Some(Fact::Truth(false)),
             "__isEgress" => {
                 let outbound = carried.connection.direction == Direction::Outbound;
-                Some(Fact::Truth(outbound && match &carried.way {
-                    Way::Original => true,
-                    Way::Rule(rule) => carried.runtime.plan.leads_outside(&rule.targets),
-                }))
+                Some(Fact::Truth(
+                    outbound
+                        && match &carried.way {
+                            Way::Original => true,
+                            Way::Rule(rule) => carried.runtime.plan.leads_outside(&rule.targets),
+                        },
+                ))
             }
             "__target" => Some(Fact::Text(carried.facts.upstream.get()?.to_string())),
             _ => connection_fact(&carried.connection, variable),
