@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use pipy_http::{BodyLength, ResponseHead};
 use pipy_pipeline::{Cx, Event, Filter, Head};
+use pipy_script::log;
 use pipy_upstream::{Change, Counts};
 
 use crate::exchange::Exchange;
@@ -34,7 +35,7 @@ impl CircuitBreaker {
             None => return,
         };
         if let Some(change) = change {
-            self.tell(position, cluster, change, now);
+            self.tell(position, cluster, change);
         }
         if passes {
             self.passed = Some(now);
@@ -64,12 +65,12 @@ impl CircuitBreaker {
             None => None,
         };
         if let Some(change) = change {
-            self.tell(position, cluster, change, now);
+            self.tell(position, cluster, change);
         }
     }
 
     /// Tells whoever runs the mesh, in the form that they know.
-    fn tell(&self, position: usize, cluster: &Cluster, change: Change, now: Instant) {
+    fn tell(&self, position: usize, cluster: &Cluster, change: Change) {
         let name = self.exchange.runtime.plan.clusters.get(position).map_or("", |plan| &*plan.name);
         let (word, Counts { total, slow, errors }) = match change {
             Change::Opened(counts) => ("open", counts),
@@ -79,10 +80,9 @@ impl CircuitBreaker {
             Change::Opened(_) => cluster.load.counters.breaker_open.inc(),
             Change::Closed(_) => cluster.load.counters.breaker_open.dec(),
         }
-        let ms = self.exchange.connection.shared.unix_ms(now);
-        let what = format!("[circuit_breaker] total/slowAmount/errorAmount ({word}) {name}");
         // Rare: at most two lines per window and cluster.
-        eprintln!("{}.{:03} warn {what} {total} {slow} {errors}", ms / 1000, ms % 1000);
+        let what = "[circuit_breaker] total/slowAmount/errorAmount";
+        log::line("INF", &format!("{what} ({word}) {name} {total} {slow} {errors}"));
     }
 }
 
