@@ -198,6 +198,8 @@ impl pipy_worker::App for App {
                 return Vec::new();
             }
             Update::Way(way) => {
+                // What a script asks for while it is loaded comes back the same way.
+                background::set_way(way.clone());
                 self.way = Some(way);
                 return Vec::new();
             }

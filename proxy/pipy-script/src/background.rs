@@ -38,6 +38,11 @@ impl Engine {
         self.background.way_back.replace(Some(way));
     }
 
+    /// Whether results can come back.
+    pub(crate) fn has_way_back(&self) -> bool {
+        self.background.way().is_some()
+    }
+
     /// Does something on another thread. `waker` is woken when it is done; [`Engine::result`] then gives what came of it.
     pub(crate) fn in_background<T: Any + Send>(
         &self,
@@ -47,8 +52,7 @@ impl Engine {
         let background = &self.background;
         let id = background.number();
         background.waiting.borrow_mut().insert(id, waker);
-        let way = background.way_back.borrow().clone();
-        match way {
+        match background.way() {
             Some(way) => begin(way, id, work),
             None => drop(self.finished(id, Box::new(work()))),
         }
@@ -77,8 +81,7 @@ impl Engine {
             }
         };
         let background = &self.background;
-        let way = background.way_back.borrow().clone();
-        match way {
+        match background.way() {
             Some(way) => {
                 let id = background.number();
                 background.promised.borrow_mut().insert(id, Box::new(settle));
@@ -117,6 +120,13 @@ impl Engine {
         self.background.done.borrow_mut().remove(&id);
     }
 
+    /// What wakes the worker, from any thread.
+    pub(crate) fn wake_up(&self) -> impl Fn() + Send + Sync + use<> {
+        let way = self.background.way();
+        // No work has this number: what comes of it is nobody's, and the turn in which it comes is all that is wanted.
+        move || drop(way.as_ref().map(|way| way(0, Box::new(()))))
+    }
+
     /// Whether anything is under way.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.background.waiting.borrow().is_empty() || !self.background.promised.borrow().is_empty()
@@ -124,6 +134,10 @@ impl Engine {
 }
 
 impl Background {
+    fn way(&self) -> Option<Return> {
+        self.way_back.borrow().clone().or_else(|| WAY.with_borrow(Clone::clone))
+    }
+
     fn number(&self) -> u64 {
         // Numbers of all engines of a worker are apart, for a result may come when a new script has taken over.
         let id = self.next.get().max(NUMBERS.get()) + 1;
@@ -145,4 +159,11 @@ fn begin<T: Any + Send>(way: Return, id: u64, work: impl FnOnce() -> T + Send + 
 
 thread_local! {
     static NUMBERS: Cell<u64> = const { Cell::new(0) };
+    /// The way of this thread's engines, known before any of them is made.
+    static WAY: RefCell<Option<Return>> = const { RefCell::new(None) };
+}
+
+/// States how results come back to this thread.
+pub(crate) fn set_way(way: Return) {
+    WAY.set(Some(way));
 }

@@ -21,7 +21,19 @@ impl Folder {
     }
 }
 
+impl Folder {
+    /// A folder as it is.
+    pub(crate) fn at(root: &Path) -> Self {
+        Folder { root: root.to_owned() }
+    }
+}
+
 impl Codebase for Folder {
+    fn place(&self, path: &str) -> Option<PathBuf> {
+        let relative = path.trim_start_matches('/');
+        (!relative.split('/').any(|part| part == "..")).then(|| self.root.join(relative))
+    }
+
     fn file(&self, path: &str) -> Option<Vec<u8>> {
         let relative = path.trim_start_matches('/');
         // A script reads its codebase and nothing above it.
@@ -58,5 +70,9 @@ pub struct Inline(pub String);
 impl Codebase for Inline {
     fn file(&self, path: &str) -> Option<Vec<u8>> {
         (path == "/main.js").then(|| self.0.clone().into_bytes())
+    }
+
+    fn list(&self, folder: &str) -> Vec<String> {
+        if folder == "/" { vec!["/main.js".into()] } else { Vec::new() }
     }
 }

@@ -49,4 +49,5 @@ pub use load::{Loaded, load};
 pub use modules::Codebase;
 pub use objects::loggers::{keep_history, log_history, log_names};
 pub use objects::sinks::flush as flush_logs;
+pub use objects::process::{About, describe, set_worker};
 pub use objects::stats::page as metrics_page;

@@ -14,6 +14,7 @@ use crate::error::ScriptError;
 use crate::filters::{Joint, TABLE};
 use crate::layout::Script;
 use crate::modules::{Codebase, Sources, resolve};
+use crate::objects::overlay::Overlay;
 use crate::{console, pipy};
 
 const PRELUDE: &str = include_str!("prelude.js");
@@ -37,8 +38,10 @@ pub fn load(
     limits: Limits,
 ) -> std::result::Result<Loaded, ScriptError> {
     let engine = Engine::new(limits)?;
+    let overlay = Overlay::over(codebase);
+    let codebase: Rc<dyn Codebase> = Rc::clone(&overlay) as Rc<dyn Codebase>;
     engine.set_loader(Files { engine: Rc::downgrade(&engine), codebase: Rc::clone(&codebase) });
-    engine.with(|ctx| begin(ctx, &engine, &codebase))?;
+    engine.with(|ctx| begin(ctx, &engine, &codebase, &overlay))?;
     let id = engine.sources.borrow_mut().read(&*codebase, main)?;
     engine.run(main)?;
     // Files that others name without importing them: `use`, `chain`.
@@ -71,7 +74,12 @@ pub fn load(
 }
 
 /// Puts everything into the globals that scripts find there.
-fn begin(ctx: &Ctx<'_>, engine: &Rc<Engine>, codebase: &Rc<dyn Codebase>) -> Result<()> {
+fn begin(
+    ctx: &Ctx<'_>,
+    engine: &Rc<Engine>,
+    codebase: &Rc<dyn Codebase>,
+    overlay: &Rc<Overlay>,
+) -> Result<()> {
     console::install(ctx)?;
     pipy::install(ctx)?;
     let native = Object::new(ctx.clone())?;
@@ -111,6 +119,7 @@ fn begin(ctx: &Ctx<'_>, engine: &Rc<Engine>, codebase: &Rc<dyn Codebase>) -> Res
     let methods = pipy::object(ctx, codebase)?;
     let load: Function<'_> = methods.get("load")?;
     native.set("pipy", methods)?;
+    crate::objects::process::install(ctx, &methods, engine, overlay)?;
     crate::timers::install(ctx, &native, engine)?;
     native.set("changed", Function::new(ctx.clone(), || {})?)?;
     native.set("nearest", Function::new(ctx.clone(), nearest)?)?;

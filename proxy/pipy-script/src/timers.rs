@@ -108,8 +108,5 @@ pub(crate) fn install<'js>(
         Ok(time.as_secs_f64())
     };
     native.set("seconds", Function::new(ctx.clone(), seconds)?)?;
-    let thread = rquickjs::Object::new(ctx.clone())?;
-    thread.set("id", 0)?;
-    thread.set("concurrency", 1)?;
-    native.set("thread", thread)
+    native.set("thread", crate::objects::process::thread(ctx)?)
 }

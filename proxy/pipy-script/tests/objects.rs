@@ -60,6 +60,14 @@ fn failures_say_what_was_wrong() {
     fails("new logging.JSONLogger('x').toSyslog('LOUD')", "unknown priority: LOUD");
     fails("new logging.JSONLogger('x').toFile('/proc/none/x')", "cannot open /proc/none/x");
     fails("new logging.JSONLogger('x').toFile('x', { maxFileSize: 'much' })", "is no size");
+    fails("pipy.exec('no-such-program')", "cannot run no-such-program");
+    fails("pipy.exec('sleep 20', { timeout: 0.05 })", "was killed");
+    fails("pipy.mount('x', '/no/such/folder')", "is no folder");
+    fails("os.kill(0)", "cannot send SIGTERM to process 0");
+    fails("os.kill(1, 'SIGNAL')", "unknown signal: SIGNAL");
+    fails("new http.Agent()", "http.Agent expects");
+    fails("new http.Directory('/etc/hosts', { fs: true, tarball: true })", "no tar archive");
+    fails("YAML.stringify((a => (a.push(a), a))([]))", "contains itself");
     fails("STUN.decode(new Data('abc'))", "STUN");
     fails("BGP.decode(new Data('abc'))", "BGP");
     fails("Netlink.decode(new Data('abc'))", "Netlink");

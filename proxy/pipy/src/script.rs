@@ -91,8 +91,28 @@ impl Code {
     }
 }
 
+/// What scripts are told about the process.
+fn about(options: &ScriptOptions) -> pipy_script::About {
+    let script = match &options.code {
+        Code::File(path) => path.display().to_string(),
+        Code::Text(_) => std::env::args().next().unwrap_or_default(),
+        Code::Remote { url, .. } => url.clone(),
+    };
+    let (uuid, name) = match &options.code {
+        Code::Remote { uuid, name, .. } => (uuid.clone(), name.clone()),
+        _ => (None, None),
+    };
+    pipy_script::About {
+        arguments: vec![script],
+        uuid: uuid.unwrap_or_default(),
+        name: name.unwrap_or_default(),
+        threads: options.threads,
+    }
+}
+
 /// Runs it; returns when it is over.
 pub(crate) fn run(options: &ScriptOptions) -> Result<(), String> {
+    pipy_script::describe(about(options));
     if let Code::Remote { url, uuid, name, .. } = &options.code {
         if options.check {
             return Err("--check needs a file".into());
@@ -165,6 +185,7 @@ impl<'o> Running<'o> {
         for number in 0..self.options.threads {
             let idle = Arc::clone(&self.idle);
             let app = move || {
+                pipy_script::set_worker(number);
                 App::new(Limits::default()).telling(move || {
                     idle.fetch_add(1, Ordering::Relaxed);
                 })

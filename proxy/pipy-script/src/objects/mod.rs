@@ -16,6 +16,8 @@ mod hash;
 mod keys;
 pub(crate) mod loggers;
 mod os;
+pub(crate) mod overlay;
+pub(crate) mod process;
 mod protobuf;
 mod quota;
 pub(crate) mod sinks;

@@ -26,10 +26,15 @@ native => {
     #found;
     constructor(found) {
       this.#found = found;
-      Object.assign(this, { size: found.size, atime: found.atime, mtime: found.mtime, ctime: found.ctime });
+      for (const name of ['dev', 'ino', 'mode', 'nlink', 'uid', 'gid', 'rdev', 'size', 'blksize', 'blocks', 'atime', 'mtime', 'ctime']) this[name] = found[name];
     }
     isFile() { return this.#found.file; }
     isDirectory() { return this.#found.directory; }
+    isSymbolicLink() { return (this.mode & 0o170000) === 0o120000; }
+    isFIFO() { return (this.mode & 0o170000) === 0o010000; }
+    isSocket() { return (this.mode & 0o170000) === 0o140000; }
+    isBlockDevice() { return (this.mode & 0o170000) === 0o060000; }
+    isCharacterDevice() { return (this.mode & 0o170000) === 0o020000; }
   }
   Object.assign(os, {
     path,
@@ -44,6 +49,8 @@ native => {
     list: native.list,
     readDir: native.list,
     abspath: native.absolute,
+    chdir: native.chdir,
+    kill: (pid, signal) => native.kill(pid, String(signal ?? 'SIGTERM').toUpperCase()),
     mkdir: (name, options) => native.mkdir(name, options?.recursive ?? false),
     rmdir: (name, options) => native.remove(name, options?.recursive ?? false, options?.force ?? false),
     rm: (name, options) => native.remove(name, options?.recursive ?? false, options?.force ?? false),

@@ -1,5 +1,6 @@
 // stats: counters, gauges and histograms, one registry for all workers.
-({ stats }) => {
+native => {
+  const { stats } = native;
   const labelled = (base, kind) => class Metric extends base {
     #name; #labels; #values; #known = new Map();
     constructor(name, labels, values, set) {
@@ -9,6 +10,14 @@
     }
     get name() { return this.#name; }
     get type() { return kind; }
+    get dimensions() { return this.#labels.length; }
+    get label() { return this.#labels[this.#values.length - 1]; }
+    get values() { return [...this.#values]; }
+    submetrics() {
+      const depth = this.#values.length;
+      const known = stats.samples(this.#name).filter(values => values.length > depth && this.#values.every((value, i) => values[i] === value));
+      return [...new Set(known.map(values => values[depth]))].map(value => this.withLabels(value));
+    }
     get value() { return stats.read(this.#name, this.#values); }
     where(amount, act) { act(this.#name, this.#values, amount); }
     withLabels(...more) {
@@ -42,12 +51,19 @@
     constructor(name, labels) {
       stats.define('counter', name, list(labels), []);
       super(name, list(labels), []);
+      all.set(name, this);
     }
   }
+  const collectors = [];
+  const all = new Map();
   class Gauge extends GaugeBase {
-    constructor(name, labels) {
+    constructor(name, labels, collect) {
+      if (typeof labels === 'function') [labels, collect] = [[], labels];
       stats.define('gauge', name, list(labels), []);
       super(name, list(labels), []);
+      all.set(name, this);
+      // A gauge that nobody asks for costs nothing.
+      if (typeof collect === 'function') collectors.push(() => collect(this));
     }
   }
   class Histogram extends HistogramBase {
@@ -55,8 +71,19 @@
       if (!Array.isArray(bounds) || bounds.length === 0) throw new TypeError('stats.Histogram expects buckets');
       stats.define('histogram', name, list(labels), bounds.filter(Number.isFinite).sort((a, b) => a - b));
       super(name, list(labels), []);
+      all.set(name, this);
     }
   }
   // `page` is what /metrics shows.
-  globalThis.stats = { Counter, Gauge, Histogram, page: () => stats.page() };
+  globalThis.stats = {
+    Counter, Gauge, Histogram,
+    page: () => stats.page(),
+    // One registry is for all workers: what is asked for is there.
+    sum: async names => Object.fromEntries((names ?? [...all.keys()]).filter(name => all.has(name)).map(name => [name, all.get(name)])),
+  };
+  __pipy.collect = () => {
+    for (const collect of collectors) {
+      try { collect(); } catch (error) { native.problem(`stats.Gauge: ${error.message}`); }
+    }
+  };
 }

@@ -108,6 +108,11 @@ fn percentile(name: String, labels: Vec<String>, percentage: f64) -> f64 {
     family.bounds.last().copied().unwrap_or(0.0)
 }
 
+/// The labels of all that was counted under a name.
+fn samples(name: String) -> Vec<Vec<String>> {
+    families().get(&clean(&name)).map(|family| family.samples.keys().cloned().collect()).unwrap_or_default()
+}
+
 fn forget(name: String) {
     if let Some(family) = families().get_mut(&clean(&name)) {
         family.samples.clear();
@@ -160,6 +165,7 @@ pub(super) fn install<'js>(ctx: &Ctx<'js>, native: &Object<'js>) -> Result<()> {
     stats.set("observe", Function::new(ctx.clone(), observe)?)?;
     stats.set("read", Function::new(ctx.clone(), read)?)?;
     stats.set("percentile", Function::new(ctx.clone(), percentile)?)?;
+    stats.set("samples", Function::new(ctx.clone(), samples)?)?;
     stats.set("forget", Function::new(ctx.clone(), forget)?)?;
     stats.set("page", Function::new(ctx.clone(), page)?)?;
     native.set("stats", stats)
