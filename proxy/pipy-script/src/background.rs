@@ -124,7 +124,11 @@ impl Engine {
     pub(crate) fn wake_up(&self) -> impl Fn() + Send + Sync + use<> {
         let way = self.background.way();
         // No work has this number: what comes of it is nobody's, and the turn in which it comes is all that is wanted.
-        move || drop(way.as_ref().map(|way| way(0, Box::new(()))))
+        move || {
+            if let Some(way) = &way {
+                way(0, Box::new(()));
+            }
+        }
     }
 
     /// Whether anything is under way.

@@ -30,6 +30,13 @@ impl Data {
         Some(bytes)
     }
 
+    /// Puts other bytes into a `Data`; nothing happens where the value is none.
+    pub(crate) fn put(value: &Value<'_>, bytes: Bytes) {
+        if let Ok(class) = Class::<Data>::from_value(value) {
+            class.borrow().bytes.replace(bytes);
+        }
+    }
+
     /// The bytes of whatever can stand for a body: `Data`, a string, nothing.
     pub(crate) fn body_of(value: &Value<'_>) -> Result<Bytes> {
         if value.is_null() || value.is_undefined() {

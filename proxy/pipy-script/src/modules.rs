@@ -66,6 +66,11 @@ impl Sources {
         shared.map(|(namespace, name)| (namespace.as_str(), name.as_str()))
     }
 
+    /// The place of a variable that a native module has.
+    pub(crate) fn define(&mut self, owner: &str, name: &str) -> u32 {
+        FileSlots { path: owner, slots: &mut self.slots, globals: &self.globals }.slot(owner.to_owned(), name)
+    }
+
     /// The files, by path.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&String, &Source)> {
         self.files.iter()

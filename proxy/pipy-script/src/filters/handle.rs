@@ -147,7 +147,7 @@ pub(super) fn is_start(event: &Event) -> bool {
     matches!(event, Event::Start(..)) || matches!(script_event(event), Some(ScriptEvent::Start(..)))
 }
 
-pub(super) fn is_end(event: &Event) -> bool {
+pub(crate) fn is_end(event: &Event) -> bool {
     matches!(event, Event::End(_)) || matches!(script_event(event), Some(ScriptEvent::End(..)))
 }
 
@@ -332,7 +332,7 @@ fn replaced<'js>(ctx: &Ctx<'js>, makers: &Makers<'js>, value: &Value<'js>) -> Re
 }
 
 /// An event as an argument.
-pub(super) fn as_value<'js>(ctx: &Ctx<'js>, makers: &Makers<'js>, event: &Event) -> Result<Value<'js>> {
+pub(crate) fn as_value<'js>(ctx: &Ctx<'js>, makers: &Makers<'js>, event: &Event) -> Result<Value<'js>> {
     let undefined = || Value::new_undefined(ctx.clone());
     match (event, script_event(event)) {
         (Event::Data(bytes), _) => events::data(ctx, bytes.clone()),
