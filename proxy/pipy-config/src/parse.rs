@@ -66,17 +66,26 @@ fn check(config: &ProxyConfig) -> Vec<String> {
         let mut ports = BTreeSet::new();
         for (i, rule) in inbound.matches.iter().enumerate() {
             let path = format!("inbound.matches[{i}]");
-            if !ports.insert(rule.port) {
+            if !ports.insert((rule.port, rule.protocol == Protocol::Udp)) {
                 check.fault(&path, &format!("port {} has a match already", rule.port));
             }
             check.rate_limit(&path, rule.rate_limit.as_ref());
             check.protocol(&path, rule.protocol, &rule.hosts, rule.tcp.as_ref(), &[]);
+            if rule.protocol == Protocol::Udp {
+                check.datagrams(config, &path, rule.tcp.as_ref());
+                if rule.sources.iter().any(|source| source.mtls || source.tls) {
+                    check.fault(&format!("{path}.sources"), "ask for TLS, but the protocol is udp");
+                }
+            }
         }
     }
     if let Some(outbound) = &config.outbound {
         for (i, rule) in outbound.matches.iter().enumerate() {
             let path = format!("outbound.matches[{i}]");
             check.protocol(&path, rule.protocol, &rule.hosts, rule.tcp.as_ref(), &rule.tls);
+            if rule.protocol == Protocol::Udp {
+                check.datagrams(config, &path, rule.tcp.as_ref());
+            }
         }
     }
     let mut probes = BTreeSet::new();
@@ -168,12 +177,13 @@ impl Checker<'_> {
                     self.fault(path, "has neither tls nor tcp, but the protocol is tls");
                 }
             }
-            Protocol::Tcp | Protocol::TcpServerFirst => {
+            Protocol::Tcp | Protocol::TcpServerFirst | Protocol::Udp => {
+                let name = if protocol == Protocol::Udp { "udp" } else { "tcp" };
                 if !hosts.is_empty() {
-                    self.fault(&format!("{path}.hosts"), "is set, but the protocol is tcp");
+                    self.fault(&format!("{path}.hosts"), &format!("is set, but the protocol is {name}"));
                 }
                 if tcp.is_none() {
-                    self.fault(&format!("{path}.tcp"), "is missing, but the protocol is tcp");
+                    self.fault(&format!("{path}.tcp"), &format!("is missing, but the protocol is {name}"));
                 }
             }
         }
@@ -200,6 +210,17 @@ impl Checker<'_> {
         if let Some(rule) = tcp {
             self.allowed(&format!("{path}.tcp"), rule.allowed.as_deref());
             self.targets(&format!("{path}.tcp"), &rule.clusters);
+        }
+    }
+
+    /// Datagrams carry no certificate: an endpoint that asks for one would never be reached.
+    fn datagrams(&mut self, config: &ProxyConfig, path: &str, rule: Option<&TcpRule>) {
+        for target in rule.iter().flat_map(|rule| &rule.clusters) {
+            let Some(cluster) = config.clusters.get(&target.cluster) else { continue };
+            if cluster.endpoints.iter().any(|endpoint| endpoint.identity.is_some()) {
+                let what = format!("{} is reached over mutual TLS, which udp has not", target.cluster);
+                self.fault(&format!("{path}.tcp.clusters"), &what);
+            }
         }
     }
 

@@ -25,6 +25,9 @@ pub enum Protocol {
     /// Not known: a connection that begins with an HTTP request goes by `hosts`, any other by `tcp`, as does one whose
     /// client is silent for `timeouts.detect_ms`.
     Auto,
+    /// Datagrams, carried as they are: nobody proves who they are. `tcp` is the rule; a match for UDP stands beside one for
+    /// the same port over TCP. To the application, who may is said by `sources` alone where `tcp.allowed` is not null.
+    Udp,
 }
 
 /// A virtual host: the names it answers to and its routes.

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use pipy_config::{Protocol, SourceRule, Unmatched};
 use pipy_http::{Headers, Method};
 
+use crate::outbound_table::OutboundTable;
 use crate::plan::{
-    Allowed, HostTable, InboundMatch, OutboundMatch, PathPlan, Plan, RoutePlan, TcpPlan, TlsTable,
+    Allowed, HostTable, InboundMatch, Outbound, OutboundMatch, PathPlan, Plan, RoutePlan, TcpPlan, TlsTable,
 };
 
 /// What the inbound listener does with a connection.
@@ -223,11 +224,43 @@ pub fn inbound_connection<'p>(
 
 /// Decides about a connection of the application.
 pub fn outbound_connection(plan: &Plan, destination: SocketAddr) -> OutboundConnection<'_> {
+    outbound(plan, destination, |outbound| &outbound.matches)
+}
+
+/// Decides about datagrams of the application.
+pub fn outbound_datagrams(plan: &Plan, destination: SocketAddr) -> OutboundConnection<'_> {
+    outbound(plan, destination, |outbound| &outbound.udp)
+}
+
+/// Decides about datagrams to the application: the rule that they follow, and the object that lets the peer send them.
+///
+/// # Errors
+/// Why they are dropped.
+pub fn inbound_datagrams(
+    plan: &Plan,
+    destination: SocketAddr,
+    peer: IpAddr,
+) -> Result<(&InboundMatch, Option<&str>), (Refusal, Option<&Arc<str>>)> {
+    let Some(rule) = plan.inbound_udp.get(&destination.port()) else { return Err((Refusal::NoMatch, None)) };
+    if let Some(by) = rule.sources.iter().find(|s| s.cidrs.iter().any(|net| net.contains(&peer))) {
+        return Ok((rule, Some(&by.origin)));
+    }
+    match rule.tcp.as_ref().map(|tcp| &tcp.allowed) {
+        Some(None) => Ok((rule, None)),
+        _ => Err((Refusal::NotAllowed, Some(&rule.origin))),
+    }
+}
+
+fn outbound(
+    plan: &Plan,
+    destination: SocketAddr,
+    table: impl Fn(&Outbound) -> &OutboundTable,
+) -> OutboundConnection<'_> {
     let Some(outbound) = &plan.outbound else { return OutboundConnection::Refuse(Refusal::EgressClosed) };
     if plan.exclusions.covers(destination) {
         return OutboundConnection::Passthrough;
     }
-    match (outbound.matches.find(destination), outbound.unmatched) {
+    match (table(outbound).find(destination), outbound.unmatched) {
         (Some(rule), _) => OutboundConnection::Match(rule),
         (None, Unmatched::Passthrough) => OutboundConnection::Passthrough,
         (None, Unmatched::Refuse) => OutboundConnection::Refuse(Refusal::EgressClosed),

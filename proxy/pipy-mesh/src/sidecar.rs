@@ -24,6 +24,7 @@ use crate::plan::Plan;
 use crate::probes::ProbeService;
 use crate::runtime::Runtime;
 use crate::stages::row;
+use crate::udp::UdpForward;
 
 /// Keys of the listeners of a sidecar.
 pub mod listener {
@@ -66,6 +67,8 @@ pub enum Update {
     Listeners(Vec<(u32, Option<std::net::TcpListener>)>),
     /// Another plan, and the listeners that change with it.
     Plan(Arc<Plan>, Vec<(u32, Option<std::net::TcpListener>)>),
+    /// UDP listeners to open, and, with `None`, to close.
+    Datagrams(Vec<(u32, Option<std::net::UdpSocket>)>),
     /// Other credentials; the number grows with each.
     Credentials(u64, Credentials),
 }
@@ -233,6 +236,8 @@ impl HttpService for Requests {
 pub struct Sidecar {
     shared: Rc<Shared>,
     pages: Arc<dyn Pages>,
+    /// UDP listeners that the worker is yet to open.
+    datagrams: Vec<(u32, Option<std::net::UdpSocket>)>,
     /// Idle connections to endpoints that have left.
     unused: Vec<PipelineId>,
     /// Plugins of plans that are gone, while requests still run through them.
@@ -258,7 +263,8 @@ impl Sidecar {
             connections: Cell::new(0),
             now: Cell::new(start),
         };
-        Sidecar { shared: Rc::new(shared), pages, unused: Vec::new(), old_plugins: Vec::new() }
+        let (shared, datagrams) = (Rc::new(shared), Vec::new());
+        Sidecar { shared, pages, datagrams, unused: Vec::new(), old_plugins: Vec::new() }
     }
 
     /// Spans, and lines of the log that are to go elsewhere, are handed over here. Without, there are none.
@@ -314,9 +320,36 @@ impl App for Sidecar {
         }
     }
 
+    fn datagram_listeners(&mut self) -> Vec<(u32, Option<std::net::UdpSocket>)> {
+        std::mem::take(&mut self.datagrams)
+    }
+
+    fn accept_datagrams(&mut self, key: u32, session: Accepted, now: Instant) -> Verdict {
+        self.shared.now.set(now);
+        // One that was sent to the listener itself, and not captured for it, would be carried to it again, without end.
+        if session.destination.port() == session.local.port() {
+            return Verdict::Close;
+        }
+        let direction = match listener::role(key) {
+            listener::INBOUND => Direction::Inbound,
+            _ => Direction::Outbound,
+        };
+        let id = self.shared.connections.get() + 1;
+        self.shared.connections.set(id);
+        Verdict::Run(vec![Box::new(UdpForward::new(&self.shared, direction, session, id, now))])
+    }
+
+    fn datagrams_dropped(&mut self, count: u64) {
+        self.shared.metrics.proxy.datagrams_dropped.get("overflow").add(count);
+    }
+
     fn update(&mut self, update: Update) -> Vec<(u32, Option<std::net::TcpListener>)> {
         match update {
             Update::Listeners(listeners) => listeners,
+            Update::Datagrams(listeners) => {
+                self.datagrams.extend(listeners);
+                Vec::new()
+            }
             Update::Plan(plan, listeners) => {
                 let before = self.shared.runtime.borrow().clone();
                 let runtime = Runtime::new(plan, Some(&before), &self.shared.metrics);

@@ -148,6 +148,24 @@ fn proxy(snapshot: &Snapshot, families: &mut Vec<Family>) {
             "protocol",
             &snapshot.detected,
         ),
+        (
+            "sidecar_udp_datagrams_received_total",
+            "UDP datagrams that clients sent, by listener.",
+            "listener",
+            &snapshot.datagrams_received,
+        ),
+        (
+            "sidecar_udp_datagrams_sent_total",
+            "UDP datagrams that clients were sent, by listener.",
+            "listener",
+            &snapshot.datagrams_sent,
+        ),
+        (
+            "sidecar_udp_datagrams_dropped_total",
+            "UDP datagrams that were dropped.",
+            "reason",
+            &snapshot.datagrams_dropped,
+        ),
         ("sidecar_http_protocol_error_total", "Malformed HTTP messages.", "error", &snapshot.protocol_errors),
         (
             "sidecar_tls_handshake_failures_total",

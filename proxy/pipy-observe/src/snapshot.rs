@@ -54,6 +54,9 @@ pub(crate) struct Snapshot {
     pub(crate) listeners: BTreeMap<String, (u64, u64, u64)>,
     pub(crate) denied: ByLabel,
     pub(crate) detected: ByLabel,
+    pub(crate) datagrams_received: ByLabel,
+    pub(crate) datagrams_sent: ByLabel,
+    pub(crate) datagrams_dropped: ByLabel,
     pub(crate) protocol_errors: ByLabel,
     pub(crate) tls_handshakes: u64,
     pub(crate) tls_failures: ByLabel,
@@ -83,6 +86,9 @@ impl Snapshot {
             listeners: BTreeMap::new(),
             denied: ByLabel::new(),
             detected: ByLabel::new(),
+            datagrams_received: ByLabel::new(),
+            datagrams_sent: ByLabel::new(),
+            datagrams_dropped: ByLabel::new(),
             protocol_errors: ByLabel::new(),
             tls_handshakes: 0,
             tls_failures: ByLabel::new(),
@@ -154,6 +160,9 @@ impl Snapshot {
         }
         labelled(&mut self.denied, &proxy.denied);
         labelled(&mut self.detected, &proxy.detected);
+        labelled(&mut self.datagrams_received, &proxy.datagrams_received);
+        labelled(&mut self.datagrams_sent, &proxy.datagrams_sent);
+        labelled(&mut self.datagrams_dropped, &proxy.datagrams_dropped);
         labelled(&mut self.protocol_errors, &proxy.protocol_errors);
         labelled(&mut self.tls_failures, &proxy.tls_failures);
         labelled(&mut self.rate_limited_inbound, &proxy.rate_limited_inbound);

@@ -35,6 +35,9 @@ pub(crate) fn stats(snapshot: &Snapshot) -> String {
     for (prefix, counts, suffix) in [
         ("denied.", &snapshot.denied, ""),
         ("protocol_detected.", &snapshot.detected, ""),
+        ("udp.", &snapshot.datagrams_received, ".datagrams_received"),
+        ("udp.", &snapshot.datagrams_sent, ".datagrams_sent"),
+        ("udp.dropped.", &snapshot.datagrams_dropped, ""),
         ("http.protocol_error.", &snapshot.protocol_errors, ""),
         ("tls.handshake_failure.", &snapshot.tls_failures, ""),
         ("local_rate_limit.inbound_", &snapshot.rate_limited_inbound, ".rate_limited"),

@@ -51,6 +51,12 @@ pub struct ProxyCounters {
     pub listeners: Slots<ListenerCounters>,
     /// Requests and connections that were denied, by reason (a short fixed word, such as `no-route`).
     pub denied: Slots<Counter>,
+    /// UDP datagrams that clients sent, by listener (`outbound-udp`, `inbound-udp`).
+    pub datagrams_received: Slots<Counter>,
+    /// UDP datagrams that clients were sent, by listener.
+    pub datagrams_sent: Slots<Counter>,
+    /// UDP datagrams that were dropped, by reason: that of a denial, or `overflow` for want of room.
+    pub datagrams_dropped: Slots<Counter>,
     /// Connections of unknown protocol, by what they turned out to be (`http1`, `http2`, `tls`, `tcp`, `silent`).
     pub detected: Slots<Counter>,
     /// Malformed HTTP, by kind of fault.

@@ -48,8 +48,8 @@ pub trait App {
         Vec::new()
     }
 
-    /// A peer's first datagram came to the UDP listener with this key. The destination is the listener's address:
-    /// where a datagram was redirected from is not known.
+    /// A peer's first datagram came to the UDP listener with this key. The destination is the listener's own address, but for
+    /// listeners for which the firewall captures datagrams ([`crate::bind_captured`]).
     fn accept_datagrams(&mut self, _listener: u32, _session: Accepted, _now: Instant) -> Verdict {
         Verdict::Close
     }

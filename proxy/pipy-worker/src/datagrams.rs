@@ -1,7 +1,8 @@
 //! UDP: sockets that listen, the sessions on them, and sockets that are connected to an upstream.
 //!
-//! A *session* is all that comes from one peer to one listener. For the graph it is a socket like any other: a pipeline of
-//! its own, whose every `Data` is one datagram, also an empty one. An upstream is a connected socket, in the same words.
+//! A *session* is all that comes from one peer to one listener; where the firewall captures datagrams for the listener
+//! (`captured`), from one peer to one destination. For the graph it is a socket like any other: a pipeline of its own, whose
+//! every `Data` is one datagram, also an empty one. An upstream is a connected socket, in the same words.
 //!
 //! ```text
 //!   peer A ──┐               ┌─ session A ══ pipeline ══ connected socket ── upstream
@@ -24,6 +25,8 @@ use pipy_pipeline::{ConnectTo, SocketId};
 use slab::Slab;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::captured::Answers;
+
 /// LIMIT: sessions per worker. Each has a pipeline and perhaps a socket towards its upstream; peers' addresses can be
 /// forged, so without a limit anyone could make as many as they like.
 pub(crate) const SESSIONS_MAX: usize = 16 * 1024;
@@ -36,7 +39,7 @@ const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
 
 /// LIMIT: what the kernel may hold for a listener while the worker is busy; its default (208 KiB) holds some hundred
 /// small datagrams. It takes what net.core.rmem_max allows.
-const RECEIVE_BUFFER_BYTES: usize = 1024 * 1024;
+pub(crate) const RECEIVE_BUFFER_BYTES: usize = 1024 * 1024;
 
 /// What happened at a socket.
 pub(crate) enum Received {
@@ -56,16 +59,30 @@ pub(crate) struct Newcomer {
     pub(crate) key: u32,
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
+    /// Where it was going; the listener's own address where that is not known.
+    pub(crate) destination: SocketAddr,
     pub(crate) bytes: Bytes,
 }
 
 enum Slot {
-    Listener { key: u32, socket: UdpSocket, local: SocketAddr, peers: HashMap<SocketAddr, SocketId> },
+    Listener(Listener),
     Upstream { id: SocketId, socket: UdpSocket },
 }
 
+struct Listener {
+    key: u32,
+    socket: UdpSocket,
+    local: SocketAddr,
+    /// Its datagrams were on their way to someone else, in whose name they are answered.
+    captures: bool,
+    sessions: HashMap<Ends, SocketId>,
+}
+
+/// A peer, and where it sends to.
+type Ends = (SocketAddr, SocketAddr);
+
 enum Flow {
-    Session { slot: usize, peer: SocketAddr, reading: bool },
+    Session { slot: usize, ends: Ends, reading: bool },
     Upstream { slot: usize, reading: bool },
 }
 
@@ -76,6 +93,7 @@ pub(crate) struct Datagrams {
     keys: HashMap<u32, usize>,
     flows: HashMap<SocketId, Flow>,
     buffer: Vec<u8>,
+    answers: Answers,
     /// Sockets that had more when their turn was over.
     pub(crate) unread: Vec<usize>,
     /// Datagrams that were dropped since this was asked last.
@@ -83,13 +101,14 @@ pub(crate) struct Datagrams {
 }
 
 impl Datagrams {
-    pub(crate) fn new(base: usize) -> Self {
+    pub(crate) fn new(base: usize, mark: Option<u32>) -> Self {
         Datagrams {
             base,
             slots: Slab::new(),
             keys: HashMap::new(),
             flows: HashMap::new(),
             buffer: Vec::new(),
+            answers: Answers::new(mark),
             unread: Vec::new(),
             dropped: 0,
         }
@@ -104,20 +123,21 @@ impl Datagrams {
     ) -> Vec<SocketId> {
         let mut ended = Vec::new();
         if let Some(slot) = self.keys.remove(&key)
-            && let Some(Slot::Listener { peers, .. }) = self.slots.try_remove(slot)
+            && let Some(Slot::Listener(listener)) = self.slots.try_remove(slot)
         {
-            ended.extend(peers.into_values());
+            ended.extend(listener.sessions.into_values());
         }
         if let Some(socket) = socket
             && let Ok(local) = socket.local_addr()
         {
+            let captures = pipy_sys::is_transparent(&socket, local.is_ipv6());
             let mut socket = UdpSocket::from_std(socket);
             let place = self.slots.vacant_entry();
             let token = Token(self.base + place.key());
             // Registration fails only when the process is out of kernel memory; the listener then stays deaf.
             let _ = registry.register(&mut socket, token, Interest::READABLE);
             self.keys.insert(key, place.key());
-            place.insert(Slot::Listener { key, socket, local, peers: HashMap::new() });
+            place.insert(Slot::Listener(Listener { key, socket, local, captures, sessions: HashMap::new() }));
         }
         ended
     }
@@ -151,15 +171,20 @@ impl Datagrams {
     pub(crate) fn receive(&mut self, slot: usize) -> Option<Received> {
         self.buffer.resize(DATAGRAM_BYTES_MAX, 0);
         match self.slots.get(slot)? {
-            Slot::Listener { key, socket, local, peers } => {
-                let (size, peer) = match socket.recv_from(&mut self.buffer) {
+            Slot::Listener(Listener { key, socket, local, captures, sessions }) => {
+                let received = match captures {
+                    true => pipy_sys::receive(socket, &mut self.buffer),
+                    false => socket.recv_from(&mut self.buffer).map(|(size, peer)| (size, peer, None)),
+                };
+                let (size, peer, destination) = match received {
                     Ok(received) => received,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                     // Of one peer, perhaps; it says nothing about the others.
                     Err(_) => return Some(Received::Nothing),
                 };
                 let bytes = Bytes::copy_from_slice(self.buffer.get(..size).unwrap_or_default());
-                match peers.get(&peer) {
+                let destination = destination.unwrap_or(*local);
+                match sessions.get(&(peer, destination)) {
                     Some(id) if matches!(self.flows.get(id), Some(Flow::Session { reading: false, .. })) => {
                         self.dropped += 1;
                         Some(Received::Nothing)
@@ -169,7 +194,10 @@ impl Datagrams {
                         self.dropped += 1;
                         Some(Received::Nothing)
                     }
-                    None => Some(Received::New(Newcomer { slot, key: *key, peer, local: *local, bytes })),
+                    None => {
+                        let (key, local) = (*key, *local);
+                        Some(Received::New(Newcomer { slot, key, peer, local, destination, bytes }))
+                    }
                 }
             }
             Slot::Upstream { id, socket } => match socket.recv(&mut self.buffer) {
@@ -192,9 +220,10 @@ impl Datagrams {
 
     /// A newcomer was taken in, under this id.
     pub(crate) fn begin(&mut self, id: SocketId, newcomer: &Newcomer) {
-        if let Some(Slot::Listener { peers, .. }) = self.slots.get_mut(newcomer.slot) {
-            peers.insert(newcomer.peer, id);
-            self.flows.insert(id, Flow::Session { slot: newcomer.slot, peer: newcomer.peer, reading: true });
+        if let Some(Slot::Listener(listener)) = self.slots.get_mut(newcomer.slot) {
+            let ends = (newcomer.peer, newcomer.destination);
+            listener.sessions.insert(ends, id);
+            self.flows.insert(id, Flow::Session { slot: newcomer.slot, ends, reading: true });
         }
     }
 
@@ -202,12 +231,15 @@ impl Datagrams {
     pub(crate) fn send(&mut self, id: SocketId, bytes: &[u8]) -> bool {
         let sent = match self.flows.get(&id) {
             None => return false,
-            Some(Flow::Session { slot, peer, .. }) => match self.slots.get(*slot) {
-                Some(Slot::Listener { socket, .. }) => socket.send_to(bytes, *peer),
+            Some(Flow::Session { slot, ends: (peer, destination), .. }) => match self.slots.get(*slot) {
+                Some(Slot::Listener(listener)) if listener.captures => {
+                    self.answers.send(*destination, *peer, bytes)
+                }
+                Some(Slot::Listener(listener)) => listener.socket.send_to(bytes, *peer).map(drop),
                 _ => return true,
             },
             Some(Flow::Upstream { slot, .. }) => match self.slots.get(*slot) {
-                Some(Slot::Upstream { socket, .. }) => socket.send(bytes),
+                Some(Slot::Upstream { socket, .. }) => socket.send(bytes).map(drop),
                 _ => return true,
             },
         };
@@ -238,9 +270,9 @@ impl Datagrams {
     pub(crate) fn remove(&mut self, id: SocketId) -> bool {
         match self.flows.remove(&id) {
             None => return false,
-            Some(Flow::Session { slot, peer, .. }) => {
-                if let Some(Slot::Listener { peers, .. }) = self.slots.get_mut(slot) {
-                    peers.remove(&peer);
+            Some(Flow::Session { slot, ends, .. }) => {
+                if let Some(Slot::Listener(listener)) = self.slots.get_mut(slot) {
+                    listener.sessions.remove(&ends);
                 }
             }
             Some(Flow::Upstream { slot, .. }) => {

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod app;
+mod captured;
 mod connect;
 mod datagrams;
 mod leaving;
@@ -21,6 +22,7 @@ mod socket;
 mod worker;
 
 pub use app::{Accepted, App, Handle, Settings, Verdict};
+pub use captured::bind_captured;
 pub use datagrams::bind_datagrams;
 pub use listen::{bind, original_destination};
 pub use worker::Worker;

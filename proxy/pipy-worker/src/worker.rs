@@ -123,7 +123,7 @@ impl<A: App> Worker<A> {
                 dirty: Vec::new(),
                 unsent: 0,
                 leaving: Leaving::new(LEAVING),
-                datagrams: Datagrams::new(DATAGRAMS),
+                datagrams: Datagrams::new(DATAGRAMS, settings.mark),
                 accept_again: None,
                 app: app(),
                 app_due: None,

@@ -61,6 +61,23 @@ impl Workers {
         Ok(workers)
     }
 
+    /// Takes UDP that the firewall captures for the listeners of traffic, from now on.
+    pub(crate) fn carry_datagrams(&self) -> Result<(), String> {
+        let mut listeners: Vec<Vec<_>> = self.handles.iter().map(|_| Vec::new()).collect();
+        let traffic = |key: &u32| matches!(listener::role(*key), listener::INBOUND | listener::OUTBOUND);
+        for (key, address) in self.addresses.iter().filter(|(key, _)| traffic(key)) {
+            let bound = pipy_worker::bind_captured(*address, self.handles.len())
+                .map_err(|error| format!("cannot capture UDP on {address}: {error}"))?;
+            for (listeners, socket) in listeners.iter_mut().zip(bound) {
+                listeners.push((*key, Some(socket)));
+            }
+        }
+        for (handle, listeners) in self.handles.iter().zip(listeners) {
+            handle.update(Update::Datagrams(listeners));
+        }
+        Ok(())
+    }
+
     /// Puts a plan to work, or says why not; then nothing has changed.
     pub(crate) fn apply(&mut self, plan: Plan) -> Result<Arc<Plan>, String> {
         let chains = &plan.chains;

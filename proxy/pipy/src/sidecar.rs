@@ -82,6 +82,11 @@ pub(crate) fn run(options: SidecarOptions) -> Result<(), String> {
     }
     let pages: Arc<dyn Pages> = Arc::clone(&state) as Arc<dyn Pages>;
     let workers = Workers::start(options.workers, options.mark, addresses, &metrics, &log, &pages)?;
+    if options.udp {
+        workers
+            .carry_datagrams()
+            .map_err(|why| format!("{why} (--udp needs CAP_NET_ADMIN and CAP_NET_RAW)"))?;
+    }
     state.listening(workers.open());
     for (key, address) in workers.open() {
         notice::info(&format!("{} on {address}", listener_name(key)));

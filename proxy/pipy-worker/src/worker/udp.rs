@@ -40,8 +40,8 @@ impl<A: App> Worker<A> {
         if self.graph.draining {
             return;
         }
-        let Newcomer { key, peer, local, .. } = *newcomer;
-        let accepted = Accepted { peer, local, destination: local };
+        let Newcomer { key, peer, local, destination, .. } = *newcomer;
+        let accepted = Accepted { peer, local, destination };
         let (id, _) = match self.app.accept_datagrams(key, accepted, self.graph.now) {
             Verdict::RunTurning(filters) => self.graph.accept_turning(filters),
             Verdict::Run(filters) => self.graph.accept(filters),
