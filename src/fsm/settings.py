@@ -84,6 +84,8 @@ class ApiClient:
 class Proxy:
     """What is written into every sidecar's configuration."""
 
+    carries_udp: bool = False
+    """Whether sidecars carry UDP: only those that run as root can (``docs/decisions``)."""
     access_log: AccessLog = "denied"
     """Which requests a sidecar logs. The annotation ``flomesh.io/access-log`` on a Pod, then on its
     Namespace, overrides it."""

@@ -29,6 +29,7 @@ from fsm.policies.egress.compile import KIND as EGRESS
 from fsm.policies.mesh_config.compile import left_out
 from fsm.policies.mesh_config.effects import not_heeded, outdated
 from fsm.policies.plugin_chain.compile import stage_of
+from fsm.policies.udp_route.compile import NOT_CARRIED
 from fsm.settings import Settings
 
 ConditionType = Literal["Accepted", "Programmed", "Conflicted"]
@@ -226,8 +227,8 @@ class _Assessor:
         if rule.kind == "UDPRoute":
             if ("UDPRoute", key) not in self.snapshot.policies:
                 yield f"UDPRoute {rule.name} does not exist in namespace {target.namespace}"
-            else:
-                yield f"UDPRoute {rule.name}: the mesh does not carry UDP"
+            elif not self.settings.proxy.carries_udp:
+                yield f"UDPRoute {rule.name}: {NOT_CARRIED}"
         elif rule.kind == "TCPRoute":
             if key not in self.snapshot.tcp_routes:
                 yield f"TCPRoute {rule.name} does not exist in namespace {target.namespace}"

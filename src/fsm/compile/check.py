@@ -41,16 +41,19 @@ def check(config: ProxyConfig) -> list[str]:
     found = _Checker(config)
     if not config.version:
         found.fault("version", "is empty")
-    ports: set[int] = set()
+    ports: set[tuple[int, bool]] = set()
     for index, inbound in enumerate(config.inbound.matches if config.inbound else ()):
         path = f"inbound.matches[{index}]"
-        if inbound.port in ports:
+        place = (inbound.port, inbound.protocol is Protocol.UDP)
+        if place in ports:
             found.fault(path, f"port {inbound.port} has a match already")
-        ports.add(inbound.port)
+        ports.add(place)
         found.match(path, inbound)
+        found.datagrams(config, path, inbound)
         found.limit(path, inbound.rate_limit)
     for index, outbound in enumerate(config.outbound.matches if config.outbound else ()):
         found.match(f"outbound.matches[{index}]", outbound)
+        found.datagrams(config, f"outbound.matches[{index}]", outbound)
     probes: set[tuple[object, ...]] = set()
     for index, probe in enumerate(config.probes):
         key = (probe.listener, probe.kind, probe.port, probe.path, probe.host)
@@ -111,7 +114,8 @@ class _Checker:
     def match(self, path: str, match: InboundMatch | OutboundMatch) -> None:
         if match.protocol.is_http and match.tcp is not None:
             self.fault(f"{path}.tcp", "is set, but the protocol is not tcp")
-        word = match.protocol if match.protocol in (Protocol.AUTO, Protocol.TLS) else "tcp"
+        named = (Protocol.AUTO, Protocol.TLS, Protocol.UDP)
+        word = match.protocol if match.protocol in named else "tcp"
         if not match.protocol.has_hosts and match.hosts:
             self.fault(f"{path}.hosts", f"is set, but the protocol is {word}")
         rules = match.tls if isinstance(match, OutboundMatch) else ()
@@ -128,6 +132,19 @@ class _Checker:
         if match.tcp is not None:
             self.allowed(f"{path}.tcp", match.tcp.allowed)
             self.targets(f"{path}.tcp", match.tcp.clusters)
+
+    def datagrams(
+        self, config: ProxyConfig, path: str, match: InboundMatch | OutboundMatch
+    ) -> None:
+        if match.protocol is not Protocol.UDP:
+            return
+        for target in match.tcp.clusters if match.tcp else ():
+            cluster = config.clusters.get(target.cluster)
+            if cluster and any(endpoint.identity for endpoint in cluster.endpoints):
+                what = f"{target.cluster} is reached over mutual TLS, which udp has not"
+                self.fault(f"{path}.tcp.clusters", what)
+        if isinstance(match, InboundMatch) and any(s.mtls or s.tls for s in match.sources):
+            self.fault(f"{path}.sources", "ask for TLS, but the protocol is udp")
 
     def server_names(self, path: str, rules: Sequence[TlsRule]) -> None:
         taken: set[str] = set()

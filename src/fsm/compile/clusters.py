@@ -5,7 +5,9 @@ by name, and how traffic is shared among them. Invariants: a name means one thin
 configuration; endpoints are in order of address; the identity expected of an endpoint is that of
 the Pod behind it, and plain text is for Pods that have no sidecar only.
 
-Names: ``namespace/service|target port``; with ``|address`` behind it for one endpoint alone.
+Names: ``namespace/service|target port``, of UDP ``namespace/service|target port/udp``; with
+``|address`` behind it for one endpoint alone. A Pod with addresses of both families has an endpoint
+for each: the proxy prefers the ones of the family that its client dialled.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import NamedTuple
 from fsm.compile.contract import Cluster, Endpoint, WeightedCluster
 from fsm.compile.hosts import bracketed
 from fsm.compile.upstream import bounded
-from fsm.model.names import ServiceAccount, origin
+from fsm.model.names import Key, ServiceAccount, origin
 from fsm.model.service import Service, ServicePort
 from fsm.model.snapshot import Snapshot
 from fsm.policies.traffic_split.compile import FULL_WEIGHT, Division, Share
@@ -42,10 +44,12 @@ def targets_of(
     snapshot: Snapshot, settings: Settings, service: Service, port: ServicePort
 ) -> tuple[Target, ...]:
     """Return the ready endpoints of a port of a Service, in order of address."""
-    key, name = service.key, port.name
+    key, name = service.key, port.key
+    # Datagrams prove nobody.
+    udp = port.is_udp
 
     def find(snapshot: Snapshot) -> tuple[Target, ...]:
-        encrypted = not snapshot.mesh.sidecar.disabled_mtls
+        encrypted = not snapshot.mesh.sidecar.disabled_mtls and not udp
         found = []
         for endpoint in snapshot.endpoints.get(key, ()):
             number = endpoint.ports.get(name)
@@ -86,15 +90,22 @@ def target_number(
 def backend_port(apex: ServicePort, backend: Service) -> ServicePort | None:
     """Return the port of a backend that stands for a port of its apex.
 
-    The one with the same number, else the one with the same name, else the only one.
+    The one with the same number, else the one with the same name, else the only one; of the same
+    transport.
     """
-    for port in backend.ports:
+    ports = backend.udp_ports if apex.is_udp else backend.ports
+    for port in ports:
         if port.port == apex.port:
             return port
-    for port in backend.ports:
+    for port in ports:
         if apex.name and port.name == apex.name:
             return port
-    return backend.ports[0] if len(backend.ports) == 1 else None
+    return ports[0] if len(ports) == 1 else None
+
+
+def cluster_name(service: Key, number: int, port: ServicePort) -> str:
+    """Name the cluster of a port of a Service."""
+    return f"{service}|{number}/udp" if port.is_udp else f"{service}|{number}"
 
 
 @dataclass(slots=True)
@@ -126,14 +137,14 @@ class ClusterSet:
     def whole(self, service: Service, port: ServicePort) -> str:
         """Return the name of the cluster of a port of a Service."""
         number = target_number(self.snapshot, self.settings, service, port)
-        name = f"{service.key}|{number}"
+        name = cluster_name(service.key, number, port)
         if name not in self.clusters:
-            self._add(name, service, _one_family(service, self.reachable(service, port)))
+            self._add(name, service, self.reachable(service, port))
         return name
 
-    def single(self, service: Service, target: Target) -> str:
+    def single(self, service: Service, port: ServicePort, target: Target) -> str:
         """Return the name of the cluster of one endpoint alone."""
-        name = f"{service.key}|{target.number}|{target.address}"
+        name = f"{cluster_name(service.key, target.number, port)}|{target.address}"
         if name not in self.clusters:
             # A name for each Pod would make as many metrics as the mesh has Pods.
             self._add(name, service, [target], counted_as=f"{service.key}|{target.number}")
@@ -166,7 +177,7 @@ class ClusterSet:
         # A share that leads nowhere stays a share, and fails: to hand it to the others would
         # break the proportions that someone wrote down.
         number = target_number(self.snapshot, self.settings, apex, port)
-        name = f"{share.service}|{number}"
+        name = cluster_name(share.service, number, port)
         if name not in self.clusters:
             self.clusters[name] = Cluster(
                 origin=share.origin,
@@ -191,17 +202,6 @@ class ClusterSet:
             counted_as=counted_as,
         )
         self.clusters[name] = bounded(self.snapshot, self.caller, service.key, cluster)
-
-
-def _one_family(service: Service, targets: Sequence[Target]) -> list[Target]:
-    """Return the endpoints of the Service's first address family, or all where it has none there.
-
-    A Pod with addresses of both families would otherwise count twice.
-    """
-    first = next(iter(service.cluster_ips), "")
-    wanted = ":" in first if first else all(":" in target.address for target in targets)
-    chosen = [target for target in targets if (":" in target.address) == wanted]
-    return chosen or list(targets)
 
 
 def socket_address(address: str, port: int) -> str:

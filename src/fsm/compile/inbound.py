@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from fsm.compile.aliases import aliases
 from fsm.compile.chains import inbound_settings
-from fsm.compile.clusters import backend_port, socket_address
+from fsm.compile.clusters import backend_port, cluster_name, socket_address
 from fsm.compile.contract import (
     Allow,
     Cluster,
@@ -36,13 +36,13 @@ from fsm.compile.contract import (
     TcpRule,
     WeightedCluster,
 )
-from fsm.compile.hosts import address_names, service_names
+from fsm.compile.hosts import address_names, network, service_names
 from fsm.compile.routes import admitted, allowed_by, everything, route_of
 from fsm.compile.upstream import connection_limit, limited_routes, request_limit
-from fsm.model.names import origin
+from fsm.model.names import ServiceAccount, origin
 from fsm.model.policy import TrafficTarget
 from fsm.model.service import Protocol, Service, ServicePort
-from fsm.model.snapshot import Snapshot
+from fsm.model.snapshot import Snapshot, address_order
 from fsm.model.workload import Pod
 from fsm.policies.ingress_backend.compile import Admission, admissions
 from fsm.policies.traffic_split.compile import FULL_WEIGHT
@@ -101,16 +101,20 @@ class _Builder:
         self.clusters: dict[str, Cluster] = {}
 
     def build(self) -> InboundHalf:
-        doors: dict[int, list[_Door]] = defaultdict(list)
+        carried = (False, True) if self.settings.proxy.carries_udp else (False,)
+        doors: dict[tuple[int, bool], list[_Door]] = defaultdict(list)
         for key in self.snapshot.services_by_pod.get(self.pod.key, ()):
             service = self.snapshot.services[key]
-            for port in service.ports:
+            for port in (*service.ports, *service.udp_ports):
                 number = self._number(service, port)
-                if number is not None:
-                    doors[number].append(_Door(service, port, number))
+                if number is not None and port.is_udp in carried:
+                    doors[number, port.is_udp].append(_Door(service, port, number))
+        past = {(number, udp) for number in self.excluded for udp in carried}
         matches = tuple(
-            self._past(number) if number in self.excluded else self._match(number, doors[number])
-            for number in sorted({*doors, *self.excluded})
+            self._past(number, udp=udp) if (number, udp) in past else match(number, doors[door])
+            for door in sorted({*doors, *past})
+            for number, udp in (door,)
+            for match in (self._udp_match if udp else self._match,)
         )
         # Without a port there is nothing to accept: the listener is closed.
         return InboundHalf(Inbound(matches=matches) if matches else None, self.clusters)
@@ -122,12 +126,12 @@ class _Builder:
             return declared
         for endpoint in self.snapshot.endpoints.get(service.key, ()):
             if endpoint.pod is not None and endpoint.pod.key == self.pod.key:
-                return endpoint.ports.get(port.name)
+                return endpoint.ports.get(port.key)
         return None
 
-    def _past(self, number: int) -> InboundMatch:
+    def _past(self, number: int, *, udp: bool) -> InboundMatch:
         """Return the match of an excluded port: bytes, of anyone, in plain text."""
-        name = f"{self.pod.key}|{number}|local"
+        name = f"{self.pod.key}|{number}{'/udp' if udp else ''}|local"
         self._add_local(name, number, self.mesh.origin)
         rule = TcpRule(
             origin=self.mesh.origin,
@@ -136,11 +140,47 @@ class _Builder:
         )
         return InboundMatch(
             port=number,
-            protocol=Protocol.TCP,
+            protocol=Protocol.UDP if udp else Protocol.TCP,
             origin=self.mesh.origin,
             mtls=Mtls.DISABLED,
             tcp=rule,
         )
+
+    def _udp_match(self, number: int, doors: list[_Door]) -> InboundMatch:
+        """Return the match of a UDP port: a client is known by the address of its Pod alone."""
+        first = min(doors, key=lambda door: (door.service.key, door.port.port))
+        granted = None
+        if not self.mesh.traffic.permissive:
+            granted = granted_port(self.snapshot, self.targets, number, udp=True)
+        rule = TcpRule(
+            origin=granted.origin if granted else first.origin,
+            service=str(first.service.key),
+            allowed=None if self.mesh.traffic.permissive else (),
+            clusters=self._local(first),
+        )
+        sources = tuple(
+            SourceRule(cidrs=cidrs, origin=grant.origin)
+            for grant in (granted.grants if granted else ())
+            if (cidrs := self._pods_of(grant.account))
+        )
+        return InboundMatch(
+            port=number,
+            protocol=Protocol.UDP,
+            origin=first.origin,
+            mtls=Mtls.DISABLED,
+            sources=sources,
+            tcp=rule,
+        )
+
+    def _pods_of(self, account: ServiceAccount) -> tuple[str, ...]:
+        addresses = {
+            ip
+            for pod in self.snapshot.pods_by_account.get(account, ())
+            # An address that others have too says nothing.
+            if not pod.host_network and self.snapshot.pod_in_mesh(pod)
+            for ip in pod.ips
+        }
+        return tuple(network(ip) for ip in sorted(addresses, key=address_order))
 
     def _match(self, number: int, doors: list[_Door]) -> InboundMatch:
         in_order = sorted(
@@ -303,15 +343,21 @@ class _Builder:
         return inbound_settings(self.snapshot, self.pod, door.service.key)
 
     def _local(self, door: _Door) -> tuple[WeightedCluster, ...]:
-        name = f"{door.service.key}|{door.number}|local"
+        name = f"{cluster_name(door.service.key, door.number, door.port)}|local"
         self._add_local(name, door.number, door.origin)
         return (WeightedCluster(cluster=name, weight=FULL_WEIGHT),)
 
     def _add_local(self, name: str, number: int, origin: str) -> None:
-        by_pod_ip = self.mesh.sidecar.local_proxy_mode == "PodIP" and self.pod.ips
-        address = self.pod.ips[0] if by_pod_ip else "127.0.0.1"
+        if self.mesh.sidecar.local_proxy_mode == "PodIP" and self.pod.ips:
+            addresses = self.pod.ips
+        else:
+            # Of the family in which a client comes, as it would reach the application without us.
+            six = any(":" in ip for ip in self.pod.ips)
+            addresses = ("127.0.0.1", "::1") if six else ("127.0.0.1",)
         self.clusters[name] = Cluster(
             origin=origin,
-            endpoints=(Endpoint(address=socket_address(address, number)),),
+            endpoints=tuple(
+                Endpoint(address=socket_address(address, number)) for address in addresses
+            ),
             connect_timeout_ms=self.settings.proxy.connect_timeout_ms,
         )

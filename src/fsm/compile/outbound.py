@@ -49,7 +49,7 @@ from fsm.model.snapshot import Snapshot, address_order
 from fsm.policies.egress.compile import egress_of
 from fsm.policies.retry.compile import retries_of
 from fsm.policies.traffic_split.compile import FULL_WEIGHT, Division, division
-from fsm.policies.traffic_target.compile import granted_port, granted_routes
+from fsm.policies.traffic_target.compile import GrantedPort, granted_port, granted_routes
 from fsm.settings import Settings
 
 
@@ -155,9 +155,14 @@ class OutboundBuilder:
             reach
             for key in services
             if (service := self.snapshot.service_in_mesh(key)) is not None
-            for port in service.ports
+            for port in self._ports(service)
             if (reach := self._reach(service, port)) is not None
         ]
+
+    def _ports(self, service: Service) -> tuple[ServicePort, ...]:
+        if not self.settings.proxy.carries_udp:
+            return service.ports
+        return (*service.ports, *service.udp_ports)
 
     def by_cluster_ip(self, reaches: Iterable[Reach]) -> list[OutboundMatch]:
         """Return the matches for the Services' own addresses."""
@@ -236,7 +241,7 @@ class OutboundBuilder:
             grants = [
                 granted
                 for target, number in self._granted(reach)
-                if (granted := granted_port(self.snapshot, [target], number))
+                if (granted := self._granted_port(reach, target, number))
             ]
             if not grants:
                 return None
@@ -248,6 +253,9 @@ class OutboundBuilder:
             clusters=clusters,
             plugins=reach.plugins,
         )
+
+    def _granted_port(self, reach: Reach, target: TrafficTarget, number: int) -> GrantedPort | None:
+        return granted_port(self.snapshot, [target], number, udp=reach.port.is_udp)
 
     def _names(self, reach: Reach, ports: Iterable[int], pod: str = "") -> list[str]:
         known = [reach.service, *aliases(self.snapshot, reach.service.key, self.settings)]
@@ -282,7 +290,7 @@ class OutboundBuilder:
 
     def by_pod(self, reaches: Iterable[Reach]) -> list[OutboundMatch]:
         """Return a match for each address and port of a Pod that may be dialled."""
-        dialled: dict[tuple[str, int], list[tuple[Reach, Target]]] = defaultdict(list)
+        dialled: dict[tuple[str, int, bool], list[tuple[Reach, Target]]] = defaultdict(list)
         for reach in reaches:
             if not dials_pods(self.mesh, reach.service):
                 continue
@@ -292,10 +300,12 @@ class OutboundBuilder:
                     # The name leads to the Pods themselves, and people add the Service's port.
                     ports.add(reach.port.port)
                 for port in ports:
-                    dialled[target.address, port].append((reach, target))
+                    dialled[target.address, port, reach.port.is_udp].append((reach, target))
         return [
-            self._pod_match(port, dialled[address, port])
-            for address, port in sorted(dialled, key=lambda d: (address_order(d[0]), d[1]))
+            self._pod_match(port, dialled[address, port, udp])
+            for address, port, udp in sorted(
+                dialled, key=lambda dial: (address_order(dial[0]), *dial[1:])
+            )
         ]
 
     def _pod_match(self, port: int, found: list[tuple[Reach, Target]]) -> OutboundMatch:
@@ -372,7 +382,7 @@ class OutboundBuilder:
     def _only(self, reach: Reach, target: Target) -> tuple[WeightedCluster, ...]:
         return (
             WeightedCluster(
-                cluster=self.clusters.single(reach.service, target), weight=FULL_WEIGHT
+                cluster=self.clusters.single(reach.service, reach.port, target), weight=FULL_WEIGHT
             ),
         )
 

@@ -14,7 +14,7 @@ from typing import Literal, cast
 
 from fsm import __version__
 from fsm.injector import InjectionSettings
-from fsm.settings import Settings
+from fsm.settings import Proxy, Settings
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -72,12 +72,14 @@ class ControllerSettings:
         level = (log_level or environ.get("FSM_LOG_LEVEL") or "info").lower()
         if level not in LOG_LEVELS:
             raise SettingsError(f"the log level {level!r} is none of {', '.join(LOG_LEVELS)}")
+        mark = _mark(environ.get("FSM_SIDECAR_MARK", ""))
         mesh = Settings(
             mesh_name=mesh_name or environ.get("FSM_MESH_NAME") or "fsm",
             fsm_namespace=fsm_namespace or environ.get("FSM_NAMESPACE") or "fsm-system",
             trust_domain=environ.get("FSM_TRUST_DOMAIN") or "cluster.local",
             log_level=cast(LogLevel, level),
             require_target_namespace=_flag(environ, "FSM_REQUIRE_TARGET_NAMESPACE"),
+            proxy=Proxy(carries_udp=mark is not None),
         )
         injection = InjectionSettings(
             mesh_name=mesh.mesh_name,
@@ -85,7 +87,7 @@ class ControllerSettings:
             sidecar_image=f"flomesh/pipy:{__version__}",
             init_image=f"flomesh/fsm-sidecar-init:{__version__}",
             ports=mesh.ports,
-            mark=_mark(environ.get("FSM_SIDECAR_MARK", "")),
+            mark=mark,
         )
         if image := environ.get("FSM_SIDECAR_IMAGE"):
             injection = replace(injection, sidecar_image=image)

@@ -16,10 +16,11 @@ Source: https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from fsm.injector.options import InjectionSettings, Options
-from fsm.injector.ruleset import redirect_ruleset
+from fsm.injector.ruleset import Redirection, capture_routes, redirect_ruleset
 from fsm.model.probes import LISTENER_PORTS, Listener
 
 INIT_NAME = "fsm-init"
@@ -40,7 +41,7 @@ def init_container(options: Options, settings: InjectionSettings) -> dict[str, A
         "name": INIT_NAME,
         "image": settings.init_image,
         "imagePullPolicy": settings.pull_policy,
-        "command": ["nft", redirect_ruleset(options.redirection)],
+        "command": _redirect(options.redirection),
         "securityContext": {
             "runAsUser": 0,
             "runAsGroup": 0,
@@ -85,6 +86,8 @@ def sidecar_container(
     ]
     if settings.mark is not None:
         command += ["--mark", f"{settings.mark:#x}"]
+    if options.redirection.udp:
+        command.append("--udp")
     container: dict[str, Any] = {
         "name": SIDECAR_NAME,
         "image": options.sidecar_image,
@@ -103,7 +106,7 @@ def sidecar_container(
                 if listener in probes
             ),
         ],
-        "securityContext": _sidecar_security(settings),
+        "securityContext": _sidecar_security(settings, options.redirection),
         "volumeMounts": [{"name": VOLUME_NAME, "mountPath": MOUNT_PATH, "readOnly": True}],
     }
     if options.hold_application:
@@ -135,7 +138,21 @@ def identity_volume(settings: InjectionSettings) -> dict[str, Any]:
     }
 
 
-def _sidecar_security(settings: InjectionSettings) -> dict[str, Any]:
+def _redirect(wish: Redirection) -> list[str]:
+    """Return the command that installs the redirection, without UDP where the kernel refuses it."""
+    if not wish.udp:
+        return ["nft", redirect_ruleset(wish)]
+    script = (
+        f"capture() {{\n{capture_routes(wish)}\n}}\n"
+        'if nft "$1" && (capture); then exit 0; fi\n'
+        'echo "UDP passes the sidecar by: this kernel cannot capture it (nft_tproxy)" >&2\n'
+        'exec nft "$2"'
+    )
+    plain = replace(wish, udp=False)
+    return ["sh", "-c", script, INIT_NAME, redirect_ruleset(wish), redirect_ruleset(plain)]
+
+
+def _sidecar_security(settings: InjectionSettings, wish: Redirection) -> dict[str, Any]:
     security: dict[str, Any] = {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -148,8 +165,9 @@ def _sidecar_security(settings: InjectionSettings) -> dict[str, Any]:
             "runAsNonRoot": True,
         }
     else:
-        # socket(7): setting SO_MARK needs CAP_NET_ADMIN.
-        security["capabilities"] = {"drop": ["ALL"], "add": ["NET_ADMIN"]}
+        # socket(7): setting SO_MARK needs CAP_NET_ADMIN; raw(7): answering for others, CAP_NET_RAW.
+        more = ["NET_RAW"] if wish.udp else []
+        security["capabilities"] = {"drop": ["ALL"], "add": ["NET_ADMIN", *more]}
     return security
 
 

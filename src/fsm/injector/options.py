@@ -174,6 +174,8 @@ def read_options(
         outbound_ranges_excluded=exclusions.outbound_ranges,
         outbound_ranges_included=exclusions.outbound_included,
         interfaces_excluded=exclusions.interfaces,
+        # Only root may capture, and a sidecar that is known by its user id is not root.
+        udp=settings.mark is not None,
     )
     options = Options(
         redirection=redirection,

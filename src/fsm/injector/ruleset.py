@@ -1,4 +1,4 @@
-"""The nftables rules that send a Pod's TCP connections through its sidecar.
+"""The nftables rules that send a Pod's traffic through its sidecar.
 
 What comes in: ports, exclusions, and how to tell the sidecar's own traffic. What goes out: the text
 of one ruleset for ``nft``, which replaces its table in one transaction, so it may run again.
@@ -7,6 +7,11 @@ of one ruleset for ``nft``, which replaces its table in one transaction, so it m
     from a process in the Pod ──output──►
         the sidecar's own:  to this Pod's own address? like from outside : as it is
         the application's:  stays in the Pod, or excluded? as it is : :15001 (outbound listener)
+
+UDP is captured and not rewritten (TPROXY), since it is then known where it was going. What comes in
+is handed to a socket of the sidecar; what goes out gets a packet mark, by which ``capture_routes``
+leads it back in. Answers pass: a flow belongs to whoever began it. DNS questions pass too, so that
+names can be asked for before there is a sidecar, and without.
 
 Invariants: the text depends on nothing but the arguments; every value that enters it has been
 parsed, so that no annotation can write rules; what the sidecar does not listen for (IPv6, if it
@@ -45,6 +50,7 @@ class Redirection:
         outbound_ranges_excluded: connections to these networks pass it by.
         outbound_ranges_included: if not empty, only connections to these networks do not.
         interfaces_excluded: connections through these interfaces pass it by, both ways.
+        udp: whether UDP is captured; it needs ``mark``. Exclusions hold for it as for TCP.
     """
 
     ports: Ports
@@ -55,6 +61,31 @@ class Redirection:
     outbound_ranges_excluded: tuple[str, ...] = ()
     outbound_ranges_included: tuple[str, ...] = ()
     interfaces_excluded: tuple[str, ...] = ()
+    udp: bool = False
+
+    @property
+    def capture_mark(self) -> int:
+        """Packet mark of what is led back in; distinct from the sidecar's own."""
+        assert self.mark is not None, "UDP is captured by mark"
+        return self.mark ^ 0x100
+
+
+CAPTURE_TABLE = 15001
+"""Number of the routing table that leads captured UDP back in; any that is free will do."""
+
+
+def capture_routes(wish: Redirection) -> str:
+    """Write the shell commands that lead marked packets back into the Pod. They may run again."""
+    rule = f"fwmark {wish.capture_mark:#x} lookup {CAPTURE_TABLE}"
+    return (
+        "for family in -4 -6; do\n"
+        # A kernel without IPv6 has no packets of it either.
+        '  [ "$family" = -4 ] || [ -e /proc/net/if_inet6 ] || continue\n'
+        f"  ip $family rule del {rule} 2>/dev/null\n"
+        f"  ip $family rule add {rule} &&\n"
+        f"  ip $family route replace local default dev lo table {CAPTURE_TABLE} || exit 1\n"
+        "done"
+    )
 
 
 def redirect_ruleset(wish: Redirection) -> str:
@@ -95,11 +126,60 @@ def redirect_ruleset(wish: Redirection) -> str:
     else:
         output.append(redirect)
     chains = [("inbound", inbound), ("prerouting", prerouting), ("output", output)]
+    if wish.udp:
+        chains += _capture(wish, own, interfaces)
     # Declaring the table first makes the deletion succeed also where there was none.
     lines = [f"table inet {TABLE}", f"delete table inet {TABLE}", f"table inet {TABLE} {{"]
     for name, rules in chains:
         lines += [f"  chain {name} {{", *(f"    {rule}" for rule in rules), "  }"]
     return "\n".join([*lines, "}", ""])
+
+
+def _capture(wish: Redirection, own: str, interfaces: str) -> list[tuple[str, list[str]]]:
+    ports, mark = wish.ports, f"{wish.capture_mark:#x}"
+    prerouting = [
+        # After connection tracking, which knows what is an answer.
+        "type filter hook prerouting priority mangle; policy accept;",
+        "meta l4proto != udp return",
+        "ct direction reply return",
+        *_taken_by(f"meta mark {mark}", ports.outbound),
+        'iifname "lo" return',
+        *([f"iifname {interfaces} return"] if interfaces else []),
+        # To everyone on the link, and to nobody here.
+        "fib daddr type != local return",
+    ]
+    if wish.inbound_ports_excluded:
+        prerouting.append(f"udp dport {_ports(wish.inbound_ports_excluded)} return")
+    prerouting += _taken_by("", ports.inbound)
+    output = [
+        # A chain of this type has packets routed again whose mark it changed.
+        "type route hook output priority mangle; policy accept;",
+        "meta l4proto != udp return",
+        f"{own} return",
+        "ct direction reply return",
+        'oifname "lo" return',
+        *([f"oifname {interfaces} return"] if interfaces else []),
+        "fib daddr type { broadcast, multicast } return",
+        "ip6 daddr fe80::/10 return",
+        *_matches("return", wish.outbound_ranges_excluded),
+        f"udp dport {_ports((_DNS_PORT, *wish.outbound_ports_excluded))} return",
+    ]
+    if wish.outbound_ranges_included:
+        output += _matches(f"meta mark set {mark}", wish.outbound_ranges_included)
+    else:
+        output.append(f"meta mark set {mark}")
+    return [("udp-prerouting", prerouting), ("udp-output", output)]
+
+
+def _taken_by(which: str, port: int) -> list[str]:
+    which = f"{which} " if which else ""
+    return [
+        f"{which}meta nfproto ipv4 meta l4proto udp tproxy ip to :{port} accept",
+        f"{which}meta nfproto ipv6 meta l4proto udp tproxy ip6 to :{port} accept",
+    ]
+
+
+_DNS_PORT = 53
 
 
 def parse_networks(texts: Iterable[str]) -> list[Network]:

@@ -15,7 +15,7 @@ from fsm.model import fields
 from fsm.model.fields import JsonObject, Malformed
 from fsm.model.names import POD_TEMPLATE_HASH_LABEL, SERVICE_NAME_LABEL, Key, ServiceAccount
 from fsm.model.probes import probes_from
-from fsm.model.service import EndpointSlice, Service, ServicePort, SliceEndpoint
+from fsm.model.service import EndpointSlice, Service, ServicePort, SliceEndpoint, port_key
 from fsm.model.workload import ContainerPort, Namespace, Pod
 
 
@@ -125,22 +125,28 @@ def service_from(obj: JsonObject) -> Service:
                 fields.address(ip, "spec.clusterIPs") for ip in listed if ip not in ("", "None")
             )
         ),
-        ports=tuple(
-            ServicePort(
-                port=fields.port(port, "port", path),
-                name=fields.text(port, "name", path),
-                target_port=_target_port(port, path),
-                app_protocol=fields.text(port, "appProtocol", path),
-            )
-            for path, port in fields.items(spec, "ports", "spec")
-            if fields.text(port, "protocol", path, default="TCP") == "TCP"
-        ),
+        ports=_service_ports(spec, "TCP"),
+        udp_ports=_service_ports(spec, "UDP"),
         selector=fields.string_map(spec, "selector", "spec"),
         headless="None" in listed,
         type=fields.text(spec, "type", "spec", default="ClusterIP"),
         external_name=fields.text(spec, "externalName", "spec"),
         labels=fields.string_map(metadata, "labels", "metadata"),
         annotations=fields.string_map(metadata, "annotations", "metadata"),
+    )
+
+
+def _service_ports(spec: JsonObject, protocol: str) -> tuple[ServicePort, ...]:
+    return tuple(
+        ServicePort(
+            port=fields.port(port, "port", path),
+            name=fields.text(port, "name", path),
+            target_port=_target_port(port, path),
+            protocol=protocol,
+            app_protocol=fields.text(port, "appProtocol", path),
+        )
+        for path, port in fields.items(spec, "ports", "spec")
+        if fields.text(port, "protocol", path, default="TCP") == protocol
     )
 
 
@@ -166,11 +172,11 @@ def endpoint_slice_from(obj: JsonObject) -> EndpointSlice:
         service=fields.string_map(metadata, "labels", "metadata").get(SERVICE_NAME_LABEL, ""),
         address_type=address_type,
         ports=tuple(
-            (fields.text(port, "name", path), fields.port(port, "port", path))
+            (port_key(fields.text(port, "name", path), protocol), fields.port(port, "port", path))
             for path, port in fields.items(obj, "ports")
             # A port without a number means every port; there is nothing to dial.
             if port.get("port") is not None
-            and fields.text(port, "protocol", path, default="TCP") == "TCP"
+            and (protocol := fields.text(port, "protocol", path, default="TCP")) in ("TCP", "UDP")
         ),
         endpoints=()
         if address_type == "FQDN"

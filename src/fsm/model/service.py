@@ -25,6 +25,8 @@ class Protocol(StrEnum):
     """TLS that the application itself speaks; the mesh carries it unopened."""
     AUTO = "auto"
     """Not known; the proxy finds it out, connection by connection."""
+    UDP = "udp"
+    """Datagrams, carried as they are."""
 
     @property
     def is_http(self) -> bool:
@@ -62,6 +64,11 @@ _BY_PORT_NAME = (
 )
 
 
+def port_key(name: str, protocol: str) -> str:
+    """Return the key of a port: its name, with ``/udp`` behind that of a UDP port."""
+    return f"{name}/udp" if protocol == "UDP" else name
+
+
 @dataclass(frozen=True, slots=True)
 class ServicePort:
     """One port of a Service."""
@@ -74,6 +81,16 @@ class ServicePort:
     app_protocol: str = ""
 
     @property
+    def is_udp(self) -> bool:
+        """Whether it takes datagrams."""
+        return self.protocol == "UDP"
+
+    @property
+    def key(self) -> str:
+        """What endpoints know it by: its name, which one of TCP and one of UDP may share."""
+        return port_key(self.name, self.protocol)
+
+    @property
     def stated_protocol(self) -> Protocol | None:
         """What its appProtocol, or the prefix of its name, says; None when they say nothing.
 
@@ -81,6 +98,8 @@ class ServicePort:
         HTTP, and looking for a protocol would keep waiting whose server speaks first.
         Source: fsm-interfaces section 2.1; Kubernetes API, ServicePort.appProtocol.
         """
+        if self.is_udp:
+            return Protocol.UDP
         if self.app_protocol:
             return _BY_APP_PROTOCOL.get(self.app_protocol.lower(), Protocol.TCP)
         for prefix, protocol in _BY_PORT_NAME:
@@ -103,7 +122,9 @@ class Service:
     cluster_ips: tuple[str, ...] = ()
     """Empty for a headless Service."""
     ports: tuple[ServicePort, ...] = ()
-    """TCP ports only; the mesh carries nothing else."""
+    """Those of TCP."""
+    udp_ports: tuple[ServicePort, ...] = ()
+    """Those of UDP, which some meshes do not carry."""
     selector: Mapping[str, str] = field(default_factory=dict)
     headless: bool = False
     type: str = "ClusterIP"
@@ -152,7 +173,7 @@ class EndpointSlice:
     """Name of the Service; empty when the slice belongs to none."""
     address_type: str = "IPv4"
     ports: tuple[tuple[str, int], ...] = ()
-    """Name and number of each TCP port."""
+    """Key (``port_key``) and number of each port of TCP and UDP."""
     endpoints: tuple[SliceEndpoint, ...] = ()
 
 
@@ -162,7 +183,7 @@ class Endpoint:
 
     address: str
     ports: Mapping[str, int]
-    """Number by name of the Service's port."""
+    """Number by the key of the Service's port (``port_key``)."""
     hostname: str = ""
     pod: Pod | None = None
     """None for an address that no Pod of the cluster has."""

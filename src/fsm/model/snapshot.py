@@ -247,7 +247,7 @@ def carried(
     return (
         service.namespace in monitored
         and service.type != "ExternalName"
-        and bool(service.ports)
+        and bool(service.ports or service.udp_ports)
         and not service.hidden
         and service.name not in namespaces[service.namespace].excluded_services()
     )

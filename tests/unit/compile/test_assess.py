@@ -3,7 +3,7 @@
 from world import World, port
 
 from fsm.compile import ObjectStatus, assess, build_snapshot
-from fsm.settings import Settings
+from fsm.settings import Proxy, Settings
 
 SETTINGS = Settings()
 GRANT = ("HTTPRouteGroup", "g", "all")
@@ -172,7 +172,7 @@ def test_the_same_world_is_told_in_the_same_words() -> None:
     assert assess(world.snapshot()) == assess(world.snapshot())
 
 
-def test_a_udp_route_says_that_the_mesh_does_not_carry_udp() -> None:
+def test_a_udp_route_says_whether_the_mesh_carries_udp() -> None:
     world = shop()
     route = {
         "apiVersion": "specs.smi-spec.io/v1alpha4",
@@ -184,7 +184,9 @@ def test_a_udp_route_says_that_the_mesh_does_not_carry_udp() -> None:
     assert told(world, "UDPRoute", "u")[0] == "NotReferenced"
     target(world, ("UDPRoute", "u"))
     assert told(world, "UDPRoute", "u")[0] == "NotCarried"
-    assert told(world, "TrafficTarget", "t") == (
-        "RefNotFound",
-        "UDPRoute u: the mesh does not carry UDP",
-    )
+    word, reason = told(world, "TrafficTarget", "t")
+    assert word == "RefNotFound"
+    assert reason.startswith("UDPRoute u: the sidecars of this mesh do not run as root")
+    carries = Settings(proxy=Proxy(carries_udp=True))
+    statuses = {s.kind: s.current_status for s in assess(world.snapshot(), carries)}
+    assert statuses["UDPRoute"] == statuses["TrafficTarget"] == "Programmed"

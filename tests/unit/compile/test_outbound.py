@@ -222,7 +222,7 @@ def test_ipv6_addresses_are_written_with_brackets() -> None:
     )
 
 
-def test_a_pod_with_two_addresses_counts_once() -> None:
+def test_a_pod_with_two_addresses_has_an_endpoint_for_each_family() -> None:
     world = open_world().workload("shop", "till", port(80))
     pod = world.found["Pod"][1]
     v4 = pod["status"]["podIP"]
@@ -232,11 +232,15 @@ def test_a_pod_with_two_addresses_counts_once() -> None:
     second["addressType"] = "IPv6"
     second["endpoints"][0]["addresses"] = ["fd00::7"]
     world.found["EndpointSlice"] = [second]
-    endpoints = world.compile(*HERE).clusters["shop/till|80"].endpoints
-    assert [e.address for e in endpoints] == [f"{v4}:80"]
-    world.found["Service"][0]["spec"].update(clusterIP="fd00::1")
-    endpoints = world.compile(*HERE).clusters["shop/till|80"].endpoints
-    assert [e.address for e in endpoints] == ["[fd00::7]:80"]
+    addresses = [world.found["Service"][0]["spec"]["clusterIP"], "fd96::1"]
+    world.found["Service"][0]["spec"]["clusterIPs"] = addresses
+    # The proxy takes those of the family that its client dialled, and the others when they fail.
+    config = world.compile(*HERE)
+    assert [e.address for e in config.clusters["shop/till|80"].endpoints] == [
+        f"{v4}:80",
+        "[fd00::7]:80",
+    ]
+    assert only(config, 80).destinations == (f"{addresses[0]}/32", "fd96::1/128")
 
 
 @pytest.mark.parametrize(("egress", "word"), [(True, "passthrough"), (False, "closed")])

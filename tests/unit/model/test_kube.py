@@ -98,7 +98,7 @@ def test_a_slice_leaves_out_what_cannot_be_dialled() -> None:
             ],
         }
     )
-    assert (found.service, found.ports) == ("till", (("a", 1),))
+    assert (found.service, found.ports) == ("till", (("a", 1), ("/udp", 2)))
     assert [(e.addresses, e.ready, e.pod) for e in found.endpoints] == [
         (("10.0.0.1",), False, None),
         ((), True, None),

@@ -24,8 +24,14 @@ def meta(namespace: str, name: str, **more: Any) -> Json:
     return {"namespace": namespace, "name": name, "uid": f"uid-{namespace}-{name}", **more}
 
 
-def port(number: int, target: int | str | None = None, name: str = "", app: str = "") -> Json:
-    found: Json = {"port": number, "protocol": "TCP"}
+def port(
+    number: int,
+    target: int | str | None = None,
+    name: str = "",
+    app: str = "",
+    protocol: str = "TCP",
+) -> Json:
+    found: Json = {"port": number, "protocol": protocol}
     if target is not None:
         found["targetPort"] = target
     if name:
@@ -149,6 +155,10 @@ class World:
         spec = {"matches": {"ports": list(ports)}} if ports else {}
         return self.policy("TCPRoute", "specs.smi-spec.io/v1alpha4", namespace, name, spec)
 
+    def udp_route(self, namespace: str, name: str, *ports: int) -> World:
+        spec = {"matches": {"ports": list(ports)}} if ports else {}
+        return self.policy("UDPRoute", "specs.smi-spec.io/v1alpha4", namespace, name, spec)
+
     def target(
         self,
         name: str,
@@ -245,11 +255,12 @@ class World:
         slices = []
         for service in self.found["Service"]:
             namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
-            by_ports: dict[tuple[tuple[str, int], ...], list[Json]] = defaultdict(list)
+            by_ports: dict[tuple[tuple[str, int, str], ...], list[Json]] = defaultdict(list)
             for pod in self.found["Pod"]:
                 if pod["metadata"]["namespace"] == namespace and _selects(service, pod):
                     ports = tuple(
-                        (p.get("name", ""), _number(p, pod)) for p in service["spec"]["ports"]
+                        (p.get("name", ""), _number(p, pod), p["protocol"])
+                        for p in service["spec"]["ports"]
                     )
                     by_ports[ports].append(_endpoint(pod))
             for index, (ports, endpoints) in enumerate(sorted(by_ports.items())):
@@ -259,7 +270,8 @@ class World:
                         "metadata": meta(namespace, f"{name}-{index}", labels=labels),
                         "addressType": "IPv4",
                         "ports": [
-                            {"name": n, "port": number, "protocol": "TCP"} for n, number in ports
+                            {"name": n, "port": number, "protocol": protocol}
+                            for n, number, protocol in ports
                         ],
                         "endpoints": endpoints,
                     }

@@ -158,7 +158,7 @@ def _absent(snapshot: Snapshot, backend: AccessBackend) -> Iterator[str]:
         return
     ports = {p.target_port or p.port for p in service.ports if isinstance(p.target_port, int)}
     for endpoint in snapshot.endpoints.get(service.key, ()):
-        ports |= set(endpoint.ports.values())
+        ports |= {number for key, number in endpoint.ports.items() if not key.endswith("/udp")}
     if ports and backend.port not in ports:
         known = ", ".join(map(str, sorted(ports)))
         yield f"Service {service.key} has no target port {backend.port}, it has {known}"

@@ -38,7 +38,7 @@ class GrantedRoute:
 
 @dataclass(frozen=True, slots=True)
 class GrantedPort:
-    """Who may connect to a TCP port, and the TCPRoute that says which port is meant."""
+    """Who may reach a TCP or UDP port, and the route that says which port is meant."""
 
     origin: str
     grants: tuple[Grant, ...]
@@ -81,17 +81,22 @@ def granted_routes(
 
 
 def granted_port(
-    snapshot: Snapshot, targets: Iterable[TrafficTarget], port: int
+    snapshot: Snapshot, targets: Iterable[TrafficTarget], port: int, *, udp: bool = False
 ) -> GrantedPort | None:
-    """Return who may connect to a TCP port of the destination, or None when no one may."""
+    """Return who may reach a TCP or UDP port of the destination, or None when no one may."""
     grants: list[Grant] = []
     origin = ""
     for target in targets:
         if target.port is not None and target.port != port:
             continue
         for rule in target.rules:
-            route = snapshot.tcp_routes.get(Key(target.namespace, rule.name))
-            if rule.kind == "TCPRoute" and route is not None and admits(route, port):
+            if rule.kind != ("UDPRoute" if udp else "TCPRoute"):
+                continue
+            key = Key(target.namespace, rule.name)
+            route = (
+                snapshot.policies.get(("UDPRoute", key)) if udp else snapshot.tcp_routes.get(key)
+            )
+            if route is not None and admits(route, port):
                 origin = origin or route.origin
                 grants += [Grant(source, target.origin) for source in target.sources]
     return GrantedPort(origin, _unique(grants)) if grants else None

@@ -47,9 +47,7 @@ def warnings(obj: JsonObject) -> list[Violation]:
     field = "rules" if body.rules is not None else "specs"
     found = []
     for index, rule in enumerate(body.rules or body.specs or ()):
-        if rule.kind == "UDPRoute":
-            found.append(Violation(reading.at(field, index, "kind"), "the mesh does not carry UDP"))
-        elif rule.kind == "HTTPRouteGroup" and not rule.matches:
+        if rule.kind == "HTTPRouteGroup" and not rule.matches:
             found.append(
                 Violation(
                     reading.at(field, index, "matches"),

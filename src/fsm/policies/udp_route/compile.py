@@ -1,7 +1,7 @@
 """UDPRoute: what one comes to.
 
-In: the snapshot and the route. Out: a ``Judgement``. UDP is not redirected to sidecars, so nobody
-is kept from sending datagrams; a route that says who may has to say that it does not help.
+In: the snapshot and the route. Out: a ``Judgement``. Where sidecars cannot carry UDP nobody is kept
+from sending datagrams; a route that says who may has to say that it does not help.
 """
 
 from __future__ import annotations
@@ -10,6 +10,11 @@ from fsm.model.policy import UDPRoute
 from fsm.model.snapshot import Snapshot
 from fsm.policies.base import Judgement
 from fsm.settings import Settings
+
+NOT_CARRIED = (
+    "the sidecars of this mesh do not run as root, and so cannot carry UDP: datagrams pass them by,"
+    " to and from everyone"
+)
 
 
 def judge(snapshot: Snapshot, route: UDPRoute, settings: Settings) -> Judgement:
@@ -21,7 +26,6 @@ def judge(snapshot: Snapshot, route: UDPRoute, settings: Settings) -> Judgement:
     )
     if not named:
         return Judgement("NotReferenced", ("no TrafficTarget names it",))
-    return Judgement(
-        "NotCarried",
-        ("the mesh does not carry UDP: datagrams pass the sidecars by, to and from everyone",),
-    )
+    if not settings.proxy.carries_udp:
+        return Judgement("NotCarried", (NOT_CARRIED,))
+    return Judgement()
