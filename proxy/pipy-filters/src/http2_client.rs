@@ -306,7 +306,12 @@ impl Http2Client {
                     (Some(head), _) if unprocessed => self.refuse(cx, slot, head),
                     (_, ResetCause::Error(_)) => self.tell(cx, slot, Event::Close(CloseReason::Protocol)),
                     _ if self.broken => self.tell(cx, slot, Event::Close(CloseReason::Protocol)),
-                    _ => self.tell(cx, slot, Event::Close(CloseReason::Reset)),
+                    (head, cause) => {
+                        if let (Some(head), ResetCause::ConnectionEnded) = (head, cause) {
+                            self.session.lose(slot, head);
+                        }
+                        self.tell(cx, slot, Event::Close(CloseReason::Reset));
+                    }
                 }
             }
             _ => {}
@@ -397,7 +402,21 @@ impl Http2Client {
 
     fn drop_all(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
         self.slots.clear();
-        for (slot, _) in std::mem::take(&mut self.requests) {
+        // What was written before the connection was there has gone nowhere.
+        let unmade = !self.session.was_heard()
+            && matches!(
+                reason,
+                CloseReason::ConnectFailed
+                    | CloseReason::ConnectTimeout
+                    | CloseReason::TlsFailed
+                    | CloseReason::WrongPeer
+            );
+        for (slot, request) in std::mem::take(&mut self.requests) {
+            match request.head {
+                Some(head) if unmade => self.session.give_back(slot, head),
+                Some(head) => self.session.lose(slot, head),
+                None => {}
+            }
             self.tell(cx, slot, Event::Close(reason));
         }
         for (slot, head) in std::mem::take(&mut self.upgrades) {

@@ -45,8 +45,16 @@ struct Streams {
     capacity: Cell<u32>,
     next: Cell<Slot>,
     clients: RefCell<Ids<Port>>,
-    /// Requests that were not carried out, and can be elsewhere.
-    returned: RefCell<Vec<(Slot, Box<RequestHead>)>>,
+    /// Requests that have ended without an answer and without an owner's doing.
+    returned: RefCell<Vec<Returned>>,
+}
+
+/// A request that comes back.
+struct Returned {
+    stream: Slot,
+    head: Box<RequestHead>,
+    /// It was certainly not carried out.
+    untouched: bool,
 }
 
 impl Default for Session {
@@ -193,8 +201,18 @@ impl Session {
     /// A request that was certainly not carried out is given back, before its stream's `Close` is sent. For the codec's
     /// filter.
     pub fn give_back(&self, stream: Slot, head: Box<RequestHead>) {
+        self.take_back(Returned { stream, head, untouched: true });
+    }
+
+    /// The connection has ended before an answer to a request began; nobody knows what became of it. As
+    /// [`Session::give_back`].
+    pub fn lose(&self, stream: Slot, head: Box<RequestHead>) {
+        self.take_back(Returned { stream, head, untouched: false });
+    }
+
+    fn take_back(&self, returned: Returned) {
         if let Some(streams) = &self.streams {
-            streams.returned.borrow_mut().push((stream, head));
+            streams.returned.borrow_mut().push(returned);
         }
     }
 }
@@ -248,12 +266,25 @@ impl Lease {
     /// The head of the request, when no response to it has begun and it was sent or is known not to have been: for
     /// another try elsewhere.
     pub fn take_request(&self) -> Option<Box<RequestHead>> {
-        let (Some(streams), Way::Stream(port)) = (&self.session.streams, self.way) else {
-            return self.session.take_request();
-        };
-        let mut returned = streams.returned.borrow_mut();
-        let place = returned.iter().position(|(stream, _)| *stream == port.slot())?;
-        Some(returned.swap_remove(place).1)
+        match self.way {
+            Way::Pipeline(_) => self.session.take_request(),
+            Way::Stream(port) => self.returned(port.slot(), true),
+        }
+    }
+
+    /// The head of a request that shared its connection with others when that ended, and of which nobody knows whether it
+    /// was carried out.
+    pub fn take_lost(&self) -> Option<Box<RequestHead>> {
+        match self.way {
+            Way::Pipeline(_) => None,
+            Way::Stream(port) => self.returned(port.slot(), false),
+        }
+    }
+
+    fn returned(&self, slot: Slot, wanted: bool) -> Option<Box<RequestHead>> {
+        let mut all = self.session.streams.as_ref()?.returned.borrow_mut();
+        let place = all.iter().position(|one| one.stream == slot && one.untouched == wanted)?;
+        Some(all.swap_remove(place).head)
     }
 
     /// Both messages were complete. An exclusive session that can be used again is let go and returned, for the pool; one
@@ -302,7 +333,7 @@ impl Lease {
 
     fn forget(&self, cx: &mut Cx<'_>, port: Port) {
         let Some(streams) = &self.session.streams else { return };
-        streams.returned.borrow_mut().retain(|(stream, _)| *stream != port.slot());
+        streams.returned.borrow_mut().retain(|one| one.stream != port.slot());
         let mut clients = streams.clients.borrow_mut();
         clients.remove(&port.slot());
         if clients.is_empty() {

@@ -1,12 +1,14 @@
 //! `connectTLS`: plain on the left, encrypted on the right. Bytes that come before the handshake is complete wait for it;
 //! they are never sent to a peer that is not who it should be.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, TimerId};
 use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConfig, ClientConnection, Error};
+use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, Error};
 
 use crate::spec::{Layer, Spec};
 use crate::tls::TlsStream;
@@ -33,6 +35,8 @@ pub struct TlsClient {
     /// The server must agree on a protocol, for nothing else will be spoken.
     must_agree: bool,
     peer_finished: bool,
+    /// Set when the server has agreed on no protocol.
+    disagreed: Option<Rc<Cell<bool>>>,
     /// Plain bytes that wait for the handshake.
     held: usize,
     /// The socket can't take more.
@@ -65,10 +69,18 @@ impl TlsClient {
             established: false,
             failed: false,
             peer_finished: false,
+            disagreed: None,
             held: 0,
             congested: false,
             pausing: false,
         })
+    }
+
+    /// Sets a flag when the server agrees on no protocol, for whoever can do with another.
+    #[must_use]
+    pub fn telling_disagreement(mut self, flag: Rc<Cell<bool>>) -> Self {
+        self.disagreed = Some(flag);
+        self
     }
 
     /// The producing side pauses while the socket is full or the handshake holds back too much.
@@ -106,6 +118,11 @@ impl TlsClient {
 
     fn fail(&mut self, cx: &mut Cx<'_>, error: &Error) {
         self.failed = true;
+        // The server may be the one to find that out.
+        let alert = Error::AlertReceived(AlertDescription::NoApplicationProtocol);
+        if self.must_agree && (*error == Error::NoApplicationProtocol || *error == alert) {
+            self.disagreed.iter().for_each(|flag| flag.set(true));
+        }
         if let Some(alert) = self.tls.records() {
             cx.forward(Event::Data(alert));
         }

@@ -80,10 +80,12 @@ impl Filter for Owner {
 
     fn sub(&mut self, _cx: &mut Cx<'_>, slot: Slot, event: Event) {
         let mut text = describe(&event);
-        if let (Event::Close(_), Some(lease)) = (&event, self.leases.get(&slot))
-            && lease.take_request().is_some()
-        {
-            text.push_str(", given back");
+        if let (Event::Close(_), Some(lease)) = (&event, self.leases.get(&slot)) {
+            if lease.take_request().is_some() {
+                text.push_str(", given back");
+            } else if lease.take_lost().is_some() {
+                text.push_str(", lost");
+            }
         }
         self.notes.add(format!("{slot} {text}"));
     }
@@ -323,9 +325,9 @@ fn a_server_that_takes_nothing_pauses_the_owner_until_it_does() {
 #[test]
 fn when_the_connection_ends_each_request_hears_why() {
     for (reason, text) in [
-        (CloseReason::ConnectFailed, "1 close connect_failed"),
-        (CloseReason::WrongPeer, "1 close wrong_peer"),
-        (CloseReason::Reset, "1 close reset"),
+        (CloseReason::ConnectFailed, "1 close connect_failed, given back"),
+        (CloseReason::WrongPeer, "1 close wrong_peer, given back"),
+        (CloseReason::Reset, "1 close reset, lost"),
     ] {
         let mut stage = stage(Config::default());
         stage.get(1);
@@ -337,7 +339,7 @@ fn when_the_connection_ends_each_request_hears_why() {
     stage.get(1);
     stage.talk();
     stage.world.finish(stage.socket);
-    assert_eq!(stage.notes.take(), ["1 close reset"]);
+    assert_eq!(stage.notes.take(), ["1 close reset, lost"]);
 }
 
 #[test]
@@ -356,7 +358,7 @@ fn a_server_that_is_gone_without_a_word_is_noticed() {
     stage.get(1);
     stage.talk();
     stage.world.pass(Duration::from_secs(27));
-    assert_eq!(stage.notes.take(), ["1 close reset"]);
+    assert_eq!(stage.notes.take(), ["1 close reset, lost"]);
     assert!(!stage.alive.get());
     // One that answers its PINGs may take its time.
     let mut slow = self::stage(Config::default());

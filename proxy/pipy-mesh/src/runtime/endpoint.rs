@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pipy_filters::Session;
+use pipy_filters::{HttpVersion, Session};
 use pipy_pipeline::PipelineId;
 use pipy_tls::{Credentials, TlsError};
 use pipy_upstream::{Health, HealthResult};
@@ -28,8 +28,12 @@ pub(crate) type EndpointKey = (SocketAddr, Option<String>);
 pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
     pub(crate) identity: Option<String>,
-    /// Sessions that can carry another request: exclusive ones that are idle, multiplexed ones all the time.
-    sessions: RefCell<Vec<Rc<Session>>>,
+    /// Exclusive sessions that are idle.
+    idle: RefCell<Vec<Rc<Session>>>,
+    /// Multiplexed sessions, all the time.
+    shared: RefCell<Vec<Rc<Session>>>,
+    /// It was asked for HTTP/2 and did not agree.
+    pub(crate) only_http1: Rc<Cell<bool>>,
     /// Settings towards this endpoint, and the generation of credentials that they were made of.
     tls: RefCell<Option<(u64, Arc<ClientConfig>)>>,
     retired: Cell<bool>,
@@ -43,7 +47,9 @@ impl Endpoint {
         Rc::new(Endpoint {
             address: key.0,
             identity: key.1.clone(),
-            sessions: RefCell::default(),
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+            only_http1: Rc::default(),
             tls: RefCell::default(),
             retired: Cell::new(false),
             requests: Cell::new(0),
@@ -61,7 +67,13 @@ impl Endpoint {
 
     /// Whether a session has room.
     pub(crate) fn has_room(&self) -> bool {
-        self.sessions.borrow().iter().any(|session| session.has_room())
+        let room = |sessions: &RefCell<Vec<Rc<Session>>>| sessions.borrow().iter().any(|s| s.has_room());
+        room(&self.idle) || room(&self.shared)
+    }
+
+    /// Whether requests share a connection to it at this moment.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared.borrow().iter().any(|session| session.active() > 0)
     }
 
     /// A request goes to it; it counts as long as what is returned lives.
@@ -71,26 +83,20 @@ impl Endpoint {
         InHand { endpoint: Rc::clone(self), reported: Cell::new(false) }
     }
 
-    /// A session with room, the one used last: it is the likeliest to be still there.
-    pub(crate) fn take(&self) -> Option<Rc<Session>> {
-        let mut sessions = self.sessions.borrow_mut();
-        let mut place = sessions.len();
-        while let Some(before) = place.checked_sub(1) {
-            place = before;
-            let session = sessions.get(place)?;
-            if session.has_room() {
-                let session = Rc::clone(session);
-                if !session.is_multiplexed() {
-                    sessions.remove(place);
-                }
-                return Some(session);
+    /// A session of that version with room, the one used last: it is the likeliest to be still there.
+    pub(crate) fn take(&self, version: HttpVersion) -> Option<Rc<Session>> {
+        match version {
+            HttpVersion::Http1 => {
+                let mut idle = self.idle.borrow_mut();
+                std::iter::from_fn(|| idle.pop()).find(|session| session.has_room())
             }
-            // A multiplexed session that is merely full has room again later.
-            if !session.reusable() {
-                sessions.remove(place);
+            HttpVersion::Http2 => {
+                let mut shared = self.shared.borrow_mut();
+                // One that is merely full has room again later.
+                shared.retain(|session| session.reusable());
+                shared.iter().rfind(|session| session.has_room()).cloned()
             }
         }
-        None
     }
 
     /// Keeps a session for further requests: an exclusive one when it was let go, a multiplexed one from the start. False
@@ -100,7 +106,8 @@ impl Endpoint {
             session.retire();
             return false;
         }
-        let mut sessions = self.sessions.borrow_mut();
+        let place = if session.is_multiplexed() { &self.shared } else { &self.idle };
+        let mut sessions = place.borrow_mut();
         if sessions.len() >= IDLE_MAX {
             sessions.retain(|session| session.reusable());
         }
@@ -114,7 +121,7 @@ impl Endpoint {
     /// No plan names it any more. Returns the connections that carry nothing and can be closed.
     pub(crate) fn retire(&self) -> Vec<PipelineId> {
         self.retired.set(true);
-        let sessions = self.sessions.take();
+        let sessions = [self.idle.take(), self.shared.take()].concat();
         sessions.iter().for_each(|session| session.retire());
         sessions.iter().filter(|session| session.active() == 0).filter_map(|s| s.pipeline()).collect()
     }

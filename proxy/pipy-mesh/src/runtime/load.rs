@@ -89,6 +89,12 @@ impl Load {
         Budget { requests: self.requests.get(), retries: self.retries.get(), retries_max }
     }
 
+    /// Whether connections are limited: how many there are, how many requests wait for one, or how long one is used.
+    pub(crate) fn limits_connections(&self) -> bool {
+        let limits = self.limits.borrow();
+        [limits.connections_max, limits.pending_max, limits.requests_per_connection_max] != [0; 3]
+    }
+
     /// Requests after which a connection is not used again; 0: no limit.
     pub(crate) fn requests_per_connection_max(&self) -> u32 {
         self.limits.borrow().requests_per_connection_max

@@ -99,12 +99,14 @@ impl LoadBalancing {
                 }
                 return Found::Nothing;
             };
-            let mut session = endpoint.take();
+            let mut version = self.version(cluster, endpoint);
+            let mut session = endpoint.take(version);
             if session.is_none() && !cluster.load.may_connect() {
                 match cluster.with_idle(&self.tried) {
                     Some((other, idle)) => {
                         (place, endpoint) = (other, idle);
-                        session = idle.take();
+                        version = self.version(cluster, endpoint);
+                        session = idle.take(version);
                     }
                     None => {
                         self.line_up(cx, cluster, woken);
@@ -129,7 +131,8 @@ impl LoadBalancing {
                     handshake: Duration::from_millis(exchange.runtime.plan.timeouts.handshake_ms),
                 };
                 let idle = Duration::from_millis(config.idle_timeout_ms);
-                let session = open::open_session(cx, &exchange, endpoint, &upstream, &cluster.load, idle)?;
+                let load = &cluster.load;
+                let session = open::open_session(cx, &exchange, endpoint, &upstream, (load, idle), version)?;
                 session.set_requests_max(cluster.load.requests_per_connection_max());
                 Some(session)
             });

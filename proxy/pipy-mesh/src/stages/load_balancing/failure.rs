@@ -19,7 +19,7 @@ impl LoadBalancing {
         let exchange = Rc::clone(&self.exchange);
         let (Some(current), Some((_, cluster))) = (self.current.take(), exchange.cluster()) else { return };
         let unreachable = is_unreachable(reason);
-        let returned = current.lease.take_request();
+        let mut returned = current.lease.take_request();
         if current.response_done {
             return finish(cx, current, reason);
         }
@@ -43,11 +43,14 @@ impl LoadBalancing {
         }
         // Only an exclusive session keeps what was sent; others give back what the peer has not looked at.
         let untouched = returned.is_some() && (unreachable || current.lease.session().is_multiplexed());
-        let stale = !current.fresh
-            && !current.lease.session().is_multiplexed()
-            && reason == CloseReason::Reset
-            && returned.as_ref().is_some_and(|head| head.method.is_idempotent());
-        if !stale && (!untouched || unreachable) {
+        if !untouched && current.lease.session().is_multiplexed() {
+            returned = current.lease.take_lost();
+        }
+        let idempotent = returned.as_ref().is_some_and(|head| head.method.is_idempotent());
+        let stale = !untouched && !current.fresh && reason == CloseReason::Reset && idempotent;
+        // The next connection to it will speak what it understands.
+        let disagreed = untouched && current.lease.session().is_multiplexed() && self.speaks_less(&current);
+        if !stale && !disagreed && (!untouched || unreachable) {
             let result = if unreachable { HealthResult::Unreachable } else { HealthResult::Failure };
             current.report(cluster, result, cx.now());
         }
@@ -59,7 +62,7 @@ impl LoadBalancing {
             kept.head = returned;
         }
         let whole = self.kept.as_ref().is_some_and(|kept| kept.is_whole() && kept.head.is_some());
-        if whole && (stale || untouched) && self.elsewhere(cx, position, stale) {
+        if whole && (stale || untouched) && self.elsewhere(cx, position, stale || disagreed) {
             return;
         }
         let status = status_of(reason);

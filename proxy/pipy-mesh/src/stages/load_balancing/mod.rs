@@ -22,6 +22,7 @@ mod failure;
 mod kept;
 mod key;
 mod open;
+mod version;
 
 use std::rc::Rc;
 

@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipy_config::Protocol;
-use pipy_filters::{Http2Client, Http2Settings, HttpClient, STREAMS_FIRST, Scheme, Session, TlsClient};
+use pipy_filters::{
+    Http2Client, Http2Settings, HttpClient, HttpVersion, STREAMS_FIRST, Scheme, Session, TlsClient,
+};
 use pipy_pipeline::{ConnectTo, Cx, Filter, PipelineId};
 use pipy_worker::Accepted;
 use rustls::pki_types::ServerName;
@@ -56,19 +57,19 @@ pub(crate) fn also(direction: Direction, to: SocketAddr) -> Option<(SocketAddr, 
 /// is gone sends no reset, and many requests share the connection.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// Opens a session to an endpoint: of HTTP/2 where the port is said to be gRPC, else of HTTP/1. One that carries many
-/// requests is kept for others from the start. `None` without the credentials for it.
+/// Opens a session to an endpoint. One that carries many requests is kept for others from the start. `None` without the
+/// credentials for it.
 pub(super) fn open_session(
     cx: &mut Cx<'_>,
     exchange: &Exchange,
     endpoint: &Endpoint,
     upstream: &Upstream,
-    load: &Rc<Load>,
-    idle: Duration,
+    (load, idle): (&Rc<Load>, Duration),
+    version: HttpVersion,
 ) -> Option<Rc<Session>> {
     let shared = &exchange.connection.shared;
     let guard = Box::new(load.connection());
-    if exchange.facts.borrow().protocol != Some(Protocol::Grpc) {
+    if version == HttpVersion::Http1 {
         let session = Rc::new(Session::exclusive());
         let client = HttpClient::new(Rc::clone(&session), idle, guard);
         open_upstream(cx, shared, endpoint, upstream, Some(Box::new(client)), &[])?;
@@ -108,7 +109,8 @@ pub(crate) fn open_upstream(
         // Without a limit on one of the two there is none on their sum.
         let limited = !upstream.timeout.is_zero() && !upstream.handshake.is_zero();
         let timeout = if limited { upstream.timeout + upstream.handshake } else { Duration::ZERO };
-        filters.push(Box::new(TlsClient::new(config, name, timeout).ok()?));
+        let client = TlsClient::new(config, name, timeout).ok()?;
+        filters.push(Box::new(client.telling_disagreement(Rc::clone(&endpoint.only_http1))));
     }
     let pipeline = cx.open_free(filters);
     let to = ConnectTo {
