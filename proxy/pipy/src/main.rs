@@ -58,6 +58,10 @@ fn check_plugin(name: &str, file: &std::path::Path) -> Result<(), String> {
         _ => std::fs::read_to_string(file),
     };
     let script = read.map_err(|error| format!("{}: {error}", file.display()))?;
+    // A script may do as it is loaded whatever scripts can. Whoever only asks about one gives it no file and no connection.
+    let none = rustix::process::Rlimit { current: Some(3), maximum: Some(3) };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, none)
+        .map_err(|error| format!("what the script may open cannot be limited: {error}"))?;
     let doubts = pipy_mesh::try_plugin(name, &script)?;
     let doubts: String = doubts.iter().map(|doubt| format!("warning: {doubt}\n")).collect();
     print(&format!("{doubts}the plugin loads\n"))

@@ -122,7 +122,7 @@ async def _wait(
 
     # MeshConfig lives with the control plane; people name its namespace seldom.
     usual = target.fsm_namespace if resource.kind == "MeshConfig" else target.pod_namespace()
-    namespace = target.namespace or usual
+    namespace = (target.namespace or usual) if resource.namespaced else ""
     async with target.client() as client:
         await kinds.check_served(client, resource)
         generation = None
@@ -130,7 +130,7 @@ async def _wait(
             generation = await _generation(client, resource, name, namespace)
         elif not await _is_gone(client, resource, name, namespace):
             raise Failure(
-                f"{resource.kind} {name} in namespace {namespace} is not deleted",
+                f"{_named(resource, name, namespace)} is not deleted",
                 hint="leave --deleted out to wait until it is in effect",
             )
         http = await planes.controller_http(client, target.fsm_namespace)
@@ -150,12 +150,18 @@ async def _generation(client: KubeClient, resource: Resource, name: str, namespa
         found = await client.get(resource, name, namespace)
     except NotFound as error:
         names = [o["metadata"]["name"] for o in (await client.list(resource, namespace)).items]
-        there = pods.there_are(f"{resource.kind}s in {namespace}", names, name)
+        where = f" in {namespace}" if namespace else ""
+        there = pods.there_are(f"{resource.kind}s{where}", names, name)
         raise Failure(
-            f"there is no {resource.kind} {name} in namespace {namespace}",
+            f"there is no {_named(resource, name, namespace)}",
             hint=f"{there}; for one that was deleted write --deleted",
         ) from error
     return int(found["metadata"].get("generation", 1))
+
+
+def _named(resource: Resource, name: str, namespace: str) -> str:
+    where = f" in namespace {namespace}" if namespace else ""
+    return f"{resource.kind} {name}{where}"
 
 
 async def _is_gone(client: KubeClient, resource: Resource, name: str, namespace: str) -> bool:

@@ -71,9 +71,9 @@ def validate(
     for name, text in _texts(files):
         _parse(name, text, sources, rows)
     world = runner.run(_world(target)) if against_mesh else None
-    found = validate_documents(
-        [source.value for source in sources], world, namespace=target.pod_namespace()
-    )
+    values = [source.value for source in sources]
+    found = validate_documents(values, world, namespace=target.pod_namespace())
+    found = runner.run(_examined(values, found))
     rows += [_row(finding, sources[finding.document]) for finding in found]
     if output_format is output.Format.TABLE:
         for row in rows:
@@ -184,6 +184,13 @@ def _text(row: dict[str, object]) -> str:
     where = f"{row['path']}: " if row["path"] else ""
     text = f"{row['file']}:{row['line']}: {row['severity']}: {who}: {where}{row['message']}"
     return f"{text}\n    hint: {row['hint']}" if row["hint"] else text
+
+
+async def _examined(documents: list[object], found: list[Finding]) -> list[Finding]:
+    from fsm.controllers.scripts import Scripts
+    from fsm.controllers.validation import examine_documents
+
+    return await examine_documents(documents, found, Scripts().violations)
 
 
 async def _world(target: options.Target) -> dict[str, list[dict[str, Any]]]:

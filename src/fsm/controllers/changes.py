@@ -34,6 +34,12 @@ def name_of(kind: str, obj: JsonObject) -> str:
     return f"{kind}/{namespace}/{meta.get('name')}" if namespace else f"{kind}/{meta.get('name')}"
 
 
+def key_of(kind: str, obj: JsonObject) -> str:
+    """Name an object for programs: ``Kind/namespace/name``, whatever its kind."""
+    meta = obj.get("metadata") or {}
+    return f"{kind}/{meta.get('namespace') or ''}/{meta.get('name')}"
+
+
 def _essence(kind: str, obj: JsonObject) -> dict[str, Any]:
     meta = {
         key: value for key, value in (obj.get("metadata") or {}).items() if key not in _BOOKKEEPING

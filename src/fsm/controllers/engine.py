@@ -10,19 +10,44 @@ nothing is decided here. The compiler remembers what it made, so one engine serv
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from fsm.compile import Change, IncrementalCompiler
+from fsm.compile import Change, IncrementalCompiler, Text, difference
 from fsm.controllers.world import Touched
 from fsm.delivery import Compiled, ProxyKey
 from fsm.model import Key, Snapshot
 from fsm.settings import Settings
 
 
+@dataclass(frozen=True, slots=True)
+class Made(Compiled):
+    """A configuration that knows what it was put together from."""
+
+    text: Text = field(repr=False, compare=False)
+
+    def difference(self, other: Compiled) -> bytes | None:
+        """Say how to come here from another; ``None``: only by the whole."""
+        return difference(other.text, self.text) if isinstance(other, Made) else None
+
+
 class Engine:
     """Implements ``publisher.Compiler`` with ``fsm.compile``."""
 
-    def __init__(self, settings: Settings, roots: Callable[[], tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        roots: Callable[[], tuple[str, ...]],
+        noted: Callable[[str, Any], Any] = lambda kind, obj: obj,
+    ) -> None:
+        """Make one.
+
+        Args:
+            settings: those of the mesh.
+            roots: the roots that everyone believes.
+            noted: gives an object of a kind with what was found out about it.
+        """
+        self._noted = noted
         self._compiler = IncrementalCompiler(settings)
         self._roots = roots
         self._proxies: dict[str, ProxyKey] = {}
@@ -33,14 +58,21 @@ class Engine:
         """Index all objects; broken ones are left out, and in ``problems``."""
         self._proxies.clear()
         self._moved.clear()
-        self._snapshot = self._compiler.begin(objects, trust_roots=self._roots())
+        noted = {
+            kind: [self._noted(kind, obj) for obj in found] if kind == "Plugin" else found
+            for kind, found in objects.items()
+        }
+        self._snapshot = self._compiler.begin(noted, trust_roots=self._roots())
         return self._snapshot
 
     def update(self, touched: Iterable[Touched]) -> Snapshot:
         """Index what there is news of."""
         before = self._snapshot
         snapshot = self._compiler.update(
-            [Change(kind, Key(namespace, name), obj) for kind, namespace, name, obj in touched],
+            [
+                Change(kind, Key(namespace, name), self._noted(kind, obj))
+                for kind, namespace, name, obj in touched
+            ],
             trust_roots=self._roots(),
         )
         if before is not None and before.monitored != snapshot.monitored:
@@ -63,7 +95,7 @@ class Engine:
             return None
         if not snapshot.pod_in_mesh(snapshot.pods_by_uid[proxy.uid]):
             return None
-        return Compiled(text.version, text.parts)
+        return Made(text.version, text.parts, text)
 
     def forget(self, proxy: ProxyKey) -> None:
         """Compile for this proxy no more."""

@@ -37,6 +37,7 @@ from fsm.controllers.publisher import Publisher
 from fsm.controllers.root_certificates import RESOURCE as ROOT_CERTIFICATES
 from fsm.controllers.root_certificates import RootCertificates
 from fsm.controllers.rotation import Rotator
+from fsm.controllers.scripts import Scripts
 from fsm.controllers.settings import ControllerSettings, SettingsError
 from fsm.controllers.status import StatusWriter
 from fsm.controllers.trust import RootsEverywhere, WebhookBundle, webhook_names
@@ -84,6 +85,7 @@ class Controller:
         self.rotator: Rotator | None = None
         self._phase = "starting"
         self._mesh_config = MeshConfig()
+        self._scripts = Scripts()
         Gauge(
             "fsm_version_info", "Version of the control plane.", ["version"], registry=self.metrics
         ).labels(__version__).set(1)
@@ -121,7 +123,7 @@ class Controller:
         self, authority: LiveAuthority, stack: contextlib.AsyncExitStack, tasks: asyncio.TaskGroup
     ) -> None:
         mesh = self._settings.mesh
-        engine = Engine(mesh, lambda: authority.roots)
+        engine = Engine(mesh, lambda: authority.roots, self._scripts.noted)
         publisher = Publisher[Snapshot](
             self.world,
             self.registry,
@@ -129,6 +131,7 @@ class Controller:
             self.metrics,
             coalesce_s=mesh.delivery.coalesce_ms / 1000,
             on_snapshot=self._on_snapshot,
+            prepare=self._scripts.prepare,
         )
         self._loops(authority, publisher, tasks)
         for coroutine in self.world.tasks():
@@ -227,8 +230,12 @@ class Controller:
             self._settings.injection,
             mesh=lambda: self._mesh_config,
             namespace=self.world.namespace,
-            validate=lambda obj: policies.validate(obj, mesh),
+            validate=lambda obj: [
+                *policies.shut(obj, self._flags()),
+                *policies.validate(obj, mesh),
+            ],
             warn=policies.warnings,
+            examine=self._scripts.violations,
             metrics=self.metrics,
         )
         tls = self._tls("webhook", authority, client_certificates=False)
@@ -278,6 +285,13 @@ class Controller:
         authority.subscribe(made.refresh)
         self._servers[name] = made
         return made
+
+    def _flags(self) -> Mapping[str, Any]:
+        """Return the feature flags as the API has them now: who set one goes on at once."""
+        mesh = self._settings.mesh
+        found = self.world.find("MeshConfig", mesh.fsm_namespace, mesh.mesh_config_name) or {}
+        flags = (found.get("spec") or {}).get("featureFlags")
+        return flags if isinstance(flags, Mapping) else {}
 
     def _leaf_lifetime(self) -> timedelta:
         return timedelta(seconds=self._mesh_config.certificate.service_cert_validity_s)

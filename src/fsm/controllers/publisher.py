@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -74,6 +74,7 @@ class Publisher(Generic[S]):
         *,
         coalesce_s: float,
         on_snapshot: Callable[[S, Change | None], None] = lambda snapshot, change: None,
+        prepare: Callable[[Iterable[Mapping[str, Any]]], Awaitable[None]] | None = None,
     ) -> None:
         """Put it together.
 
@@ -84,12 +85,14 @@ class Publisher(Generic[S]):
             metrics: where the figures go.
             coalesce_s: how long a batch of changes stays open, seconds.
             on_snapshot: is told of each snapshot once it is published, with what caused it.
+            prepare: is given the Plugins that changed before they are compiled.
         """
         self._world = world
         self._registry = registry
         self._compiler = compiler
         self._coalesce_s = coalesce_s
         self._on_snapshot = on_snapshot
+        self._prepare = prepare
         self._new: dict[ProxyKey, None] = {}
         self._new_arrived = asyncio.Event()
         self._lock = asyncio.Lock()
@@ -121,7 +124,9 @@ class Publisher(Generic[S]):
 
         Unlike later ones it must succeed, for without it there is nothing to go on with.
         """
-        self.snapshot = self._compiler.begin(self._world.objects())
+        objects = self._world.objects()
+        await self._prepared(objects.get("Plugin", ()))
+        self.snapshot = self._compiler.begin(objects)
         self._registry.objects = {
             name: Known(generation or 0, None) for name, generation in self._world.ours().items()
         }
@@ -149,6 +154,9 @@ class Publisher(Generic[S]):
         self._registry.forget(batch.gone)
         for key in batch.gone:
             self._compiler.forget(key)
+        await self._prepared(
+            found.obj for found in batch.touched if found.kind == "Plugin" and found.obj is not None
+        )
         snapshot = self._next_snapshot(batch)
         self.snapshot = snapshot
         change = self._registry.begin_change(batch.started, batch.objects)
@@ -168,6 +176,11 @@ class Publisher(Generic[S]):
             ",".join(batch.objects),
         )
         self._on_snapshot(snapshot, change)
+
+    async def _prepared(self, plugins: Iterable[Mapping[str, Any]]) -> None:
+        listed = list(plugins)
+        if listed and self._prepare is not None:
+            await self._prepare(listed)
 
     def _note(self, batch: Batch, change: Change) -> None:
         for name, generation in batch.ours.items():

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -32,6 +32,10 @@ from fsm.settings import Settings
 
 Severity = Literal["error", "warning", "note"]
 JsonObject = Mapping[str, Any]
+Examine = Callable[
+    [JsonObject], Awaitable[tuple[Sequence[policies.Violation], Sequence[policies.Violation]]]
+]
+"""Finds faults and doubts of an object."""
 
 _FAMILIES = ("smi-spec.io", "flomesh.io", "openservicemesh.io")
 """Ends of the API groups that are the mesh's own."""
@@ -124,12 +128,43 @@ def validate_documents(
     mesh = _mesh_of(read, world, settings)
     for document in read:
         findings += _alone(document, mesh, settings)
+        if world is not None or mesh.generation or mesh.raw:
+            findings += _shut(document, mesh)
     faulty = {f.document for f in findings if f.severity == "error"}
     sound = [document for document in read if document.index not in faulty]
     findings += _duplicates(read)
     findings += _together(sound, world, settings)
+    return in_order(findings)
+
+
+def in_order(findings: Sequence[Finding]) -> list[Finding]:
+    """Sort findings by document, the worst first."""
     order = {"error": 0, "warning": 1, "note": 2}
     return sorted(findings, key=lambda f: (f.document, order[f.severity], f.path, f.message))
+
+
+async def examine_documents(
+    documents: Sequence[object], findings: Sequence[Finding], examine: Examine
+) -> list[Finding]:
+    """Add what is found by trying out what is valid: the scripts of Plugins.
+
+    Args:
+        documents: as for ``validate_documents``.
+        findings: what that found.
+        examine: finds faults and doubts of an object.
+
+    Returns:
+        all findings, in order.
+
+    """
+    faulty = {found.document for found in findings if found.severity == "error"}
+    added: list[Finding] = []
+    for document in _read(documents, "default", []):
+        if document.kind == "Plugin" and document.index not in faulty:
+            faults, doubts = await examine(document.obj)
+            added += [document.finding("error", f.message, f.path, f.hint) for f in faults]
+            added += [document.finding("warning", d.message, d.path, d.hint) for d in doubts]
+    return in_order([*findings, *added])
 
 
 def _read(
@@ -231,6 +266,13 @@ def _alone(document: _Document, mesh: MeshConfig, settings: Settings) -> Iterato
             yield document.finding("error", problem.message, problem.path, problem.hint)
     if document.kind in _TEMPLATES:
         yield from _injection(document, mesh, settings)
+
+
+def _shut(document: _Document, mesh: MeshConfig) -> Iterator[Finding]:
+    """Yield what the webhook says of kinds that are switched off."""
+    if document.group.endswith(_FAMILIES):
+        for fault in policies.shut(document.obj, mesh.feature_flags):
+            yield document.finding("error", fault.message, fault.path, fault.hint)
 
 
 def _injection(document: _Document, mesh: MeshConfig, settings: Settings) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from fsm.controllers.changes import matters, name_of
+from fsm.controllers.changes import key_of, matters, name_of
 from fsm.delivery import PodFacts, ProxyKey
 from fsm.kube import Informer, KubeClient, KubeObject, NotFound, Resource
 from fsm.kube.resources import (
@@ -145,7 +145,7 @@ class World:
     def ours(self) -> dict[str, int | None]:
         """All objects of ours by name, with their generation."""
         return {
-            name_of(kind, obj): _generation(obj)
+            key_of(kind, obj): _generation(obj)
             for kind in self.informers
             if kind in BY_KIND
             for obj in self._all(kind)
@@ -267,7 +267,7 @@ class World:
                 self._first = time.monotonic()
             name = name_of(kind, new or old or {})
             if kind in BY_KIND:
-                self._changed.add(name)
+                self._changed.add(key_of(kind, new or old or {}))
             if name in self._names or len(self._names) < NAMES_MAX:
                 self._names[name] = None
             else:

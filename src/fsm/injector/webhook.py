@@ -70,6 +70,7 @@ class Webhook:
         namespace: Callable[[str], Awaitable[Mapping[str, Any]]],
         validate: Callable[[JsonObject], Sequence[Problem]],
         warn: Callable[[JsonObject], Sequence[Problem]],
+        examine: Callable[[JsonObject], Awaitable[tuple[Sequence[Problem], Sequence[Problem]]]],
         metrics: CollectorRegistry,
     ) -> None:
         """Put the server together.
@@ -80,6 +81,7 @@ class Webhook:
             namespace: finds a Namespace object by name; may raise ``ApiError``.
             validate: finds everything that is wrong with an object of ours.
             warn: finds what is allowed in it and probably not meant.
+            examine: finds both, where that takes longer than to look; asked of what is valid.
             metrics: where answers are counted.
         """
         self._settings = settings
@@ -87,6 +89,7 @@ class Webhook:
         self._namespace = namespace
         self._validate = validate
         self._warn = warn
+        self._examine = examine
         self._answers = Counter(
             "fsm_admission_webhook_response_total",
             "Answers of the admission webhooks.",
@@ -179,8 +182,11 @@ class Webhook:
         if not isinstance(obj, dict):
             return {"allowed": True}
         problems = self._validate(obj)
+        more: Sequence[Problem] = ()
         if not problems:
-            doubts = [_in_words(doubt) for doubt in self._warn(obj)]
+            problems, more = await self._examine(obj)
+        if not problems:
+            doubts = [_in_words(doubt) for doubt in (*self._warn(obj), *more)]
             return {"allowed": True, "warnings": doubts} if doubts else {"allowed": True}
         lines = [_in_words(problem) for problem in problems[:PROBLEMS_MAX]]
         if len(problems) > PROBLEMS_MAX:

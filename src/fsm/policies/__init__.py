@@ -9,6 +9,7 @@ policies bear on a request, and each entry says why it stands where it stands.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fsm.model.fields import JsonObject
@@ -59,6 +60,7 @@ __all__ = [
     "Policy",
     "Violation",
     "parse",
+    "shut",
     "validate",
     "warnings",
 ]
@@ -81,6 +83,14 @@ def validate(obj: JsonObject, settings: Settings | None = None) -> list[Violatio
         known = ", ".join(BY_KIND)
         return [Violation("kind", f"{obj.get('kind')!r} is not a kind of the mesh", known)]
     return policy.validate(obj, settings or Settings())
+
+
+def shut(obj: JsonObject, feature_flags: Mapping[str, Any]) -> list[Violation]:
+    """Return why objects of a kind are not taken now: what they need is switched off."""
+    policy = BY_KIND.get(str(obj.get("kind")))
+    if policy is None or policy.gate is None or feature_flags.get(policy.gate.flag) is True:
+        return []
+    return [policy.gate.violation()]
 
 
 def warnings(obj: JsonObject) -> list[Violation]:
