@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,16 +35,16 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts programs; what runs at the end is stopped."""
+@contextmanager
+def starting(folder: Path) -> Iterator[Start]:
+    """Starts programs in a folder; what runs at the end is stopped."""
     running: list[subprocess.Popen[bytes]] = []
 
     def begin(port: int, *command: str | Path, **variables: str) -> Path:
-        path = tmp_path / f"log-{len(running)}"
+        path = folder / f"log-{len(running)}"
         with path.open("wb") as log:
             process = subprocess.Popen(
-                command, stdout=log, stderr=log, env={**os.environ, **variables}, cwd=tmp_path
+                command, stdout=log, stderr=log, env={**os.environ, **variables}, cwd=folder
             )
         running.append(process)
         deadline = time.monotonic() + PATIENCE
@@ -66,6 +67,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(PATIENCE)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts programs for one test."""
+    with starting(tmp_path) as begin:
+        yield begin
 
 
 def ported(text: str, ports: dict[int, int]) -> str:

@@ -4,7 +4,7 @@
 //! [`Host`](pipy_nmi::Host): what they ask is answered in `host.rs`, the numbers of their values are those of `values.rs`.
 //! INVARIANT: a module is called only while the engine is not at work, so that it may ask the engine anything.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -47,7 +47,6 @@ pub(crate) struct Natives {
     /// What is to be called, and when.
     calls: RefCell<Vec<(Instant, PipelineId, Task)>>,
     remote: OnceCell<Arc<Remote>>,
-    now: Cell<Option<Instant>>,
 }
 
 impl Natives {
@@ -72,8 +71,8 @@ impl Natives {
     }
 
     fn call_later(&self, id: PipelineId, after: Duration, task: Task) {
-        let now = self.now.get().unwrap_or_else(Instant::now);
-        self.calls.borrow_mut().push((now + after, id, task));
+        // The time of the turn may be that of one long ago.
+        self.calls.borrow_mut().push((Instant::now() + after, id, task));
     }
 
     /// The first call that is due, in the order in which they were asked for.
@@ -124,7 +123,6 @@ impl Engine {
 
     /// Does what modules have asked for, and what their threads have.
     pub(crate) fn run_natives(self: &Rc<Self>, now: Instant) {
-        self.natives.now.set(Some(now));
         for work in self.natives.remote.get().map(|remote| remote.take()).unwrap_or_default() {
             match work {
                 Work::Call(id, after, task) => self.natives.call_later(id, after, task),
