@@ -141,9 +141,14 @@ impl App {
             Ok(vars)
         });
         match made {
-            Ok(vars) => {
-                Some(Scope { family: Family::new(&script.engine), script, vars, next: None, host: None })
-            }
+            Ok(vars) => Some(Scope {
+                family: Family::new(&script.engine),
+                script,
+                vars,
+                next: None,
+                host: None,
+                output: None,
+            }),
             Err(error) => {
                 log::line("ERR", &format!("a context could not be made: {error}"));
                 None
@@ -233,6 +238,7 @@ impl pipy_worker::App for App {
         self.old.retain(|script| script.strong_count() > 0);
         for script in self.scripts() {
             script.engine.run_timers(graph.now);
+            script.engine.run_natives(graph.now);
             script.engine.run_jobs();
             for pipeline in script.engine.orphans.take() {
                 graph.close(pipeline);
@@ -255,7 +261,10 @@ impl pipy_worker::App for App {
 
     fn turn_ends(&mut self, _now: Instant) -> Option<Instant> {
         let tasks = self.tasks.iter().filter_map(|task| task.due);
-        tasks.chain(self.scripts().iter().filter_map(|script| script.engine.timers.due())).min()
+        let scripts = self.scripts();
+        let engines = scripts.iter().map(|script| &script.engine);
+        let due = engines.flat_map(|engine| [engine.timers.due(), engine.natives.due()]);
+        tasks.chain(due.flatten()).min()
     }
 }
 
@@ -269,10 +278,11 @@ impl App {
     fn is_busy(&self) -> bool {
         let tasks = self.tasks.iter().any(|task| task.due.is_some() || task.signal.is_some());
         tasks
-            || self
-                .scripts()
-                .iter()
-                .any(|script| script.engine.timers.due().is_some() || script.engine.is_waiting())
+            || self.scripts().iter().any(|script| {
+                script.engine.timers.due().is_some()
+                    || script.engine.is_waiting()
+                    || script.engine.natives.is_busy()
+            })
     }
 
     /// Pipelines that scripts spawn, and what they want done in a context of its own.
@@ -288,7 +298,8 @@ impl App {
             for request in requests {
                 let Ok(vars) = script.engine.fresh() else { continue };
                 let family = Family::new(&script.engine);
-                let scope = Scope { script: Rc::clone(&script), vars, next: None, family, host: None };
+                let scope =
+                    Scope { script: Rc::clone(&script), vars, next: None, family, host: None, output: None };
                 match request {
                     Request::Call(callback) => {
                         let result = script.engine.call(&scope.vars, &callback, |_, _| Ok(()), |_, _| Ok(()));

@@ -12,15 +12,17 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pipy_http::{RequestHead, ResponseHead};
-use pipy_pipeline::{PipelineId, Waker};
+use pipy_pipeline::{PipelineId, Port, Waker};
 use rquickjs::function::Args;
 use rquickjs::{Array, Context, Ctx, Error, Function, Object, Persistent, Runtime, Value};
 
 use crate::background::Background;
 use crate::error::ScriptError;
 use crate::events::Makers;
+use crate::filters::Hub;
 use crate::known::Known;
 use crate::modules::Sources;
+use crate::nmi::Natives;
 use crate::timers::Timers;
 
 /// What a script may use.
@@ -74,8 +76,14 @@ pub(crate) struct Engine {
     /// Pipelines whose owner is gone.
     pub(crate) orphans: RefCell<Vec<PipelineId>>,
     families: Cell<u32>,
+    /// Where pipelines exchange events, by the identity of the script's object.
+    pub(crate) hubs: RefCell<HashMap<String, Hub>>,
+    /// Places that a script has been given a handle of.
+    ports: RefCell<HashMap<u32, Port>>,
+    next_port: Cell<u32>,
     pub(crate) timers: Timers,
     pub(crate) background: Background,
+    pub(crate) natives: Natives,
     context: Option<Context>,
     runtime: Runtime,
     guard: Rc<Guard>,
@@ -127,6 +135,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.known.take();
         self.timers.clear();
+        self.natives.clear();
         self.runtime.set_interrupt_handler(None);
         let last = (self.context.take(), self.runtime.clone());
         // When the thread itself ends there is no later; nothing of it is used then.
@@ -159,8 +168,12 @@ impl Engine {
             touched: RefCell::default(),
             orphans: RefCell::default(),
             families: Cell::new(0),
+            hubs: RefCell::default(),
+            ports: RefCell::default(),
+            next_port: Cell::new(0),
             timers: Timers::default(),
             background: Background::default(),
+            natives: Natives::default(),
             context: Some(context),
             runtime,
             guard,
@@ -270,7 +283,31 @@ impl Engine {
         self.state_object(ctx)?.get::<_, Function<'_>>("identity")?.call((value.clone(),))
     }
 
+    /// Whether a value is a hub of pipelines that exchange events.
+    pub(crate) fn is_hub<'js>(&self, ctx: &Ctx<'js>, value: &Value<'js>) -> Result<bool, Error> {
+        self.state_object(ctx)?.get::<_, Function<'_>>("isHub")?.call((value.clone(),))
+    }
+
+    /// Gives out a handle for a place of the graph.
+    pub(crate) fn add_port(&self, port: Port) -> u32 {
+        let handle = self.next_port.get().wrapping_add(1);
+        self.next_port.set(handle);
+        self.ports.borrow_mut().insert(handle, port);
+        handle
+    }
+
+    /// The place that a handle is for, while it is there.
+    pub(crate) fn port(&self, handle: u32) -> Option<Port> {
+        self.ports.borrow().get(&handle).copied()
+    }
+
+    /// The place is gone.
+    pub(crate) fn remove_port(&self, handle: u32) {
+        self.ports.borrow_mut().remove(&handle);
+    }
+
     /// Bytes of the engine's heap that are in use.
+    #[cfg(test)]
     pub(crate) fn memory_used(&self) -> i64 {
         self.runtime.memory_usage().malloc_size
     }

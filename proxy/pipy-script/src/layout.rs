@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
 use pipy_filters::Session;
-use pipy_pipeline::{Filter, PipelineId};
+use pipy_pipeline::{Filter, PipelineId, Port};
 use rquickjs::{Array, Ctx, Exception, Function, Object, Persistent, Result, Value};
 
 use crate::engine::{Callback, Engine, Kept, Vars};
 use crate::filters::{self, opening::Opening};
 use crate::modules::resolve;
+use crate::nmi::Natives;
 use crate::plugin::Host;
 
 /// A pipeline as a script described it.
@@ -60,6 +61,8 @@ pub(crate) struct Scope {
     pub(crate) family: Rc<Family>,
     /// Who runs the script as a stage of its own chain; what the last `.chain()` leads to.
     pub(crate) host: Option<Rc<dyn Host>>,
+    /// Where `output()` sends its events: the `input` around.
+    pub(crate) output: Option<Port>,
 }
 
 /// Connections to servers that are kept for one client's connection alone, and end with it.
@@ -195,6 +198,7 @@ struct Binder<'b> {
     names: &'b HashMap<(usize, String), usize>,
     modules: &'b HashMap<String, usize>,
     files: &'b HashMap<usize, String>,
+    natives: &'b Natives,
 }
 
 impl<'js> Reading<'_, 'js> {
@@ -267,6 +271,11 @@ impl<'js> Reading<'_, 'js> {
         };
         let id = self.binder.names.get(&(*module, name.unwrap_or_default().to_owned()));
         Ok(id.and_then(|id| self.binder.layouts.get(*id)).map(|layout| Target(Rc::downgrade(layout))))
+    }
+
+    /// The native modules that are loaded.
+    pub(crate) fn natives(&self) -> &Natives {
+        self.binder.natives
     }
 
     /// An error about this filter.
@@ -354,7 +363,13 @@ impl Script {
             }));
         }
         let modules: HashMap<String, usize> = files.iter().map(|(id, path)| (path.clone(), *id)).collect();
-        let binder = Binder { layouts: &layouts, names: &names, modules: &modules, files };
+        let binder = Binder {
+            layouts: &layouts,
+            names: &names,
+            modules: &modules,
+            files,
+            natives: &self.engine.natives,
+        };
         for (layout, recorded) in layouts.iter().zip(recorded.iter::<Object<'_>>()).skip(read) {
             fill(ctx, layout, &recorded?, &binder)?;
         }

@@ -57,6 +57,7 @@ pub fn load(
             engine.run(&file)?;
         }
     }
+    crate::nmi::load(&engine)?;
     engine.run_jobs();
     let script = Script::new(Rc::clone(&engine));
     engine.with(|ctx| script.read(ctx))?;
@@ -109,6 +110,7 @@ fn begin(
             "mux",
             "muxQueue",
             "muxHTTP",
+            "merge",
             "acceptTLS",
             "connectTLS",
             "acceptSOCKS",
@@ -117,9 +119,9 @@ fn begin(
         ],
     )?;
     let methods = pipy::object(ctx, codebase)?;
+    crate::objects::process::install(ctx, &methods, engine, overlay)?;
     let load: Function<'_> = methods.get("load")?;
     native.set("pipy", methods)?;
-    crate::objects::process::install(ctx, &methods, engine, overlay)?;
     crate::timers::install(ctx, &native, engine)?;
     native.set("changed", Function::new(ctx.clone(), || {})?)?;
     native.set("nearest", Function::new(ctx.clone(), nearest)?)?;

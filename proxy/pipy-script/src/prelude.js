@@ -212,6 +212,9 @@
     }
   }
 
+  // Where `swap` filters meet; who is there the engine knows.
+  class Hub {}
+
   class Template {
     constructor(layout) { this.layout = layout; }
     // Runs a pipeline of its own; the promise is that of what its onEnd returns.
@@ -226,6 +229,7 @@
   state.module = (id, filename, slots) => {
     const module = { id, filename, slots, named: {}, entrance: null, configuration: null, result: undefined };
     module.pipeline = build => new Template(inline(module, build));
+    module.pipeline.Hub = Hub;
     module.pipy = variables => {
       const configuration = new Configuration(module);
       return variables === undefined ? configuration : configuration.initial(variables);
@@ -275,6 +279,7 @@
     return `object ${identities.get(value)}`;
   };
   state.layoutOf = value => (value instanceof Template ? value.layout.id : -1);
+  state.isHub = value => value instanceof Hub;
   state.listen = [];
   state.isConfiguration = value => value instanceof Configuration;
   // Functions that take the place of statements in the older style.
@@ -323,7 +328,7 @@
   JSON.encode ??= (value, replacer, indent) => new Data(JSON.stringify(value, replacer, indent) ?? '');
   JSON.decode ??= (data, reviver) => JSON.parse(data.toString(), reviver);
   Object.assign(globalThis, {
-    branch, select, repeat, invoke, setTimeout, clearTimeout, Timeout, __thread: native.thread,
+    branch, select, repeat, invoke, setTimeout, clearTimeout, Timeout, Swap: Hub, __thread: native.thread,
   });
   Object.assign(globalThis, { __pipy: state, Data, Message, MessageStart, MessageEnd, StreamEnd });
   return state;

@@ -11,11 +11,12 @@ use rquickjs::{Result, Value};
 
 use super::handle::{as_value, duplicate};
 use super::sub::{ONLY, came_out};
+use super::{stages, swap};
 use crate::engine::{Callback, Kept};
 use crate::events::{self, ScriptEvent, script_event};
 use crate::layout::{FilterDef, Layout, Next, Reading, Scope, Target};
-use crate::log;
 use crate::plugin::{self, NATIVE, Written};
+use crate::{log, nmi};
 
 /// What must have come before conditions are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,8 +143,16 @@ pub(super) fn use_file(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
         Some(files) => files.iter::<String>().collect::<Result<_>>()?,
         None => reading.string(0).into_iter().collect(),
     };
+    if let [file] = files.as_slice()
+        && pipy_nmi::is_module(file)
+    {
+        return nmi::use_module(reading, file);
+    }
     if let Some(stages) = native(&files) {
         return choose(reading, On::Event, Way::Native(stages));
+    }
+    if reading.args.len() > 2 {
+        return stages::make(reading, &files);
     }
     let mut targets = Vec::new();
     for file in &files {
@@ -198,10 +207,18 @@ struct Chooser {
 /// What was chosen.
 enum Choice {
     Layout(Rc<Layout>, Scope),
+    /// The hub of a `swap`.
+    Hub(Kept),
     /// A row of two directions.
     Native(Vec<Box<dyn Filter>>),
     Through,
     NotYet,
+}
+
+/// What a callback has named.
+enum Picked {
+    Layout(Rc<Layout>),
+    Hub(Kept),
 }
 
 impl Chooser {
@@ -211,6 +228,11 @@ impl Chooser {
             None => Choice::Through,
         };
         match &self.def.way {
+            // It may run on another thread: its context is its own.
+            Way::Fixed(Some(target)) if self.def.name == "linkAsync" => Ok(match target.layout() {
+                Some(layout) => Choice::Layout(layout, self.scope.cloned()),
+                None => Choice::Through,
+            }),
             Way::Fixed(Some(target)) => Ok(found(target)),
             Way::Fixed(None) => Ok(Choice::Through),
             Way::Conditions(ways) => {
@@ -373,17 +395,24 @@ impl Chooser {
                     let name = name.to_string()?;
                     let target = names.iter().find(|(known, _)| *known == name);
                     return match target.and_then(|(_, target)| target.layout()) {
-                        Some(layout) => Ok(Some(layout)),
+                        Some(layout) => Ok(Some(Picked::Layout(layout))),
                         None => Err(rquickjs::Exception::throw_reference(
                             ctx,
                             &format!("pipeline not found: {name}"),
                         )),
                     };
                 }
-                script.template(ctx, &value)
+                if engine.is_hub(ctx, &value)? {
+                    return Ok(Some(Picked::Hub(rquickjs::Persistent::save(ctx, value))));
+                }
+                Ok(script.template(ctx, &value)?.map(Picked::Layout))
             },
         )?;
-        Ok(chosen.map_or(Choice::NotYet, |layout| Choice::Layout(layout, self.scope.clone())))
+        Ok(match chosen {
+            Some(Picked::Layout(layout)) => Choice::Layout(layout, self.scope.clone()),
+            Some(Picked::Hub(hub)) => Choice::Hub(hub),
+            None => Choice::NotYet,
+        })
     }
 }
 
@@ -440,6 +469,12 @@ impl Filter for Chooser {
                     Err(error) => return self.fail(cx, &error),
                 };
                 let sub = cx.open_turning(layout.pipeline(&scope, arguments), ONLY);
+                self.state = State::Chosen(sub);
+                held.into_iter().for_each(|event| cx.send(sub, event));
+            }
+            Ok(Choice::Hub(hub)) => {
+                let row = vec![swap::at(hub, &self.scope, &self.def.label)];
+                let sub = cx.open_turning(row, ONLY);
                 self.state = State::Chosen(sub);
                 held.into_iter().for_each(|event| cx.send(sub, event));
             }

@@ -174,7 +174,7 @@ impl Decoding {
     }
 }
 
-fn event<'js>(ctx: &Ctx<'js>, piece: Piece) -> Result<Event> {
+pub(super) fn event<'js>(ctx: &Ctx<'js>, piece: Piece) -> Result<Event> {
     let kept = |value: Option<Plain>| -> Result<Kept> {
         let value = match value {
             Some(value) => to_js(ctx, &value)?,
@@ -297,7 +297,7 @@ impl Filter for Encoding {
     }
 }
 
-fn plain<'js>(ctx: &Ctx<'js>, kept: &Kept) -> Result<Option<Plain>> {
+pub(super) fn plain<'js>(ctx: &Ctx<'js>, kept: &Kept) -> Result<Option<Plain>> {
     let value = kept.clone().restore(ctx)?;
     Ok(from_js(ctx, &value)?.filter(|value| *value != Plain::Null))
 }

@@ -164,7 +164,8 @@ impl Connection {
 
     fn connect(&mut self, cx: &mut Cx<'_>, address: SocketAddr) {
         let def = &self.def;
-        let to = ConnectTo { address, source: def.source, also: None, timeout: def.connect_timeout, tell: false };
+        let to =
+            ConnectTo { address, source: def.source, also: None, timeout: def.connect_timeout, tell: false };
         let own = if self.direct { cx.pipeline() } else { cx.open(Vec::new(), ONLY) };
         if def.udp {
             cx.connect_datagrams(own, to)

@@ -13,6 +13,7 @@ use rquickjs::{Coerced, Persistent, Result, Value};
 
 use super::ask::{Asker, failed};
 use super::connect::duration;
+use super::fastcgi;
 use super::handle::{as_value, duplicate, is_close, is_end, is_start};
 use super::sub::Bridge;
 use crate::engine::Kept;
@@ -59,6 +60,10 @@ pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
         mux.max_messages = options.get::<_, Option<u32>>("maxMessages")?.unwrap_or(0);
         let count: Value<'_> = options.get("outputCount")?;
         mux.count = (!count.is_undefined()).then(|| Persistent::save(reading.ctx, count));
+    }
+    if reading.name == "merge" {
+        mux.count = Some(Persistent::save(reading.ctx, Value::new_int(reading.ctx.clone(), 0)));
+        mux.max_queue = usize::MAX;
     }
     Ok(Rc::new(MuxDef(Rc::new(mux))))
 }
@@ -234,7 +239,12 @@ impl Stream {
         let scope = self.scope.outliving();
         let head = Head { session: Rc::clone(&session), max_idle: def.max_idle };
         let row = layout.pipeline(&scope, Vec::new());
-        let pipeline = cx.open_free(vec![Box::new(head), Box::new(Bridge::new(row))]);
+        let mut filters: Vec<Box<dyn Filter>> = vec![Box::new(head)];
+        if def.asker.name == "muxFastCGI" {
+            filters.push(Box::new(fastcgi::Client::new(&scope, &def.asker)));
+        }
+        filters.push(Box::new(Bridge::new(row)));
+        let pipeline = cx.open_free(filters);
         if own {
             self.scope.family.keep_pipeline(pipeline);
         }
