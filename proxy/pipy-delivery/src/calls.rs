@@ -43,10 +43,20 @@ const BUFFER_BYTES: usize = 16 << 10;
 /// LIMIT: bytes of an answer's head. Less than the buffer, or a larger one would look like a lost connection.
 const HEAD_BYTES_MAX: usize = 8 << 10;
 
+/// What a difference in place of a whole configuration is called. Source: RFC 3229.
+const DIFFERENCE: &str = "fsm-difference";
+
 /// What a poll brought.
 pub(crate) enum Polled {
     Unchanged,
-    Config { version: String, bytes: Vec<u8>, begun: Instant, received: Instant },
+    Config { version: String, bytes: Vec<u8>, how: Sent, begun: Instant, received: Instant },
+}
+
+/// How a configuration was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    Whole,
+    Difference,
 }
 
 /// What a poll tells.
@@ -57,6 +67,8 @@ pub(crate) struct Said<'a> {
     pub(crate) applied: &'a str,
     /// Whom we believe.
     pub(crate) trust: &'a str,
+    /// Whether a difference from the last version received would do.
+    pub(crate) takes_difference: bool,
 }
 
 /// What became of a configuration.
@@ -72,9 +84,9 @@ pub(crate) struct Acknowledgement {
 }
 
 impl Acknowledgement {
-    pub(crate) fn new(version: String, outcome: &'static str, reason: &str) -> Self {
+    pub(crate) fn refused(version: String, reason: &str) -> Self {
         let reason = reason.chars().take(REASON_CHARS_MAX).collect();
-        Acknowledgement { version, outcome, reason, received_ms: 0, applied_ms: 0 }
+        Acknowledgement { version, outcome: "refused", reason, received_ms: 0, applied_ms: 0 }
     }
 }
 
@@ -168,14 +180,18 @@ impl Calls {
         said: Said<'_>,
         wait_s: u64,
     ) -> Result<(Polled, Option<u64>), Failure> {
-        let answer = self
+        let mut request = self
             .agent
             .get(format!("{}/v1/config", self.origin))
             .query("version", said.version)
             .query("wait_s", wait_s.to_string())
             .header("fsm-pod", pod_header(pod))
             .header("fsm-applied", said.applied)
-            .header("fsm-trust", said.trust)
+            .header("fsm-trust", said.trust);
+        if said.takes_difference {
+            request = request.header("a-im", DIFFERENCE);
+        }
+        let answer = request
             .config()
             .timeout_recv_response(Some(Duration::from_secs(wait_s) + self.answer_timeout))
             .build()
@@ -188,10 +204,15 @@ impl Calls {
             self.body(answer, ERROR_BYTES_MAX)?;
             return Ok((Polled::Unchanged, renew));
         }
-        let answer = self.accepted(answer, StatusCode::OK)?;
+        let how = match answer.status() {
+            StatusCode::IM_USED if said.takes_difference => Sent::Difference,
+            _ => Sent::Whole,
+        };
+        let expected = if how == Sent::Difference { StatusCode::IM_USED } else { StatusCode::OK };
+        let answer = self.accepted(answer, expected)?;
         let version = etag(&answer)?;
         let bytes = self.body(answer, CONFIG_BYTES_MAX)?;
-        Ok((Polled::Config { version, bytes, begun, received: Instant::now() }, renew))
+        Ok((Polled::Config { version, bytes, how, begun, received: Instant::now() }, renew))
     }
 
     /// `POST /v1/acks`.

@@ -6,14 +6,15 @@
 //!   │        ▼
 //!   │   send the acknowledgement that is owed
 //!   │        ▼
-//!   │      poll ──► unchanged ─────────────────────────────────┐
-//!   │        └────► newer ──► Event::Config ──► Ack ──► owed ──┤
+//!   │      poll ──► unchanged ─────────────────────────────────────────┐
+//!   │        └────► newer ──► Event::Config ──► applied: the next poll says so ──┤
+//!   │                              └──► refused: an acknowledgement is owed ──┤
 //!   └──────────────────────────────────────────────────────────┘
 //!        any failure: Event::Lost, once; a pause, jittered and growing; from the top
 //! ```
 //!
 //! INVARIANT: the version that is asked about next is the last one received, applied or not: a refused configuration
-//! is not sent again. An acknowledgement is owed until it is delivered or a newer one replaces it. The pause grows
+//! is not sent again. A refusal is owed until it is delivered or a newer one replaces it. The pause grows
 //! until a poll succeeds, so that no pair of answers makes a busy loop.
 
 use std::fs::File;
@@ -26,10 +27,12 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 
 use crate::backoff::{Backoff, random_fraction};
-use crate::calls::{Acknowledgement, Calls, Polled, Said};
+use crate::calls::{Acknowledgement, Calls, Polled, Said, Sent};
+use crate::difference;
 use crate::error::{Failure, FailureKind};
 use crate::event::{Ack, Event};
 use crate::identity::{Credentials, Request, certificates_of_pem, provider};
+use crate::report::Reporter;
 use crate::settings::Settings;
 use crate::stop::{Handle, Stop};
 use crate::trust;
@@ -65,13 +68,15 @@ impl Client {
     ) -> io::Result<Handle> {
         let stop = Arc::new(Stop::default());
         let stop_of_thread = Arc::clone(&stop);
+        let (url, pod) = (settings.origin().unwrap_or_default(), settings.pod.clone());
+        let reporter = Reporter { stop: Arc::clone(&stop), url, pod };
         let (end, ended) = mpsc::channel();
         let thread = std::thread::Builder::new().name("delivery".to_owned()).spawn(move || {
             // Goes with the thread, whichever way it ends.
             let _end: mpsc::Sender<()> = end;
             Session::new(settings, events, stop_of_thread).run();
         })?;
-        Ok(Handle::new(stop, thread, ended))
+        Ok(Handle::new(stop, thread, ended, reporter))
     }
 }
 
@@ -108,6 +113,8 @@ struct Session<E> {
     /// The last version applied.
     applied: String,
     owed: Option<Acknowledgement>,
+    /// The last version received, where it is so long that a difference from it would be worth while.
+    held: Option<Vec<u8>>,
     outage: Option<Outage>,
     pauses: Backoff,
     renewal_pauses: Backoff,
@@ -130,6 +137,7 @@ impl<E: FnMut(Event) -> Ack> Session<E> {
             version: String::new(),
             applied: String::new(),
             owed: None,
+            held: None,
             outage: None,
             renewal_fails: false,
             hung_up: 0,
@@ -254,7 +262,12 @@ impl<E: FnMut(Event) -> Ack> Session<E> {
             }
         };
         let asked = Instant::now();
-        let said = Said { version: &self.version, applied: &self.applied, trust: &member.trust };
+        let said = Said {
+            version: &self.version,
+            applied: &self.applied,
+            trust: &member.trust,
+            takes_difference: self.held.is_some(),
+        };
         let (polled, renew) = member.calls.poll(&self.settings.pod, said, wait_s)?;
         self.hasten(renew);
         match polled {
@@ -267,24 +280,42 @@ impl<E: FnMut(Event) -> Ack> Session<E> {
             Polled::Config { version, .. } if version == self.version => {
                 Err(Failure::Garbage(format!("it holds version {version}, which we said we have")))
             }
-            Polled::Config { version, bytes, begun, received } => {
+            Polled::Config { version, bytes, how, begun, received } => {
+                let bytes = self.whole(bytes, how)?;
                 self.restored();
                 self.version.clone_from(&version);
                 let roots = trust::of_config(&bytes);
-                let mut owed = match self.tell(Event::Config { bytes, version: version.clone() })? {
+                match self.tell(Event::Config { bytes, version: version.clone() })? {
                     Ack::Applied => {
-                        self.believe(roots)?;
-                        self.applied.clone_from(&version);
-                        Acknowledgement::new(version, "applied", "")
+                        self.owed = None;
+                        self.applied = version;
+                        self.believe(roots)
                     }
-                    Ack::Refused(reason) => Acknowledgement::new(version, "refused", &reason),
-                };
-                owed.received_ms = millis(received - begun);
-                owed.applied_ms = millis(begun.elapsed());
-                self.owed = Some(owed);
-                self.settle()
+                    Ack::Refused(reason) => {
+                        let mut owed = Acknowledgement::refused(version, &reason);
+                        owed.received_ms = millis(received - begun);
+                        owed.applied_ms = millis(begun.elapsed());
+                        self.owed = Some(owed);
+                        self.settle()
+                    }
+                }
             }
         }
+    }
+
+    /// A configuration as it was sent, or as a difference leads to it; a long one is held for the next difference.
+    fn whole(&mut self, bytes: Vec<u8>, how: Sent) -> Result<Vec<u8>, Failure> {
+        // Gone until all is well: what is asked for next is then the whole.
+        let held = self.held.take();
+        let bytes = match (how, held) {
+            (Sent::Difference, Some(held)) => difference::carry_out(&held, &self.version, &bytes)
+                .map_err(|why| Failure::Garbage(format!("a difference does not fit: {why}")))?,
+            _ => bytes,
+        };
+        if bytes.len() > difference::WHOLE_BYTES_MAX {
+            self.held = Some(bytes.clone());
+        }
+        Ok(bytes)
     }
 
     /// Renews the certificate before its time, because the control plane asks for it: within so many seconds.

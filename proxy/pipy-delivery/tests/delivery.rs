@@ -54,19 +54,13 @@ fn a_configuration_is_handed_over_and_acknowledged() {
     let (chain, ..) = proxy.credentials();
     assert_eq!(proxy.config(), ("v1".to_owned(), "{\"a\": 1}".to_owned()));
 
-    let ack = plane.call("/v1/acks", 0);
-    let body = ack.json();
-    assert_eq!(
-        (&body["version"], &body["outcome"], &body["reason"]),
-        (&"v1".into(), &"applied".into(), &"".into())
-    );
-    assert!(
-        body["applied_ms"].as_u64().expect("a number") >= body["received_ms"].as_u64().expect("a number")
-    );
     let poll = plane.call("/v1/config", 0);
     assert_eq!(poll.headers["fsm-pod"], "bookstore/bookstore-v1-abc/u-1");
     assert_eq!((poll.query["version"].as_str(), poll.query["wait_s"].as_str()), ("", "50"));
-    for call in [poll, ack] {
+    let next = plane.call("/v1/config", 1);
+    assert_eq!((next.query["version"].as_str(), next.headers["fsm-applied"].as_str()), ("v1", "v1"));
+    assert_eq!(plane.count("/v1/acks"), 0, "the next poll has said it");
+    for call in [poll, next] {
         assert_eq!(call.peer.as_deref(), Some(der(&chain).as_ref()), "{} shows the certificate", call.path);
     }
 }
@@ -84,7 +78,7 @@ fn a_change_arrives_while_polling_on_the_same_connection() {
     plane.publish("v2", "2");
 
     assert_eq!(proxy.config(), ("v2".to_owned(), "2".to_owned()));
-    assert_eq!(plane.call("/v1/acks", 1).json()["version"], "v2");
+    assert_eq!(plane.call("/v1/config", 2).headers["fsm-applied"], "v2");
     let accepted = plane.wait("connections", |state| Some(state.accepted));
     assert_eq!(accepted, 2, "one without a certificate, one with");
 }
@@ -100,7 +94,6 @@ fn nothing_new_is_asked_for_again_in_silence() {
     let fourth = plane.call("/v1/config", 3);
 
     assert_eq!(fourth.query["version"], "v1");
-    assert_eq!(plane.count("/v1/acks"), 1);
     assert!(proxy.pending().is_empty());
 }
 
@@ -133,7 +126,7 @@ fn a_refused_configuration_is_acknowledged_with_its_reason_and_not_sent_again() 
     plane.publish("bad", "2");
     assert_eq!(proxy.config().0, "bad");
 
-    let ack = plane.call("/v1/acks", 1).json();
+    let ack = plane.call("/v1/acks", 0).json();
     assert_eq!((&ack["version"], &ack["outcome"]), (&"bad".into(), &"refused".into()));
     let reason = ack["reason"].as_str().expect("a reason");
     assert!(reason.starts_with("inbound.port: too big") && reason.len() == 2000, "{}", reason.len());
@@ -143,15 +136,23 @@ fn a_refused_configuration_is_acknowledged_with_its_reason_and_not_sent_again() 
 
     plane.publish("better", "3");
     assert_eq!(proxy.config().0, "better");
-    assert_eq!(plane.call("/v1/acks", 2).json()["outcome"], "applied");
+    assert_eq!(plane.call("/v1/config", 3).headers["fsm-applied"], "better");
+    assert_eq!(plane.count("/v1/acks"), 1);
 }
 
 #[test]
-fn an_acknowledgement_is_owed_until_it_is_taken() {
+fn a_refusal_is_owed_until_it_is_taken() {
     let plane = ControlPlane::start();
     plane.change(|world| world.acks = Mode::Status(503, "busy"));
     plane.publish("v1", "1");
-    let proxy = Proxy::start(&plane);
+    let proxy = Proxy::start_answering(
+        &plane,
+        |_| {},
+        |event| match event {
+            Event::Config { .. } => Ack::Refused("no".into()),
+            _ => Ack::Applied,
+        },
+    );
     proxy.config();
     plane.call("/v1/acks", 2);
 
@@ -257,4 +258,49 @@ fn without_its_handle_the_client_ends_and_tells_nothing_more() {
     let events = proxy.ended();
     assert!(matches!(events[..], [Event::Credentials { .. }]), "{events:?}");
     assert_eq!(plane.count("/v1/acks"), 0);
+}
+
+/// A configuration that is long enough for differences.
+fn long(version: &str, word: &str) -> String {
+    let clusters =
+        format!("\"a\":{{\"origin\":\"{}\"}},\"b\":{{\"origin\":\"{word}\"}}", "x".repeat(40 << 10));
+    format!("{{\"clusters\":{{{clusters}}},\"outbound\":null,\"version\":\"{version}\"}}")
+}
+
+#[test]
+fn a_difference_is_taken_by_whoever_holds_its_base() {
+    let plane = ControlPlane::start();
+    plane.publish("v1", &long("v1", "old"));
+    let proxy = Proxy::start(&plane);
+    assert_eq!(proxy.config().1, long("v1", "old"));
+    assert!(!plane.call("/v1/config", 0).headers.contains_key("a-im"), "it holds nothing yet");
+    assert_eq!(plane.call("/v1/config", 1).headers["a-im"], "fsm-difference");
+
+    let to = |version: &str, base: &str, word: &str| {
+        let changed = format!("{{\"changed\":{{\"b\":{{\"origin\":\"{word}\"}}}},\"removed\":[]}}");
+        format!("{{\"base\":\"{base}\",\"fields\":{{\"version\":\"{version}\"}},\"clusters\":{changed}}}")
+            .into_bytes()
+    };
+    plane.change(|world| world.difference = Some(to("v2", "v1", "new")));
+    plane.publish("v2", "not this");
+    assert_eq!(proxy.config(), ("v2".to_owned(), long("v2", "new")));
+    plane.call("/v1/config", 2);
+
+    plane.change(|world| world.difference = Some(to("v3", "v2", "newer")));
+    plane.publish("v3", "not this");
+    assert_eq!(proxy.config(), ("v3".to_owned(), long("v3", "newer")));
+}
+
+#[test]
+fn a_difference_that_does_not_fit_is_told_and_the_whole_asked_for() {
+    let plane = ControlPlane::start();
+    plane.publish("v1", &long("v1", "old"));
+    let proxy = Proxy::start(&plane);
+    proxy.config();
+    plane.change(|world| world.difference = Some(b"{\"base\":\"v0\",\"fields\":{}}".to_vec()));
+    plane.publish("v2", &long("v2", "new"));
+
+    let reason = proxy.lost(FailureKind::Garbage);
+    assert!(reason.contains("for version v0"), "{reason}");
+    assert_eq!(proxy.config(), ("v2".to_owned(), long("v2", "new")));
 }

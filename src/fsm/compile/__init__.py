@@ -12,6 +12,7 @@ from fsm.compile.assess import Condition, ObjectStatus, assess
 from fsm.compile.build import KINDS, Change, SnapshotBuilder, build_snapshot, read_object
 from fsm.compile.check import check
 from fsm.compile.contract import ProxyConfig
+from fsm.compile.difference import difference
 from fsm.compile.incremental import IncrementalCompiler
 from fsm.compile.proxy import compile_proxy
 from fsm.compile.reading import ContractError, config_from_json
@@ -32,5 +33,6 @@ __all__ = [
     "check",
     "compile_proxy",
     "config_from_json",
+    "difference",
     "read_object",
 ]

@@ -39,6 +39,9 @@ class Text:
 
     version: str
     parts: tuple[Part, ...] = field(repr=False)
+    own: OwnText = field(repr=False, compare=False)
+    shared: SharedText = field(repr=False, compare=False)
+    """What it was put together from; the same bytes, not copies."""
 
     def to_json(self) -> bytes:
         """Return the whole."""
@@ -71,6 +74,9 @@ class SharedText:
 
     outbound: Written
     clusters: ClustersText
+    rest: bytes = field(repr=False)
+    """The half without its matches, or ``null``."""
+    matches: tuple[Written, ...] = field(repr=False)
 
 
 # WHY: in permissive mode the halves of all namespaces differ in names, and lead to the same
@@ -115,6 +121,8 @@ def share(
             digest.of_outbound(rest, digest.digest(b"".join(match.digest for match in matches))),
         ),
         clusters=_share_clusters(clusters),
+        rest=rest,
+        matches=tuple(matches),
     )
 
 
@@ -178,7 +186,7 @@ def assemble(own: OwnText, shared: SharedText) -> Text:
             parts += [b"{", *_merge(shared, local), b"}"]
         else:
             parts.append(shared.outbound.text if name == "outbound" else texts[name])
-    return Text(version, _joined([*parts, b"}"]))
+    return Text(version, _joined([*parts, b"}"]), own, shared)
 
 
 def _merge(shared: SharedText, local: Mapping[str, Written]) -> Iterable[Part]:

@@ -69,6 +69,10 @@ class Compiled:
         """How many bytes it has."""
         return sum(map(len, self._parts()))
 
+    def difference(self, other: Compiled) -> bytes | None:
+        """Say how to come here from another; ``None``: only by the whole."""
+        return None
+
     def slices(self, most: int) -> Iterator[memoryview]:
         """Yield the bytes in slices of at most ``most`` bytes, without a copy."""
         for part in self._parts():
@@ -145,6 +149,8 @@ class ProxyRecord:
     seen_at: float
     seen: float
     target: Compiled | None = None
+    held: Compiled | None = None
+    """What was sent last, as long as a difference from it may be asked for."""
     sent_version: str | None = None
     sent_at: float | None = None
     acked_version: str | None = None
@@ -271,6 +277,9 @@ class ProxyRegistry:
         if record.target is not None and record.target.version == compiled.version:
             return False
         record.target = compiled
+        if not self.connected(record):
+            # Nobody knows when it comes back: what it held is not kept for it.
+            record.held = None
         if change is not None:
             change.proxies += 1
             record.pending.append((compiled.version, change))
@@ -297,23 +306,33 @@ class ProxyRegistry:
             record.pending.clear()
             record.target = None
 
-    def polled(self, record: ProxyRecord, version: str, applied: str) -> None:
+    def polled(self, record: ProxyRecord, version: str, applied: str) -> bool:
         """Note what a poll says that the proxy has received last, and what it runs.
 
-        After a restart of the controller this is how it learns what proxies run; and it closes
-        changes whose configuration went out and back in again while a connection was lost.
+        That the two are the same is an acknowledgement. After a restart of the controller this is
+        how it learns what proxies run; and it closes changes whose configuration went out and back
+        in again while a connection was lost.
+
+        Returns:
+            Whether that is news.
         """
         if not version and not applied:
             # It has been started anew and runs nothing yet.
             record.applied_version = record.refused_version = record.refused_reason = None
-        if applied:
-            record.applied_version = applied
-            if record.target is not None and version == applied == record.target.version:
-                self._settle(record, version, "applied")
+        if not applied:
+            return False
+        if version == applied and version == record.sent_version != record.applied_version:
+            self.acknowledge(record, version, "applied", "")
+            return True
+        record.applied_version = applied
+        if record.target is not None and version == applied == record.target.version:
+            self._settle(record, version, "applied")
+        return False
 
-    def sent(self, record: ProxyRecord, version: str) -> None:
+    def sent(self, record: ProxyRecord, compiled: Compiled) -> None:
         """Note that a configuration is on its way."""
-        record.sent_version = version
+        record.held = compiled
+        record.sent_version = compiled.version
         record.sent_at = self._wall()
 
     def acknowledge(self, record: ProxyRecord, version: str, outcome: Outcome, reason: str) -> None:

@@ -4,8 +4,10 @@ What comes in: requests of proxies. What goes out: certificates, configurations,
 registry, what proxies say.
 
     POST /v1/certificates   token ──► reviewed by the API ──► fits the Pod ──► certificate
-    GET  /v1/config         certificate ──► fits the Pod ──► newer version? 200 : wait ──► 200 | 304
+    GET  /v1/config         certificate ──► fits the Pod ──► newer version? send : wait ──► 304
+                                                                  200 the whole | 226 the difference
     POST /v1/acks           certificate ──► fits the Pod ──► noted
+    POST /v1/reports        certificate ──► fits the Pod ──► what fails in plugins, noted
 
 Invariants: every refusal has a status and a sentence (JSON ``{"error": …}``); a waiting poll costs
 one event and one connection, nothing periodic; a poll whose client has left is cancelled at once.
@@ -41,6 +43,7 @@ from fsm.delivery.credentials import (
     pod_of_peer,
     pod_of_token,
 )
+from fsm.delivery.failing import BadReport, FailingPlugins
 from fsm.delivery.metrics import DeliveryMetrics
 from fsm.delivery.registry import ProxyRecord, ProxyRegistry
 from fsm.kube import ApiError, TokenIdentity, Unauthenticated
@@ -53,6 +56,9 @@ REQUEST_BYTES_MAX = 64 * 1024
 REASON_CHARS_MAX = 2000
 # LIMIT: of the version strings that proxies send back; ours are 16 characters.
 VERSION_CHARS_MAX = 128
+
+MANIPULATION = "fsm-difference"
+"""What proxies call a difference in place of a whole configuration (RFC 3229)."""
 
 # LIMIT: certificates that are asked to be renewed within one second.
 RENEWALS_PER_S = 100
@@ -86,6 +92,7 @@ class DeliveryServer:
         on_new_proxy: Callable[[ProxyRecord], None],
         on_ack: Callable[[], None] = lambda: None,
         on_credentials: Callable[[], None] = lambda: None,
+        failing: FailingPlugins | None = None,
         wait_max_s: float = 55.0,
         review_timeout_s: float = 10.0,
     ) -> None:
@@ -103,6 +110,7 @@ class DeliveryServer:
             on_ack: is called after each acknowledgement; must not block.
             on_credentials: is called when a proxy shows another certificate, or believes other
                 roots, than before; must not block.
+            failing: takes what proxies report of their plugins.
             wait_max_s: the longest that a poll waits, seconds.
             review_timeout_s: the longest that a token review may take, seconds.
         """
@@ -116,6 +124,7 @@ class DeliveryServer:
         self._on_new_proxy = on_new_proxy
         self._on_ack = on_ack
         self._on_credentials = on_credentials
+        self._failing = failing
         self._wait_max_s = wait_max_s
         self._review_timeout_s = review_timeout_s
         self._closing = False
@@ -134,6 +143,7 @@ class DeliveryServer:
                 web.post("/v1/certificates", self._certificates),
                 web.get("/v1/config", self._config),
                 web.post("/v1/acks", self._acks),
+                web.post("/v1/reports", self._reports),
             ]
         )
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=2)
@@ -229,15 +239,16 @@ class DeliveryServer:
         wait_s = min(_seconds(request.query.get("wait_s", "0")), self._wait_max_s)
         record = self._known(facts, member)
         self._believes(record, request.headers.get("fsm-trust", "")[:VERSION_CHARS_MAX])
-        self._registry.polled(
-            record, version, request.headers.get("fsm-applied", "")[:VERSION_CHARS_MAX]
-        )
+        applied = request.headers.get("fsm-applied", "")[:VERSION_CHARS_MAX]
+        if self._registry.polled(record, version, applied):
+            log.debug("configuration applied proxy=%s version=%s", record.key, version)
+            self._on_ack()
         record.polls += 1
         try:
             async with asyncio.timeout(wait_s):
                 while not self._closing and self._registry.get(record.key) is record:
                     if record.target is not None and record.target.version != version:
-                        return self._send(request, record, member)
+                        return self._send(request, record, member, version)
                     if self._hasten(record, member):
                         break
                     await record.changed.wait()
@@ -277,13 +288,21 @@ class DeliveryServer:
         return {"fsm-renew": str(1 + len(self._registry) // RENEWALS_PER_S)}
 
     def _send(
-        self, request: web.Request, record: ProxyRecord, member: Member
+        self, request: web.Request, record: ProxyRecord, member: Member, version: str
     ) -> web.StreamResponse:
         assert record.target is not None
-        self._registry.sent(record, record.target.version)
+        held = record.held
+        self._registry.sent(record, record.target)
         self._metrics.sent.labels(record.identity).inc()
         log.debug("sent a configuration proxy=%s version=%s", record.key, record.target.version)
         headers = {"ETag": f'"{record.target.version}"'} | self._renewal(member)
+        if held is not None and held.version == version and _takes_differences(request):
+            text = record.target.difference(held)
+            if text is not None:
+                headers |= {"IM": MANIPULATION, "Delta-Base": f'"{version}"'}
+                return web.Response(
+                    status=226, body=text, content_type="application/json", headers=headers
+                )
         if record.target.size > SLICE_BYTES:
             if request.transport is not None:
                 request.transport.set_write_buffer_limits(SLICE_BYTES)
@@ -319,6 +338,17 @@ class DeliveryServer:
         else:
             raise Denied(400, 'the field outcome must be "applied" or "refused"')
         self._on_ack()
+        return web.Response(status=204)
+
+    async def _reports(self, request: web.Request) -> web.StreamResponse:
+        facts, member = self._member(request)
+        body = await _json_object(request)
+        record = self._known(facts, member)
+        if self._failing is not None:
+            try:
+                self._failing.report(record.key, body)
+            except BadReport as error:
+                raise Denied(400, str(error)) from error
         return web.Response(status=204)
 
     def _member(self, request: web.Request) -> tuple[PodFacts, Member]:
@@ -371,6 +401,12 @@ async def _answer_in_words(request: web.Request, handler: Handler) -> web.Stream
     except Exception:
         log.exception("a request failed %s %s", request.method, request.path)
         return _json({"error": "the control plane failed to answer this request"}, 500)
+
+
+def _takes_differences(request: web.Request) -> bool:
+    """Source: RFC 3229 section 10.5.3, without its preferences."""
+    wanted = request.headers.get("A-IM", "")
+    return any(word.strip() == MANIPULATION for word in wanted.split(","))
 
 
 async def _json_object(request: web.Request) -> dict[str, Any]:

@@ -218,6 +218,58 @@ async def test_a_poll_without_news_ends_with_304_and_with_news_at_once(mesh, pro
     assert (await waiting)[1]["version"] == "v2"
 
 
+async def test_a_poll_that_says_what_runs_is_an_acknowledgement(mesh, proxy):
+    await proxy.certify()
+    await proxy.poll()
+    key = mesh.asked[0]
+    change = mesh.registry.begin_change(time.monotonic(), ("TrafficSplit/shop/s",))
+    mesh.registry.publish(key, compiled("v1"), change)
+    assert (await proxy.poll())[0] == 200
+    # Received, and not applied yet: it runs nothing.
+    assert (await proxy.poll(version="v1"))[0] == 304
+    assert (change.applied, mesh.registry.get(key).applied_version) == (0, None)
+    runs = proxy.headers() | {"fsm-applied": "v1"}
+    assert (await proxy.poll(version="v1", headers=runs))[0] == 304
+    assert (change.applied, mesh.registry.get(key).applied_version) == (1, "v1")
+    # Said again it is no news, and a later version is not applied by it.
+    later = mesh.registry.begin_change(time.monotonic(), ("TrafficSplit/shop/s",))
+    mesh.registry.publish(key, compiled("v2"), later)
+    assert (await proxy.poll(version="v1", headers=runs))[1]["version"] == "v2"
+    assert (change.applied, later.applied) == (1, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Different(Compiled):
+    """A configuration that says how to come to it from others."""
+
+    said: bytes | None = None
+
+    def difference(self, other: Compiled) -> bytes | None:
+        return self.said and orjson.dumps({"from": other.version, "said": self.said.decode()})
+
+
+async def test_a_difference_goes_to_whoever_takes_it_and_holds_its_base(mesh, proxy):
+    await proxy.certify()
+    await proxy.poll()
+    key = mesh.asked[0]
+
+    async def ask(version: str, **more: str):
+        return await proxy.poll(version=version, headers=proxy.headers() | more)
+
+    mesh.registry.publish(key, compiled("v1"))
+    takes = {"A-IM": "gzip, fsm-difference"}
+    assert (await ask("", **takes))[0] == 200, "it holds nothing"
+    whole = compiled("v2").body
+    mesh.registry.publish(key, Different("v2", whole, b"short"))
+    assert await ask("v1", **takes) == (226, {"from": "v1", "said": "short"})
+    mesh.registry.publish(key, Different("v3", compiled("v3").body, b"short"))
+    assert (await ask("v1", **takes))[0] == 200, "it says that it holds another one"
+    mesh.registry.publish(key, Different("v4", compiled("v4").body, b"short"))
+    assert (await ask("v3", **{"A-IM": "vcdiff"}))[0] == 200, "it takes none"
+    mesh.registry.publish(key, Different("v5", compiled("v5").body, None))
+    assert (await ask("v4", **takes))[0] == 200, "the whole is as short"
+
+
 @pytest.mark.parametrize(
     ("change", "status", "words"),
     [

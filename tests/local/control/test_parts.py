@@ -119,7 +119,7 @@ def test_the_books_of_changes_balance_whatever_happens(steps):
             received, applied = holds.get(key, ("", ""))
             registry.polled(record, received, applied)
             if record.target and record.target.version != received:
-                registry.sent(record, record.target.version)
+                registry.sent(record, record.target)
                 holds[key] = (record.target.version, applied)
         elif step == "ack" and registry.get(key) and holds.get(key, ("", ""))[0]:
             record = registry.get(key)
@@ -150,7 +150,7 @@ def test_changed_and_changed_back_leaves_nothing_open():
     registry = ProxyRegistry(clock, clock)
     record, _ = registry.touch(KEYS[0], "id")
     registry.publish(KEYS[0], Compiled("A", b""))
-    registry.sent(record, "A")
+    registry.sent(record, Compiled("A", b""))
     registry.acknowledge(record, "A", "applied", "")
     for version in "BA":
         change = registry.begin_change(clock.now, ())

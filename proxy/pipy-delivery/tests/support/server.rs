@@ -30,6 +30,8 @@ pub enum Mode {
 pub struct World {
     pub token: String,
     pub config: Option<(String, Vec<u8>)>,
+    /// What is sent to whoever takes it, instead of the whole.
+    pub difference: Option<Vec<u8>>,
     pub renew_after_s: u64,
     /// Let another authority sign the certificates of clients.
     pub signer: Option<Arc<Authority>>,
@@ -100,6 +102,7 @@ impl ControlPlane {
         let world = World {
             token: TOKEN.to_owned(),
             config: None,
+            difference: None,
             renew_after_s: 3600,
             signer: None,
             foreign_key: false,
@@ -293,7 +296,11 @@ fn poll(shared: &Shared, call: &Call) -> (u16, String, Vec<u8>) {
     loop {
         match &state.world.config {
             Some((newest, body)) if *newest != version || state.world.impatient => {
-                return (200, format!("ETag: \"{newest}\"\r\n"), body.clone());
+                let tag = format!("ETag: \"{newest}\"\r\n");
+                return match &state.world.difference {
+                    Some(difference) if call.headers.contains_key("a-im") => (226, tag, difference.clone()),
+                    _ => (200, tag, body.clone()),
+                };
             }
             _ => {}
         }

@@ -12,6 +12,7 @@ import contextlib
 import random
 from typing import Any
 
+from differences import carry_out
 from prometheus_client import CollectorRegistry
 
 from fsm.compile import assess, build_snapshot, compile_proxy
@@ -133,14 +134,20 @@ class Proxy:
         if controller.registry.get(self.key) is not record or not controller.open:
             return False
         assert record.target is not None
-        version, body = record.target.version, record.target.body
-        controller.registry.sent(record, version)
+        version, body, held = record.target.version, record.target.body, record.held
+        if held is not None and held.version == self.version:
+            said = record.target.difference(held)
+            body = body if said is None else carry_out(self.held, said)
+        controller.registry.sent(record, record.target)
         await self.mesh.wait(0.02)
         if self.mesh.unlucky():
             return False
         self.version = self.applied = version
         self.held = body
         await self.mesh.wait(0.02)
+        if self.mesh.dice.random() < 0.5:
+            # The next poll says so.
+            return True
         if not self.mesh.unlucky() and controller.open:
             current = controller.registry.get(self.key)
             if current is not None:
