@@ -1,11 +1,11 @@
 """Many proxies in one process, each with a connection, a certificate and a long-poll of its own.
 
 In (one JSON line on standard input): where the control plane is, its roots, the Pods. Out (one JSON
-line each on standard output): ``[index, time, version]`` whenever a proxy has a configuration, which
-its next poll acknowledges; time is the monotonic clock, seconds, which processes of a machine share.
+line each on standard output): ``[index, time, version]`` whenever a proxy has a configuration; the
+poll after it says so. Time is the monotonic clock, seconds, which processes of a machine share.
 Invariants: calls follow ``docs/reference/delivery.md``, but differences are not carried out (the
-proxy's tests do that); a proxy that is refused says so and the
-process ends with status 1, because figures without it would be wrong.
+proxy's tests do that); a proxy that is refused says so and the process ends with status 1, because
+figures without it would be wrong.
 
 The proxies share one key: making 2,000 of them is the proxies' work and not what is measured.
 """
