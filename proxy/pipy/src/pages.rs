@@ -18,8 +18,9 @@ pub(crate) struct State {
 
 #[derive(Default)]
 struct Inner {
-    /// The configuration at work, as JSON. WHY text: as a tree it takes several times the memory, and is seldom asked for.
-    config: String,
+    /// The configuration at work, as it came. WHY not made ready to be shown: with all defaults and as a tree it takes several
+    /// times the memory, and is seldom asked for.
+    config: Box<[u8]>,
     plan: Option<Arc<Plan>>,
     refused: Option<String>,
     lost: Option<String>,
@@ -43,9 +44,9 @@ impl State {
     }
 
     /// A configuration is at work.
-    pub(crate) fn applied(&self, plan: Arc<Plan>, config: Value, listeners: Vec<(u32, SocketAddr)>) {
+    pub(crate) fn applied(&self, plan: Arc<Plan>, config: &[u8], listeners: Vec<(u32, SocketAddr)>) {
         self.with(|inner| {
-            (inner.plan, inner.config, inner.listeners) = (Some(plan), config.to_string(), listeners);
+            (inner.plan, inner.config, inner.listeners) = (Some(plan), config.into(), listeners);
             inner.refused = None;
         });
     }
@@ -68,7 +69,9 @@ impl State {
     fn config_dump(&self) -> String {
         let dump = self.with(|inner| {
             // Before the first configuration there is none to show.
-            let mut config: Value = serde_json::from_str(&inner.config).unwrap_or_default();
+            let whole = pipy_config::parse(&inner.config).ok();
+            let mut config: Value =
+                whole.and_then(|whole| serde_json::to_value(whole).ok()).unwrap_or_default();
             hide_secrets(&mut config);
             json!({
                 "Version": inner.plan.as_ref().map(|plan| &plan.version),

@@ -197,7 +197,6 @@ impl Main {
 
     fn try_apply(&mut self, json: &[u8]) -> Result<String, String> {
         let config = pipy_config::parse(json).map_err(|error| error.to_string())?;
-        let shown = serde_json::to_value(&config).map_err(|error| error.to_string())?;
         let (version, workload) = (config.version.clone(), config.workload.clone());
         let drain = Duration::from_millis(config.timeouts.drain_ms);
         let trusting = self.trusting(&config.trust.roots)?;
@@ -213,7 +212,9 @@ impl Main {
             name: workload.name,
             pod: workload.pod,
         });
-        self.state.applied(plan, shown, self.workers.open());
+        self.state.applied(plan, json, self.workers.open());
+        // Reading a configuration takes several times the memory of having it.
+        pipy_sys::give_back_memory();
         Ok(version)
     }
 
