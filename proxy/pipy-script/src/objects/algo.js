@@ -1,13 +1,6 @@
 // algo: Cache, Quota, SharedMap, URLRouter, ResourcePool, Percentile, hash, uuid. Balancers are in balancers.js.
 native => {
-  const seconds = value => {
-    if (value === undefined || value === null) return 0;
-    if (typeof value === 'number') return value;
-    const match = /^\s*([0-9.]+)\s*(ms|s|m|h|d)?\s*$/.exec(String(value));
-    if (!match) throw new TypeError(`${JSON.stringify(value)} is no duration; write 5, '100ms', '5s', '2m', '1h' or '1d'`);
-    return Number(match[1]) * { ms: 0.001, s: 1, m: 60, h: 3600, d: 86400 }[match[2] ?? 's'];
-  };
-  native.seconds = seconds;
+  const { seconds } = native;
 
   // Least recently used goes first: a Map keeps the order in which keys were put in.
   class Cache {
@@ -167,27 +160,4 @@ native => {
 
   const hash = value => native.hash(value instanceof Data ? value.toString('hex') : typeof value === 'object' ? JSON.stringify(value) : `${typeof value}:${value}`);
   globalThis.algo = { Cache, Quota, SharedMap, URLRouter, ResourcePool, Percentile, hash, uuid: () => native.uuid() };
-
-  // Control of flow as functions, for scripts of expressions.
-  globalThis.repeat = (over, step) => {
-    if (typeof over === 'function') [over, step] = [Infinity, over];
-    const list = Array.isArray(over) ? over : undefined;
-    for (let i = 0; i < (list ? list.length : over); i++) {
-      const result = list ? step(list[i], i) : step(i);
-      if (result !== undefined) return result;
-    }
-    return undefined;
-  };
-  const value = of => (typeof of === 'function' ? of() : of);
-  globalThis.branch = (...cases) => {
-    for (let i = 0; i + 1 < cases.length; i += 2) if (value(cases[i])) return value(cases[i + 1]);
-    return cases.length % 2 ? value(cases.at(-1)) : undefined;
-  };
-  globalThis.select = (of, ...cases) => {
-    for (let i = 0; i + 1 < cases.length; i += 2) if (cases[i] === of) return value(cases[i + 1]);
-    return cases.length % 2 ? value(cases.at(-1)) : undefined;
-  };
-  globalThis.invoke = (call, failed) => {
-    try { return call(); } catch (error) { return failed?.(error); }
-  };
 }

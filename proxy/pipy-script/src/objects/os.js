@@ -36,10 +36,10 @@ native => {
     isBlockDevice() { return (this.mode & 0o170000) === 0o060000; }
     isCharacterDevice() { return (this.mode & 0o170000) === 0o020000; }
   }
-  Object.assign(os, {
+  globalThis.os = Object.assign(native.os, {
     path,
     platform: 'linux',
-    home: () => os.env.HOME,
+    home: () => native.os.env.HOME,
     read: native.read,
     readFile: native.read,
     write: native.write,

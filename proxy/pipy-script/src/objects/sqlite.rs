@@ -336,6 +336,6 @@ fn open<'js>(ctx: Ctx<'js>, file: String, options: Opt<Object<'js>>) -> Result<C
 }
 
 /// Puts it into the globals.
-pub(super) fn install(ctx: &Ctx<'_>) -> Result<()> {
+pub(super) fn install<'js>(ctx: &Ctx<'js>, _native: &Object<'js>) -> Result<()> {
     ctx.globals().set("sqlite", Function::new(ctx.clone(), open)?)
 }
