@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use ureq::Agent;
 
 use crate::error::Failure;
+use crate::report::Reporter;
 
 /// How long [`Handle::stop`] waits for the thread.
 pub const STOP_WAIT: Duration = Duration::from_secs(1);
@@ -24,11 +25,22 @@ pub struct Handle {
     stop: Arc<Stop>,
     thread: JoinHandle<()>,
     ended: mpsc::Receiver<()>,
+    reporter: Reporter,
 }
 
 impl Handle {
-    pub(crate) fn new(stop: Arc<Stop>, thread: JoinHandle<()>, ended: mpsc::Receiver<()>) -> Self {
-        Handle { stop, thread, ended }
+    pub(crate) fn new(
+        stop: Arc<Stop>,
+        thread: JoinHandle<()>,
+        ended: mpsc::Receiver<()>,
+        reporter: Reporter,
+    ) -> Self {
+        Handle { stop, thread, ended, reporter }
+    }
+
+    /// What sends reports with the client's identity.
+    pub fn reporter(&self) -> Reporter {
+        self.reporter.clone()
     }
 
     /// Ends the client. Says whether its thread has ended within [`STOP_WAIT`]; if not, it will, without another
@@ -79,6 +91,12 @@ impl Stop {
         if let Some(agent) = agent {
             agent.shutdown();
         }
+    }
+
+    /// Who speaks to the control plane now, if anyone does.
+    pub(crate) fn agent(&self) -> Option<Agent> {
+        let state = self.lock();
+        state.agent.clone().filter(|_| !state.stopped)
     }
 
     pub(crate) fn stopped(&self) -> bool {

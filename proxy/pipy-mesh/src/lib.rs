@@ -23,7 +23,7 @@ mod udp;
 
 pub use outbound_table::OutboundTable;
 pub use pages::{Page, Pages};
-pub use runtime::try_plugin;
+pub use runtime::{script_id, try_plugin};
 pub use sidecar::{PROBE_LISTENERS, Sidecar, Update, listener};
 pub use stages::{unknown_stages, unknown_tcp_stages};
 

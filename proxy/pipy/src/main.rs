@@ -6,6 +6,7 @@
 
 mod admin;
 mod args;
+mod faults;
 mod notice;
 mod pages;
 mod process;

@@ -166,7 +166,7 @@ impl Pages for State {
                 "/stats/prometheus" => Page {
                     status: 200,
                     content_type: "text/plain; version=0.0.4; charset=utf-8",
-                    body: self.metrics.prometheus(),
+                    body: self.metrics.prometheus() + &crate::faults::metrics(),
                 },
                 "/config_dump" if admin => Page::json(self.config_dump()),
                 "/stats" if admin => Page::text(200, self.stats()),

@@ -56,6 +56,8 @@ struct Main {
     drain: Duration,
     /// `None` where credentials come from files: these bring their roots along.
     certified: Option<Certified>,
+    /// Tells the control plane what fails in plugins, from the first configuration on that has some.
+    reporter: Option<pipy_delivery::Reporter>,
 }
 
 pub(crate) fn run(options: SidecarOptions) -> Result<(), String> {
@@ -91,7 +93,7 @@ pub(crate) fn run(options: SidecarOptions) -> Result<(), String> {
     for (key, address) in workers.open() {
         notice::info(&format!("{} on {address}", listener_name(key)));
     }
-    let mut main = Main { workers, state, drain: DRAIN_DEFAULT, certified: None };
+    let mut main = Main { workers, state, drain: DRAIN_DEFAULT, certified: None, reporter: None };
     match options.source {
         Source::Files { config, credentials } => {
             main.load(&config, credentials.as_ref())?;
@@ -99,6 +101,7 @@ pub(crate) fn run(options: SidecarOptions) -> Result<(), String> {
         }
         Source::ControlPlane { url, server_name, ca, token } => {
             let delivery = start_delivery(url, server_name, ca, token, options.mark, sender)?;
+            main.reporter = Some(delivery.reporter());
             main.serve(&happenings, None);
             // Answers what delivery may still wait for, so that its thread can end.
             drop(happenings);
@@ -212,6 +215,13 @@ impl Main {
             name: workload.name,
             pod: workload.pod,
         });
+        crate::faults::applied(&plan);
+        if !plan.plugins.is_empty()
+            && let Some(reporter) = self.reporter.take()
+            && let Err(error) = crate::faults::report(reporter)
+        {
+            notice::warn(&error);
+        }
         self.state.applied(plan, json, self.workers.open());
         // Reading a configuration takes several times the memory of having it.
         pipy_sys::give_back_memory();

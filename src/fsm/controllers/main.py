@@ -42,7 +42,7 @@ from fsm.controllers.settings import ControllerSettings, SettingsError
 from fsm.controllers.status import StatusWriter
 from fsm.controllers.trust import RootsEverywhere, WebhookBundle, webhook_names
 from fsm.controllers.world import World
-from fsm.delivery import Change, DeliveryServer, ProxyRegistry
+from fsm.delivery import Change, DeliveryServer, FailingPlugins, ProxyRegistry
 from fsm.delivery.metrics import DeliveryMetrics
 from fsm.delivery.tls import ServerTls, shrink_read_buffers
 from fsm.injector.webhook import Webhook
@@ -86,6 +86,11 @@ class Controller:
         self._phase = "starting"
         self._mesh_config = MeshConfig()
         self._scripts = Scripts()
+        self._failing = FailingPlugins(
+            self.metrics,
+            clock=time.monotonic,
+            alive=lambda key: self.registry.get(key) is not None,
+        )
         Gauge(
             "fsm_version_info", "Version of the control plane.", ["version"], registry=self.metrics
         ).labels(__version__).set(1)
@@ -178,6 +183,7 @@ class Controller:
             mesh,
             settle_s=settings.status_settle_s,
             snapshot=lambda: publisher.snapshot,
+            failing=self._failing.failing,
         )
 
         def loop(
@@ -221,6 +227,7 @@ class Controller:
         authority.subscribe(lambda: self.world.nudge(secret))
         self._status_loop = loop("writing statuses", status.reconcile, settings.status_delay_s)
         status.again = self._status_loop.poke
+        self._failing.on_change = self._status_loop.poke
 
     async def _start_webhook(
         self, authority: LiveAuthority, stack: contextlib.AsyncExitStack, tasks: asyncio.TaskGroup
@@ -263,6 +270,7 @@ class Controller:
             on_new_proxy=publisher.new_proxy,
             on_ack=self._status_loop.poke,
             on_credentials=self._rotation_loop.poke,
+            failing=self._failing,
             wait_max_s=mesh.delivery.wait_max_s,
             review_timeout_s=mesh.api.request_timeout_s,
         )

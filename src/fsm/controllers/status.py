@@ -9,6 +9,8 @@ each object. What goes out: ``.status`` of the objects, by their status subresou
       not answered by all yet               ──► looked at again in a moment
       answered by all, or long ago          ──► programmed
 
+    A Plugin that is programmed and fails where it runs ──► not programmed: Failing
+
 Invariants: written only when a condition or the generation differs, so our own writes cause no
 further ones; ``lastTransitionTime`` moves only with ``status``; an object that cannot be written
 stops no other.
@@ -51,6 +53,7 @@ class StatusWriter:
         *,
         settle_s: float,
         snapshot: Callable[[], Snapshot | None],
+        failing: Callable[[str], object | None] = lambda plugin: None,
     ) -> None:
         """Put it together.
 
@@ -61,6 +64,7 @@ class StatusWriter:
             settings: of the mesh.
             settle_s: how long proxies may take, seconds, before an object is called pending.
             snapshot: returns the newest one.
+            failing: says of a plugin what fails in it; ``None``: nothing.
         """
         self._client = client
         self._world = world
@@ -68,6 +72,7 @@ class StatusWriter:
         self._settings = settings
         self._settle_s = settle_s
         self._snapshot = snapshot
+        self._failing = failing
         self._assessed: tuple[Snapshot, list[ObjectStatus]] | None = None
         self.again: Callable[[], None] = lambda: None
 
@@ -94,6 +99,8 @@ class StatusWriter:
                 continue
             known = self._registry.objects.get(f"{wanted.kind}/{wanted.namespace}/{wanted.name}")
             conditions = self._with_proxies(wanted.conditions, known.change if known else None)
+            if wanted.kind == "Plugin" and conditions is not None:
+                conditions = self._with_failures(conditions, wanted.name)
             if conditions is None:
                 continue
             status = render(found, wanted, conditions, datetime.now(UTC))
@@ -125,6 +132,16 @@ class StatusWriter:
             return None
         text = f"{change.pending} of {change.proxies} proxies have not applied it yet"
         return _replaced(conditions, Condition("Programmed", False, "Pending", text))
+
+    def _with_failures(
+        self, conditions: tuple[Condition, ...], plugin: str
+    ) -> tuple[Condition, ...]:
+        """Add what fails in a plugin where it runs."""
+        failing = self._failing(plugin)
+        programmed = next(c for c in conditions if c.type == "Programmed")
+        if failing is None or not programmed.status:
+            return conditions
+        return _replaced(conditions, Condition("Programmed", False, "Failing", str(failing)))
 
     async def _write(
         self,

@@ -4,7 +4,8 @@ What comes in: compiled configurations, a certificate authority, the world's Pod
 goes out: the protocol of ``docs/reference/delivery.md`` on port 15128.
 
 ``registry`` knows every connected proxy, ``server`` speaks HTTP, ``credentials`` decides who may
-ask, ``tls`` keeps the server's own certificate fresh, ``metrics`` counts.
+ask, ``tls`` keeps the server's own certificate fresh, ``failing`` hears of plugins, ``metrics``
+counts.
 
 Invariants: a proxy gets its own configuration and no other; a change wakes only the proxies whose
 configuration it changes.
@@ -12,6 +13,7 @@ Not done here: compiling (``fsm.compile``), deciding when (``fsm.controllers``).
 """
 
 from fsm.delivery.credentials import PodFacts, World
+from fsm.delivery.failing import FailingPlugins
 from fsm.delivery.registry import Change, Compiled, ProxyKey, ProxyRegistry
 from fsm.delivery.server import DeliveryServer
 
@@ -19,6 +21,7 @@ __all__ = [
     "Change",
     "Compiled",
     "DeliveryServer",
+    "FailingPlugins",
     "PodFacts",
     "ProxyKey",
     "ProxyRegistry",

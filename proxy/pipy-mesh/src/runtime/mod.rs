@@ -20,7 +20,7 @@ use pipy_observe::WorkerMetrics;
 use pipy_pipeline::PipelineId;
 use pipy_script::log;
 use pipy_script::plugin::{Plugins, Source};
-use pipy_upstream::{Dice, Rate, RoundRobin, TokenBucket};
+use pipy_upstream::{Dice, Rate, RoundRobin, TokenBucket, hash};
 
 use crate::plan::{ClusterPlan, LimitPlan, Plan, Target, Targets};
 use crate::stages::{Chain, Need, Step, TcpStep, built_in_names};
@@ -82,6 +82,11 @@ pub fn try_plugin(name: &str, script: &str) -> Result<Vec<String>, String> {
     let source = Source { name: name.to_owned(), script: script.into() };
     let tried = Plugins::doubted(&[source], &built_in_names());
     tried.map(|(_, doubts)| doubts).map_err(|error| error.to_string())
+}
+
+/// What tells a plugin's script from others.
+pub fn script_id(script: &str) -> u64 {
+    hash(script.as_bytes())
 }
 
 impl Plan {
