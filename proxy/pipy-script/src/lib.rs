@@ -33,6 +33,7 @@ mod layout;
 mod load;
 pub mod log;
 mod modules;
+mod nmi;
 mod objects;
 mod pipy;
 pub mod plugin;
