@@ -1,0 +1,119 @@
+"""READMEs of examples at work: their commands, typed as they stand, but on free ports.
+
+In: an example and the ports that it names. Out: its programs at work in a folder of their own, and
+what each command showed.
+The files of the example are copied there with the other ports in them, so that nothing has to be set
+in the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .conftest import EXAMPLES, PATIENCE, PIPY, ROOT, free_port, ported
+
+TEXTS = {".js", ".json", ".sh", ".php", ".md", ".conf"}
+
+
+def blocks(readme: str) -> tuple[str, list[tuple[str, str]]]:
+    """What is typed to start an example, and the commands to try, each with what it shows."""
+    start: list[str] = []
+    shown: list[tuple[str, list[str]]] = []
+    fence = ""
+    for line in readme.splitlines():
+        if line.startswith("```"):
+            fence = "" if fence else line
+        elif fence == "```sh" and not shown:
+            start.append(line)
+        elif fence == "```" and line.startswith("$ "):
+            shown.append((line[2:], []))
+        elif fence == "```" and shown:
+            shown[-1][1].append(line)
+    return "\n".join(start), [(command, "\n".join(expected)) for command, expected in shown]
+
+
+@dataclass
+class Example:
+    """An example at work."""
+
+    folder: Path
+    ports: dict[int, int]
+    commands: list[tuple[str, str]]
+    log: Path
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def type(self, command: str) -> str:
+        """What a command shows."""
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=self.folder,
+            env=self.variables,
+            capture_output=True,
+            text=True,
+            timeout=2 * PATIENCE,
+            check=False,
+        )
+        return (done.stdout + done.stderr).strip()
+
+    def check(self, count: int) -> None:
+        """Each of so many commands shows what the README says."""
+        assert len(self.commands) == count
+        for command, expected in self.commands:
+            assert self.type(command) == expected.strip(), f"{command}\n{self.log.read_text()}"
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def at_work(folder: Path, name: str, *known: int) -> Iterator[Example]:
+    """Starts what the README of an example says, on other ports than those that are known."""
+    ports = {port: free_port() for port in known}
+    (folder / "proxy").symlink_to(ROOT / "proxy")
+    examples = folder / "examples" / "pipy"
+    shutil.copytree(EXAMPLES, examples)
+    for path in examples.rglob("*"):
+        if path.suffix in TEXTS and (name in path.parts or path.suffix == ".sh"):
+            path.write_text(ported(path.read_text(), ports))
+    start, commands = blocks((examples / name / "README.md").read_text())
+    tools = folder / "bin"
+    tools.mkdir()
+    (tools / "pipy").symlink_to(PIPY)
+    path = f"{tools}:{os.environ['PATH']}:/usr/sbin:/sbin"
+    log = folder / "log"
+    example = Example(folder, ports, commands, log, {**os.environ, "LC_ALL": "C", "PATH": path})
+    with log.open("wb") as output:
+        shell = subprocess.Popen(
+            ["bash", "-c", f"set -e\n{start}\nwait"],
+            cwd=folder,
+            env=example.variables,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 2 * PATIENCE
+        while waiting := [old for old, port in ports.items() if not listens(port)]:
+            assert shell.poll() is None, f"it has ended:\n{log.read_text()}"
+            assert time.monotonic() < deadline, f"nobody at {waiting}:\n{log.read_text()}"
+            time.sleep(0.05)
+        yield example
+    finally:
+        # The shell began a session: its number is that of the group of all that it has started.
+        for last in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(shell.pid, last)
+                shell.wait(PATIENCE)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                continue
