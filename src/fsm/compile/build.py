@@ -141,6 +141,10 @@ class SnapshotBuilder:
             if version and version == before.version:
                 return None
             parsed, problems = self._reader.read(change.kind, change.obj)
+            if parsed is not None and (own := kube.key_of(change.obj)) != change.key:
+                # The rest of the snapshot finds objects by the names under which they came.
+                other = ObjectProblem(change.kind, *change.key, "metadata", f"is that of {own}")
+                parsed, problems = None, (other,)
             after = self._known[name] = _Entry(version, parsed, problems)
         if after.problems != before.problems:
             self._faulty.pop(name, None)

@@ -2,9 +2,9 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -37,9 +37,11 @@ def fsm(tmp_path):
 def test_the_version_comes_at_once(fsm):
     took = []
     for _ in range(5):
-        began = time.perf_counter()
+        # What it costs, not how long it took: the machine may be busy with other things.
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = fsm("version")
-        took.append(time.perf_counter() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
         assert done.stdout == f"fsm {__version__}\n"
     assert min(took) < 0.150, f"{1000 * min(took):.0f} ms"
 

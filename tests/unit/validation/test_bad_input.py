@@ -236,6 +236,20 @@ def test_whatever_stands_anywhere_in_any_object_the_world_can_be_compiled(
         assess(snapshot, world.settings)
 
 
+def test_an_object_that_says_it_is_another_is_left_out_and_told() -> None:
+    world = mesh()
+    compiler = IncrementalCompiler(world.settings)
+    compiler.begin(world.objects(), trust_roots=world.roots)
+    pod = copy.deepcopy(world.objects()["Pod"][0])
+    key = Key(pod["metadata"]["namespace"], pod["metadata"]["name"])
+    pod["metadata"]["namespace"] = "elsewhere"
+    snapshot = compiler.update([Change("Pod", key, pod)], trust_roots=world.roots)
+    (problem,) = snapshot.problems
+    assert (problem.kind, Key(problem.namespace, problem.name)) == ("Pod", key)
+    assert problem.message == f"is that of elsewhere/{key.name}"
+    assert key not in snapshot.pods
+
+
 def test_a_namespace_that_is_no_name_is_a_fault_of_the_object_alone() -> None:
     spec = {"service": "a", "backends": [{"service": "b", "weight": 1}]}
     obj = bad("TrafficSplit", spec=spec)
