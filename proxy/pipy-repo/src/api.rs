@@ -3,7 +3,8 @@
 //! INVARIANT: what a request changes is on the disk before its answer is sent. Who may ask is decided in [`crate::auth`].
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -16,15 +17,41 @@ struct Inner {
     instances: BTreeMap<String, Instances>,
 }
 
+/// LIMIT: how long a question is held.
+const HOLD_MAX: Duration = Duration::from_secs(30);
+
+/// The console: one page, which asks this API.
+const CONSOLE: &str = include_str!("console.html");
+
 /// A repository at work.
 pub struct Api {
     inner: Mutex<Inner>,
+    /// Something was changed.
+    changed: Condvar,
 }
 
 impl Api {
     /// The API of a store.
     pub fn new(store: Store) -> Self {
-        Api { inner: Mutex::new(Inner { store, instances: BTreeMap::new() }) }
+        let inner = Inner { store, instances: BTreeMap::new() };
+        Api { inner: Mutex::new(inner), changed: Condvar::new() }
+    }
+
+    /// What everybody may see: the console's page, which holds nothing of the repository.
+    pub fn public(request: &Request) -> Option<Response> {
+        if !is_get(&request.method) || request.path != "/" {
+            return None;
+        }
+        let mut page = Response::text(200, CONSOLE)
+            .with(
+                "content-security-policy",
+                "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
+                 img-src data:; frame-ancestors 'none'",
+            )
+            .with("x-content-type-options", "nosniff")
+            .with("cache-control", "no-cache");
+        page.headers[0] = ("content-type", "text/html; charset=utf-8".into());
+        Some(page)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -33,21 +60,51 @@ impl Api {
 
     /// Answers.
     pub fn answer(&self, request: &Request) -> Response {
-        let mut inner = self.lock();
+        let mut inner = self.hold(self.lock(), request);
         let path = request.path.as_str();
-        if path == "/metrics" {
-            return inner.metrics(request);
-        }
         let answered = if let Some(rest) = below(path, "/api/v1/repo-files") {
             inner.working(request, rest)
         } else if let Some(rest) = below(path, "/api/v1/repo") {
             inner.manage(request, rest)
         } else if let Some(rest) = below(path, "/repo") {
             inner.pulled(request, rest)
+        } else if !is_get(&request.method) {
+            let known = path == "/metrics" || path == "/status" || path.starts_with("/api/v1/");
+            Ok(Response::empty(if known { 405 } else { 404 }))
+        } else if let Some(rest) = below(path, "/api/v1/metrics") {
+            Ok(inner.measured(rest))
         } else {
-            Ok(Response::empty(404))
+            Ok(match path {
+                "/metrics" => inner.metrics(),
+                "/status" | "/api/v1/status" => inner.status(),
+                "/api/v1/dump-store" | "/dump" => Response::json(&inner.store.dump()),
+                _ => Response::empty(404),
+            })
         };
+        drop(inner);
+        if !is_get(&request.method) {
+            self.changed.notify_all();
+        }
         answered.unwrap_or_else(|error| Response::text(400, error + "\n"))
+    }
+
+    /// Waits while an instance has the version at hand already and asks to be told of the next (RFC 7240 §4.3).
+    fn hold<'a>(&'a self, mut inner: MutexGuard<'a, Inner>, request: &Request) -> MutexGuard<'a, Inner> {
+        let wait =
+            request.header("prefer").and_then(|value| value.strip_prefix("wait=")?.trim().parse().ok());
+        let (Some(wait), Some(seen)) = (wait, request.header("if-none-match")) else { return inner };
+        let Some(rest) = below(&request.path, "/repo").filter(|_| is_get(&request.method)) else {
+            return inner;
+        };
+        let until = Instant::now() + Duration::from_secs(wait).min(HOLD_MAX);
+        while inner.store.locate(rest).is_some_and(|(name, _)| inner.store.etag(name) == seen) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            inner = self.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        inner
     }
 }
 
@@ -146,6 +203,9 @@ impl Inner {
         let Some((name, file)) = self.store.locate(rest) else { return Ok(Response::empty(404)) };
         let etag = self.store.etag(name);
         match (request.method.as_str(), file) {
+            ("GET" | "HEAD", _) if request.header("if-none-match") == Some(&etag) => {
+                Ok(Response::empty(304).with("etag", etag))
+            }
             ("GET" | "HEAD", "") => {
                 let list = self.store.manifest(name).join("\n") + "\n";
                 Ok(Response::text(200, list).with("etag", etag))
@@ -161,10 +221,8 @@ impl Inner {
         }
     }
 
-    fn metrics(&mut self, request: &Request) -> Response {
-        if !is_get(&request.method) {
-            return Response::empty(405);
-        }
+    /// Of the repository, and of all instances.
+    fn metrics(&mut self) -> Response {
         let codebases = self.store.names().count();
         let mut page = format!("# TYPE pipy_repo_codebases gauge\npipy_repo_codebases {codebases}\n");
         page.push_str("# TYPE pipy_repo_instances gauge\n");
@@ -172,7 +230,55 @@ impl Inner {
             let name = name.replace('\\', "\\\\").replace('"', "\\\"");
             page.push_str(&format!("pipy_repo_instances{{codebase=\"{name}\"}} {}\n", instances.count()));
         }
-        Response::text(200, page)
+        page.push_str(&crate::metrics::merge(self.instances.values().flat_map(Instances::pages)));
+        let mut response = Response::text(200, page);
+        response.headers = vec![("content-type", "text/plain; version=0.0.4".into())];
+        response
+    }
+
+    /// `/api/v1/metrics[/uuid[/name]]`: what instances measured last.
+    fn measured(&self, rest: &str) -> Response {
+        let mut parts = rest.trim_matches('/').splitn(2, '/').filter(|part| !part.is_empty());
+        let (uuid, name) = (parts.next(), parts.next());
+        let pages: Vec<(String, String)> = match uuid {
+            None => self
+                .instances
+                .values()
+                .flat_map(Instances::pages)
+                .map(|(name, page)| (name, page.into()))
+                .collect(),
+            Some(uuid) => {
+                let Some(page) = self.instances.values().find_map(|instances| instances.page(uuid)) else {
+                    return Response::empty(404);
+                };
+                vec![(uuid.to_owned(), page.to_owned())]
+            }
+        };
+        let of = |line: &&str| {
+            let known = line.split(['{', ' ']).next();
+            !line.starts_with('#') && name.is_none_or(|name| known == Some(name))
+        };
+        let metrics: Vec<Value> = pages
+            .iter()
+            .flat_map(|(instance, page)| {
+                page.lines().filter(of).filter_map(move |line| {
+                    let (key, value) = line.rsplit_once(' ')?;
+                    Some(json!({"instance": instance, "key": key, "value": value.parse::<f64>().ok()?}))
+                })
+            })
+            .collect();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Response::json(
+            &json!({"time": u64::try_from(now.as_millis()).unwrap_or(u64::MAX), "metrics": metrics}),
+        )
+    }
+
+    fn status(&mut self) -> Response {
+        let instances: usize = self.instances.values_mut().map(|all| all.count()).sum();
+        Response::json(&json!({
+            "version": env!("CARGO_PKG_VERSION"), "mode": "repo",
+            "codebases": self.store.names().count(), "instances": instances,
+        }))
     }
 }
 

@@ -8,27 +8,39 @@ use crate::http::{Request, Response};
 /// Lets requests in.
 pub struct Guard {
     token: Option<String>,
+    /// Whether whoever comes this far has shown a certificate.
+    proven: bool,
 }
 
 impl Guard {
     /// Without a token, only this machine is answered.
     pub fn new(token: Option<String>) -> Self {
-        Guard { token: token.filter(|token| !token.is_empty()) }
+        Guard { token: token.filter(|token| !token.is_empty()), proven: false }
+    }
+
+    /// The same where callers have shown a certificate of a trusted root: they need no token.
+    #[must_use]
+    pub fn proven(mut self, proven: bool) -> Self {
+        self.proven = proven;
+        self
     }
 
     /// The answer to a request that may not pass.
     pub fn refuse(&self, request: &Request) -> Option<Response> {
+        // A browser that has a certificate shows it for any page.
+        let own = request.header("origin").is_none_or(|origin| {
+            origin.split_once("://").is_some_and(|(_, host)| Some(host) == request.header("host"))
+        });
+        if self.proven && own {
+            return None;
+        }
         let given = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
         if let (Some(token), Some(given)) = (&self.token, given)
             && same(token.as_bytes(), given.trim().as_bytes())
         {
             return None;
         }
-        let here = request.peer.is_loopback()
-            && request.header("host").is_none_or(is_local)
-            && request.header("origin").is_none_or(|origin| {
-                origin.split_once("://").is_some_and(|(_, host)| Some(host) == request.header("host"))
-            });
+        let here = request.peer.is_loopback() && request.header("host").is_none_or(is_local) && own;
         (!here).then(|| {
             Response::text(401, "this needs the token: Authorization: Bearer …\n")
                 .with("www-authenticate", "Bearer")
@@ -58,6 +70,7 @@ mod tests {
         let request = Request {
             method: "GET".into(),
             path: "/".into(),
+            query: String::new(),
             headers,
             body: Vec::new(),
             peer: peer.parse().unwrap(),

@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 server: each connection has a thread of its own, requests are answered in order.
 //!
 //! For administration, where callers are few and bodies are files of scripts; traffic goes through the workers.
-//! INVARIANT: head, body, time and the number of connections are bounded. Not here: TLS, chunked bodies, upgrades.
+//! INVARIANT: head, body, time and the number of connections are bounded. Not here: chunked bodies, upgrades.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ const HEAD_MAX: usize = 16 << 10;
 /// LIMIT: bytes of a body.
 const BODY_MAX: usize = 16 << 20;
 /// LIMIT: connections at a time.
-const CONNECTIONS_MAX: usize = 1024;
+const CONNECTIONS_MAX: usize = 4096;
 /// How long a connection may be silent.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -24,6 +24,8 @@ pub struct Request {
     pub method: String,
     /// Decoded, without the query.
     pub path: String,
+    /// As it was sent, without the question mark.
+    pub query: String,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     /// All of it.
@@ -78,9 +80,10 @@ impl Response {
     }
 }
 
-/// Answers requests for as long as the process lives.
+/// Answers requests for as long as the process lives; over TLS where there are settings for it.
 pub fn serve(
     listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
     answer: impl Fn(&Request) -> Response + Send + Sync + 'static,
 ) -> std::io::Result<()> {
     let answer = Arc::new(answer);
@@ -96,12 +99,20 @@ pub fn serve(
                 open.fetch_sub(1, Ordering::Relaxed);
                 continue;
             }
-            let (answer, count) = (Arc::clone(&answer), Arc::clone(&open));
+            let (answer, count, tls) = (Arc::clone(&answer), Arc::clone(&open), tls.clone());
             let spawned = std::thread::Builder::new().name("admin-peer".into()).stack_size(512 << 10).spawn(
                 move || {
                     let _open = Open(count);
-                    // A peer that goes away needs no words.
-                    let _ = converse(stream, peer.ip().to_canonical(), answer.as_ref());
+                    let peer = peer.ip().to_canonical();
+                    // A peer that goes away needs no words, nor one that believes another root.
+                    let _ = match tls {
+                        None => prepared(&stream).and_then(|()| converse(stream, peer, answer.as_ref())),
+                        Some(tls) => prepared(&stream).and_then(|()| {
+                            let session =
+                                rustls::ServerConnection::new(tls).map_err(std::io::Error::other)?;
+                            converse(rustls::StreamOwned::new(session, stream), peer, answer.as_ref())
+                        }),
+                    };
                 },
             );
             if spawned.is_err() {
@@ -121,14 +132,17 @@ impl Drop for Open {
     }
 }
 
+fn prepared(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)
+}
+
 fn converse(
-    mut stream: TcpStream,
+    mut stream: impl Read + Write,
     peer: IpAddr,
     answer: &dyn Fn(&Request) -> Response,
 ) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    stream.set_nodelay(true)?;
     let mut buffer = Vec::new();
     loop {
         match read(&mut stream, &mut buffer, peer)? {
@@ -154,14 +168,14 @@ enum Asked {
     End,
 }
 
-fn more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<bool> {
+fn more(stream: &mut impl Read, buffer: &mut Vec<u8>) -> std::io::Result<bool> {
     let mut chunk = [0; 16 << 10];
     let count = stream.read(&mut chunk)?;
     buffer.extend_from_slice(&chunk[..count]);
     Ok(count > 0)
 }
 
-fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>, peer: IpAddr) -> std::io::Result<Asked> {
+fn read(stream: &mut (impl Read + Write), buffer: &mut Vec<u8>, peer: IpAddr) -> std::io::Result<Asked> {
     let (mut request, head) = loop {
         match head(buffer, peer) {
             Ok(Some(found)) => break found,
@@ -210,13 +224,13 @@ fn head(buffer: &[u8], peer: IpAddr) -> Result<Option<(Request, usize)>, Respons
         Err(error) => return Err(Response::text(400, error.to_string())),
     };
     let target = parsed.path.unwrap_or_default();
-    let path = decode(target.split('?').next().unwrap_or_default())
-        .ok_or_else(|| Response::text(400, "the path is not well formed"))?;
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let path = decode(path).ok_or_else(|| Response::text(400, "the path is not well formed"))?;
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let headers =
         parsed.headers.iter().map(|header| (header.name.to_ascii_lowercase(), text(header.value))).collect();
     let method = parsed.method.unwrap_or_default().to_owned();
-    Ok(Some((Request { method, path, headers, body: Vec::new(), peer }, length)))
+    Ok(Some((Request { method, path, query: query.to_owned(), headers, body: Vec::new(), peer }, length)))
 }
 
 /// A path without its escapes; `None` where it leaves its folder or is no text.
@@ -238,16 +252,20 @@ fn decode(path: &str) -> Option<String> {
     good.then_some(path)
 }
 
-fn write(stream: &mut TcpStream, response: &Response, head: bool, close: bool) -> std::io::Result<()> {
+fn write(stream: &mut impl Write, response: &Response, head: bool, close: bool) -> std::io::Result<()> {
     let reason = match response.status {
         200 => "OK",
         201 => "Created",
         204 => "No Content",
+        304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         _ => "Other",
     };
@@ -255,7 +273,7 @@ fn write(stream: &mut TcpStream, response: &Response, head: bool, close: bool) -
     for (name, value) in &response.headers {
         out.push_str(&format!("{name}: {value}\r\n"));
     }
-    if response.status != 204 {
+    if response.status != 204 && response.status != 304 {
         out.push_str(&format!("content-length: {}\r\n", response.body.len()));
     }
     out.push_str(if close { "connection: close\r\n\r\n" } else { "\r\n" });
@@ -263,7 +281,8 @@ fn write(stream: &mut TcpStream, response: &Response, head: bool, close: bool) -
     if !head {
         out.extend_from_slice(&response.body);
     }
-    stream.write_all(&out)
+    stream.write_all(&out)?;
+    stream.flush()
 }
 
 #[cfg(test)]

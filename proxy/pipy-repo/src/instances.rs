@@ -15,6 +15,7 @@ struct Instance {
     ip: IpAddr,
     seen: SystemTime,
     status: Value,
+    metrics: String,
 }
 
 /// Those of one codebase, by their ids.
@@ -29,8 +30,27 @@ impl Instances {
         if self.0.len() >= INSTANCES_MAX && !self.0.contains_key(&id) {
             return Err(format!("more than {INSTANCES_MAX} instances"));
         }
-        self.0.insert(id, Instance { ip, seen: SystemTime::now(), status });
+        let mut status = status;
+        // A page of metrics is for /metrics, not for who looks at the instances.
+        let metrics = match status.as_object_mut().and_then(|status| status.remove("metrics")) {
+            Some(Value::String(page)) => page,
+            _ => String::new(),
+        };
+        self.0.insert(id, Instance { ip, seen: SystemTime::now(), status, metrics });
         Ok(())
+    }
+
+    /// The pages of metrics, by name, or by number where an instance has none.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = (String, &str)> {
+        self.0.values().enumerate().map(|(number, instance)| {
+            let name = instance.status.get("name").and_then(Value::as_str).filter(|name| !name.is_empty());
+            (name.map_or_else(|| number.to_string(), str::to_owned), instance.metrics.as_str())
+        })
+    }
+
+    /// The page of one instance.
+    pub(crate) fn page(&self, uuid: &str) -> Option<&str> {
+        self.0.get(uuid).map(|instance| instance.metrics.as_str())
     }
 
     fn forget(&mut self) {

@@ -17,10 +17,13 @@ mod auth;
 mod follow;
 mod http;
 mod instances;
+mod metrics;
 mod store;
+mod tls;
 
 pub use api::Api;
 pub use auth::Guard;
 pub use follow::{Follower, Report, Snapshot};
 pub use http::{Request, Response, serve};
 pub use store::{Store, random_id};
+pub use tls::TlsFiles;

@@ -130,6 +130,46 @@ impl Store {
         Ok(store)
     }
 
+    /// Makes a codebase of each folder that has a `main.js`, named by its path; what is there already stays. The names.
+    ///
+    /// # Errors
+    /// When a file cannot be read or kept.
+    pub fn import(&mut self, root: &Path) -> Result<Vec<String>, String> {
+        let said = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
+        let (mut made, mut open) = (Vec::new(), vec![(root.to_owned(), String::new())]);
+        while let Some((folder, name)) = open.pop() {
+            let inside = !name.is_empty() && folder.join("main.js").is_file();
+            if !inside {
+                for entry in std::fs::read_dir(&folder).map_err(|error| said(&folder, error))?.flatten() {
+                    if entry.path().is_dir() {
+                        open.push((entry.path(), format!("{name}/{}", entry.file_name().to_string_lossy())));
+                    }
+                }
+                continue;
+            }
+            if self.codebases.contains_key(&name) {
+                continue;
+            }
+            self.create(&name, None, None, None)?;
+            let mut below = vec![(folder, String::new())];
+            while let Some((folder, path)) = below.pop() {
+                for entry in std::fs::read_dir(&folder).map_err(|error| said(&folder, error))?.flatten() {
+                    let path = format!("{path}/{}", entry.file_name().to_string_lossy());
+                    if entry.path().is_dir() {
+                        below.push((entry.path(), path));
+                        continue;
+                    }
+                    let bytes = std::fs::read(entry.path()).map_err(|error| said(&entry.path(), error))?;
+                    self.edit(&name, &path, Some(&bytes))?;
+                }
+            }
+            self.commit(&name, Some("1".into()), None)?;
+            made.push(name);
+        }
+        made.sort();
+        Ok(made)
+    }
+
     /// The names of all codebases.
     pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
         self.codebases.keys()
@@ -290,6 +330,22 @@ impl Store {
             inherited: inherited.into_keys().collect(),
             derived: self.derived(name),
         })
+    }
+
+    /// All of it but for the contents: for people who want to know what is stored.
+    pub(crate) fn dump(&self) -> serde_json::Value {
+        let sizes = |files: &Files| -> serde_json::Value {
+            let size = |file: &Option<Blob>| file.as_ref().map(|blob| blob.bytes.len());
+            files.iter().map(|(path, file)| (path.clone(), serde_json::json!(size(file)))).collect()
+        };
+        let shown = self.codebases.iter().map(|(name, codebase)| {
+            let shown = serde_json::json!({
+                "id": codebase.id, "base": codebase.base, "main": codebase.main, "version": codebase.version,
+                "files": sizes(&codebase.files), "edits": sizes(&codebase.edits),
+            });
+            (name.clone(), shown)
+        });
+        serde_json::Value::Object(shown.collect())
     }
 
     fn derived(&self, name: &str) -> Vec<String> {

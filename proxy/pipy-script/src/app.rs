@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::net::{TcpListener, UdpSocket};
 use std::rc::{Rc, Weak};
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -34,6 +35,27 @@ pub enum Update {
     Done(u64, background::Result),
     /// A signal has come: `SIGINT` and so on.
     Signal(&'static str),
+    /// Says what the worker has and does.
+    Look(SyncSender<Facts>),
+}
+
+/// What one worker has and does.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Facts {
+    /// Which one it is.
+    pub worker: usize,
+    /// Pipelines that live.
+    pub pipelines: usize,
+    /// Connections that were accepted so far.
+    pub connections: u64,
+    /// Scripts that have pipelines.
+    pub scripts: usize,
+    /// Bytes of the engines' heaps.
+    pub heap: u64,
+    /// Calls into scripts so far.
+    pub calls: u64,
+    /// Calls that took too long and were stopped.
+    pub overruns: u64,
 }
 
 /// One worker's scripts.
@@ -47,6 +69,9 @@ pub struct App {
     datagrams: Vec<(u32, Option<UdpSocket>)>,
     tasks: Vec<Task>,
     signals: Vec<&'static str>,
+    looks: Vec<SyncSender<Facts>>,
+    /// Calls and overruns of engines that are gone.
+    past: (u64, u64),
     way: Option<Return>,
     connections: u64,
     /// Called once, when nothing is left that could happen.
@@ -93,6 +118,8 @@ impl App {
             datagrams: Vec::new(),
             tasks: Vec::new(),
             signals: Vec::new(),
+            looks: Vec::new(),
+            past: (0, 0),
             way: None,
             connections: 0,
             idle: None,
@@ -123,6 +150,9 @@ impl App {
             loaded.script.engine.set_way_back(way.clone());
         }
         if let Some(before) = self.script.replace(Rc::clone(&loaded.script)) {
+            let (_, calls, overruns) = before.engine.used();
+            self.past.0 += calls;
+            self.past.1 += overruns;
             self.old.push(Rc::downgrade(&before));
         }
     }
@@ -215,6 +245,10 @@ impl pipy_worker::App for App {
                 }
                 return Vec::new();
             }
+            Update::Look(place) => {
+                self.looks.push(place);
+                return Vec::new();
+            }
             Update::Signal(name) => {
                 self.signals.push(name);
                 return Vec::new();
@@ -249,6 +283,10 @@ impl pipy_worker::App for App {
         }
         self.run_requests(graph);
         self.run_tasks(graph);
+        for place in std::mem::take(&mut self.looks) {
+            // Who has asked may have stopped waiting.
+            let _ = place.try_send(self.facts(graph.pipelines()));
+        }
         let nothing = self.listeners.is_empty() && graph.pipelines() == 0 && !self.is_busy();
         if self.script.is_some()
             && nothing
@@ -269,6 +307,30 @@ impl pipy_worker::App for App {
 }
 
 impl App {
+    fn facts(&self, pipelines: usize) -> Facts {
+        let scripts = self.scripts();
+        let mut facts = Facts {
+            worker: crate::objects::process::worker(),
+            pipelines,
+            connections: self.connections,
+            scripts: scripts.len(),
+            calls: self.past.0,
+            overruns: self.past.1,
+            ..Facts::default()
+        };
+        for script in &scripts {
+            facts.heap += script.engine.used().0;
+        }
+        // What earlier scripts did is in the past already, but for their last connections.
+        if let Some(script) = &self.script {
+            script.engine.collect();
+            let (_, calls, overruns) = script.engine.used();
+            facts.calls += calls;
+            facts.overruns += overruns;
+        }
+        facts
+    }
+
     /// The script at work, and those before it that still have pipelines.
     fn scripts(&self) -> Vec<Rc<Script>> {
         self.script.iter().cloned().chain(self.old.iter().filter_map(Weak::upgrade)).collect()

@@ -98,6 +98,8 @@ struct Guard {
     /// The call that was seen last, and since when.
     seen: Cell<Option<(u64, Instant)>>,
     overran: Cell<bool>,
+    /// How many calls were stopped.
+    overruns: Cell<u64>,
 }
 
 impl Guard {
@@ -116,7 +118,9 @@ impl Guard {
             }
         };
         let over = now.saturating_duration_since(since) >= limit;
-        self.overran.set(self.overran.get() || over);
+        if over && !self.overran.replace(true) {
+            self.overruns.set(self.overruns.get() + 1);
+        }
         over
     }
 }
@@ -314,6 +318,24 @@ impl Engine {
 
     pub(crate) fn set_loader(&self, files: crate::load::Files) {
         self.runtime.set_loader(files.clone(), files);
+    }
+
+    /// What it has used: bytes of its heap, calls, calls that were stopped.
+    pub(crate) fn used(&self) -> (u64, u64, u64) {
+        let heap = u64::try_from(self.runtime.memory_usage().malloc_size).unwrap_or_default();
+        (heap, self.guard.call.get(), self.guard.overruns.get())
+    }
+
+    /// Lets gauges of the script take their measure.
+    pub(crate) fn collect(&self) {
+        let collected = self.with(|ctx| {
+            let collect: Option<Function<'_>> = self.state_object(ctx)?.get("collect")?;
+            collect.map_or(Ok(()), |collect| collect.call(()))
+        });
+        if let Err(error) = collected {
+            crate::log::line("ERR", &format!("stats.Gauge: {error}"));
+        }
+        self.run_jobs();
     }
 
     /// Runs what promises have to do.

@@ -40,13 +40,13 @@ pub mod plugin;
 mod rewrite;
 mod timers;
 
-pub use app::{App, Update};
+pub use app::{App, Facts, Update};
 pub use background::{Result as BackgroundResult, Return};
 pub use engine::{Limits, Vars};
 pub use error::ScriptError;
 pub use files::{Folder, Inline};
 pub use filters::{Entry, Joint, TABLE};
-pub use load::{Loaded, load};
+pub use load::{Loaded, graph, load};
 pub use modules::Codebase;
 pub use objects::loggers::{keep_history, log_history, log_names};
 pub use objects::sinks::flush as flush_logs;

@@ -74,6 +74,19 @@ pub fn load(
     Ok(Loaded { script, value, warnings })
 }
 
+/// The pipelines of a script, as JSON: `{roots: [node], nodes: [{name, t, c: [child], p: parent}]}`.
+///
+/// # Errors
+/// When it does not load.
+pub fn graph(text: &str) -> std::result::Result<String, ScriptError> {
+    let loaded = load(Rc::new(crate::Inline(text.to_owned())), "/main.js", Limits::default())?;
+    let engine = &loaded.script.engine;
+    engine.with(|ctx| {
+        let graph: Function<'_> = ctx.eval(format!("({}\n)", include_str!("objects/graph.js")))?;
+        graph.call((engine.state_object(ctx)?,))
+    })
+}
+
 /// Puts everything into the globals that scripts find there.
 fn begin(
     ctx: &Ctx<'_>,

@@ -18,6 +18,11 @@ pub fn set_level(name: &str) -> bool {
     level.is_some()
 }
 
+/// Which lines are shown.
+pub fn level() -> &'static str {
+    ["error", "warn", "info", "debug"].get(usize::from(SHOWN.load(Ordering::Relaxed))).copied().unwrap_or("info")
+}
+
 /// What was said while a script was tried out, in order: level (none for standard output) and text.
 type Held = Vec<(String, String)>;
 

@@ -1,13 +1,24 @@
-//! The admin port of a running script: its metrics and its status.
+//! The admin port of a running script: metrics, status, logs, options, files, and what it has and does.
 //!
-//! Only this machine is answered, unless `PIPY_TOKEN` names the token by which others may ask.
+//! Only this machine is answered, unless `PIPY_TOKEN` names the token by which others may ask, or `--admin-tls-trusted` who signs
+//! their certificates.
 
+use std::fmt::Write;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use pipy_repo::{Guard, Request, Response};
-use serde_json::json;
+use pipy_repo::{Request, Response};
+use pipy_script::{Facts, Update, log};
+use pipy_worker::Handle;
+use serde_json::{Value, json};
+
+use crate::repo::Link;
+
+/// How long workers are waited for: one that is busy with a script is left out.
+const PATIENCE: Duration = Duration::from_millis(700);
 
 /// What is known of the script at work.
 #[derive(Default)]
@@ -22,49 +33,283 @@ pub(crate) struct Status {
     pub(crate) error: Option<String>,
     pub(crate) listens: Vec<String>,
     pub(crate) threads: usize,
+    /// The workers.
+    pub(crate) workers: Vec<Handle<Update>>,
+    /// The files, and which of them is the script.
+    pub(crate) files: Option<Files>,
+}
+
+/// Gives the files of the codebase.
+pub(crate) type Files = Arc<dyn Fn() -> (Vec<(String, Vec<u8>)>, String) + Send + Sync>;
+
+/// What the main thread shares with those who ask.
+#[derive(Default)]
+pub(crate) struct Admin {
+    status: Mutex<Status>,
+    /// The script is to be loaded anew.
+    pub(crate) reload: AtomicBool,
+    /// It is to end.
+    pub(crate) stop: AtomicBool,
+    since: Mutex<Option<Instant>>,
 }
 
 /// Shared by the main thread, which writes it, and those who ask.
-pub(crate) type Shared = Arc<Mutex<Status>>;
+pub(crate) type Shared = Arc<Admin>;
+
+impl Admin {
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn look<T>(&self, read: impl FnOnce(&Status) -> T) -> T {
+        read(&self.status.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The process has begun.
+    pub(crate) fn begin(&self) {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn age(&self) -> Duration {
+        self.since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// What each worker has and does.
+    fn facts(&self) -> Vec<Facts> {
+        let workers = self.look(|status| status.workers.clone());
+        let (place, found) = sync_channel(workers.len().max(1));
+        workers.iter().for_each(|worker| worker.update(Update::Look(place.clone())));
+        drop(place);
+        let until = Instant::now() + PATIENCE;
+        let mut facts: Vec<Facts> = Vec::new();
+        while facts.len() < workers.len() {
+            match found.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(one) => facts.push(one),
+                Err(_) => break,
+            }
+        }
+        facts.sort_by_key(|facts| facts.worker);
+        facts
+    }
+
+    /// The page of all metrics.
+    pub(crate) fn metrics(&self) -> String {
+        let facts = self.facts();
+        let (threads, loads, failures) = self.look(|status| (status.threads, status.loads, status.failures));
+        let mut page = format!(
+            "# TYPE pipy_uptime_seconds gauge\npipy_uptime_seconds {}\n\
+             # TYPE pipy_threads gauge\npipy_threads {threads}\n\
+             # TYPE pipy_script_loads_total counter\npipy_script_loads_total {loads}\n\
+             # TYPE pipy_script_load_failures_total counter\npipy_script_load_failures_total {failures}\n",
+            self.age().as_secs(),
+        );
+        let mut family = |name: &str, kind: &str, value: &dyn Fn(&Facts) -> u64| {
+            // Writing to a string cannot fail.
+            let _ = writeln!(page, "# TYPE {name} {kind}");
+            for one in &facts {
+                let _ = writeln!(page, "{name}{{worker=\"{}\"}} {}", one.worker, value(one));
+            }
+        };
+        family("pipy_inbound_total", "counter", &|facts| facts.connections);
+        family("pipy_pipeline_count", "gauge", &|facts| facts.pipelines as u64);
+        family("pipy_script_count", "gauge", &|facts| facts.scripts as u64);
+        family("pipy_script_heap_bytes", "gauge", &|facts| facts.heap);
+        family("pipy_script_calls_total", "counter", &|facts| facts.calls);
+        family("pipy_script_overruns_total", "counter", &|facts| facts.overruns);
+        page.push_str(&pipy_script::metrics_page());
+        page
+    }
+
+    fn status(&self) -> Value {
+        let age = self.age().as_secs();
+        self.look(|status| {
+            json!({
+                "version": status.version, "listens": status.listens, "threads": status.threads,
+                "loads": status.loads, "failures": status.failures, "error": status.error,
+                "uptime": age, "pid": std::process::id(), "program": env!("CARGO_PKG_VERSION"),
+                "logs": pipy_script::log_names(),
+            })
+        })
+    }
+
+    fn dump(&self, sections: &str) -> Option<Response> {
+        let facts = self.facts();
+        let name = |section: &str| -> Option<Vec<(&'static str, fn(&Facts) -> u64)>> {
+            Some(match section {
+                "pipelines" => vec![("pipelines", |facts| facts.pipelines as u64)],
+                "inbound" => vec![("accepted", |facts| facts.connections)],
+                "objects" | "pools" => {
+                    vec![("heap bytes", |facts| facts.heap), ("scripts", |facts| facts.scripts as u64)]
+                }
+                "calls" => vec![("calls", |facts| facts.calls), ("overruns", |facts| facts.overruns)],
+                _ => return None,
+            })
+        };
+        if sections.is_empty() {
+            let workers: Vec<Value> = facts
+                .iter()
+                .map(|one| {
+                    json!({
+                        "worker": one.worker, "pipelines": one.pipelines, "inbound": one.connections,
+                        "scripts": one.scripts, "heap": one.heap, "calls": one.calls, "overruns": one.overruns,
+                    })
+                })
+                .collect();
+            return Some(Response::json(&json!({"workers": workers})));
+        }
+        let mut text = String::new();
+        for section in sections.split('+') {
+            let columns = name(section)?;
+            let heads: Vec<&str> = columns.iter().map(|(head, _)| *head).collect();
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{:<8} {}", "WORKER", heads.join("  ").to_uppercase());
+            for one in &facts {
+                let values: Vec<String> =
+                    columns.iter().map(|(head, value)| format!("{:>1$}", value(one), head.len())).collect();
+                let _ = writeln!(text, "{:<8} {}", one.worker, values.join("  "));
+            }
+        }
+        Some(Response::text(200, text))
+    }
+
+    fn files(&self, path: &str) -> Response {
+        let Some(files) = self.look(|status| status.files.clone()) else { return Response::empty(404) };
+        let (files, main) = files();
+        if path.is_empty() || path == "/" {
+            let names = std::iter::once(main.clone());
+            let rest = files.into_iter().map(|(name, _)| name).filter(|name| *name != main);
+            return Response::text(200, names.chain(rest).map(|name| name + "\n").collect::<String>());
+        }
+        files.into_iter().find(|(name, _)| name == path).map_or_else(
+            || Response::empty(404),
+            |(_, content)| Response {
+                status: 200,
+                headers: vec![("content-type", "text/plain".into())],
+                body: content,
+            },
+        )
+    }
+}
 
 /// Opens the port.
-pub(crate) fn serve(address: SocketAddr, status: Shared) -> Result<(), String> {
-    let token = crate::repo::token();
-    if token.is_none() && !address.ip().is_loopback() {
-        return Err(format!("{address}: set PIPY_TOKEN to serve other machines"));
-    }
-    let (guard, since) = (Guard::new(token), Instant::now());
-    crate::repo::serve(address, move |request| {
-        guard.refuse(request).unwrap_or_else(|| answer(request, &status, since))
+pub(crate) fn serve(address: SocketAddr, link: &Link, admin: Shared) -> Result<(), String> {
+    let guard = crate::repo::guard(address, link, crate::repo::token())?;
+    crate::repo::serve(address, &link.served, move |request| {
+        guard.refuse(request).unwrap_or_else(|| answer(request, &admin))
     })
 }
 
-fn answer(request: &Request, status: &Shared, since: Instant) -> Response {
-    if !matches!(request.method.as_str(), "GET" | "HEAD") {
-        return Response::empty(405);
+fn answer(request: &Request, admin: &Admin) -> Response {
+    let path = request.path.as_str();
+    let read = matches!(request.method.as_str(), "GET" | "HEAD");
+    let below =
+        |prefix: &str| path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    match (request.method.as_str(), path) {
+        ("POST", "/options") => return set_options(&request.body),
+        ("PATCH", "/api/v1/program") => {
+            admin.reload.store(true, Ordering::Relaxed);
+            return Response::empty(201);
+        }
+        ("DELETE", "/api/v1/program") => {
+            admin.stop.store(true, Ordering::Relaxed);
+            return Response::empty(204);
+        }
+        ("POST", "/api/v1/graph") => return graph(&request.body),
+        _ => {}
     }
-    let status = status.lock().unwrap_or_else(PoisonError::into_inner);
-    match request.path.as_str() {
+    let known = matches!(
+        path,
+        "/metrics"
+            | "/api/v1/metrics"
+            | "/status"
+            | "/api/v1/status"
+            | "/options"
+            | "/api/v1/program"
+            | "/api/v1/graph"
+    ) || ["/dump", "/log", "/api/v1/files"].iter().any(|prefix| below(prefix).is_some());
+    if !read || path == "/api/v1/graph" {
+        return Response::empty(if known { 405 } else { 404 });
+    }
+    if let Some(rest) = below("/dump") {
+        return admin.dump(rest.trim_matches('/')).unwrap_or_else(|| Response::empty(404));
+    }
+    if let Some(rest) = below("/log") {
+        let name = rest.trim_matches('/');
+        let name = if name.is_empty() { "pipy" } else { name };
+        return match pipy_script::log_history(name) {
+            Some(text) => {
+                Response { status: 200, headers: vec![("content-type", "text/plain".into())], body: text }
+            }
+            None if name == "pipy" => Response::text(200, ""),
+            None => Response::empty(404),
+        };
+    }
+    if let Some(rest) = below("/api/v1/files") {
+        return admin.files(rest);
+    }
+    match path {
         "/metrics" => {
-            let page = format!(
-                "# TYPE pipy_uptime_seconds gauge\npipy_uptime_seconds {}\n\
-                 # TYPE pipy_threads gauge\npipy_threads {}\n\
-                 # TYPE pipy_script_loads_total counter\npipy_script_loads_total {}\n\
-                 # TYPE pipy_script_load_failures_total counter\npipy_script_load_failures_total {}\n{}",
-                since.elapsed().as_secs(),
-                status.threads,
-                status.loads,
-                status.failures,
-                pipy_script::metrics_page(),
-            );
-            let mut response = Response::text(200, page);
+            let mut response = Response::text(200, admin.metrics());
             response.headers = vec![("content-type", "text/plain; version=0.0.4".into())];
             response
         }
-        "/status" | "/api/v1/status" => Response::json(&json!({
-            "version": status.version, "listens": status.listens, "threads": status.threads,
-            "loads": status.loads, "failures": status.failures, "error": status.error,
-        })),
+        "/api/v1/metrics" => {
+            let lines = admin.metrics();
+            let metrics: Vec<Value> = lines
+                .lines()
+                .filter(|line| !line.starts_with('#'))
+                .filter_map(|line| {
+                    let (key, value) = line.rsplit_once(' ')?;
+                    Some(json!({"key": key, "value": value.parse::<f64>().ok()?}))
+                })
+                .collect();
+            Response::json(&json!({"uptime": admin.age().as_secs(), "metrics": metrics}))
+        }
+        "/status" | "/api/v1/status" => Response::json(&admin.status()),
+        "/api/v1/program" => {
+            let main = admin.look(|status| status.files.clone()).map(|files| files().1).unwrap_or_default();
+            Response::text(200, main + "\n")
+        }
+        "/options" => Response::text(200, format!("--log-level={}\n", log::level())),
         _ => Response::empty(404),
+    }
+}
+
+/// `--log-level=debug`: what can be changed while a script runs.
+fn set_options(body: &[u8]) -> Response {
+    let text = String::from_utf8_lossy(body).into_owned();
+    for option in text.split_whitespace() {
+        let level =
+            option.strip_prefix("--log-level=").map(|level| level.split(':').next().unwrap_or_default());
+        match level {
+            Some(level) if log::set_level(level) => {}
+            Some(level) => return Response::text(400, format!("unknown log level: {level}\n")),
+            None => {
+                return Response::text(
+                    400,
+                    format!("{option} cannot be changed while it runs; --log-level can\n"),
+                );
+            }
+        }
+    }
+    Response::empty(201)
+}
+
+/// The pipelines of a script that is not run.
+fn graph(body: &[u8]) -> Response {
+    let text = String::from_utf8_lossy(body).into_owned();
+    log::hold();
+    let graph = pipy_script::graph(&text);
+    log::release(false);
+    match graph {
+        Ok(graph) => Response {
+            status: 200,
+            headers: vec![("content-type", "application/json".into())],
+            body: graph.into_bytes(),
+        },
+        Err(error) => Response::text(400, format!("{error}\n")),
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
-use crate::repo::RepoOptions;
+use crate::repo::{Link, RepoOptions};
 use crate::script::{Code, ScriptOptions};
 
 /// What the command line asks for.
@@ -61,7 +61,7 @@ pipy: a programmable proxy, the sidecar of fsm
 usage:
   pipy [options] FILE         run a script
   pipy [options] -e SCRIPT    run a script given as text
-  pipy [options] http://HOST:PORT/repo/NAME
+  pipy [options] http[s]://HOST:PORT/repo/NAME
                               run a codebase of a repository, and follow its versions
   pipy [--admin-port PORT] [FOLDER]
                               serve a repository of codebases, kept in a folder or in memory
@@ -80,6 +80,16 @@ how a script runs:
   --log-level LEVEL           error, warn, info or debug (info)
   --force-start               start although an address is taken
   --admin-port [IP:]PORT      /metrics and /status of a script; where a repository serves (127.0.0.1:6060)
+  --admin-port-off            no such port
+  --admin-tls-cert, --admin-tls-key FILE
+                              its certificate and key (PEM): it is served over https
+  --admin-tls-trusted FILE    who signs the certificates that its callers must show
+  --log-history-limit SIZE    bytes of each log that are kept for /log (1m)
+  --init-repo FOLDER          codebases that a repository begins with: the folders that have a main.js
+  --tls-trusted FILE          roots that a repository over https is believed by (default: those of the system)
+  --tls-cert, --tls-key FILE  what is shown to it
+  --no-reload                 the version that runs first is kept
+  --no-status, --no-metrics   the repository is told nothing, or no metrics
   --instance-uuid ID          who it is to the repository (default: made at each start)
   --instance-name NAME        how it is called there
 
@@ -115,19 +125,30 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error
     let (mut threads, mut check, mut text, mut force_start) = (1, false, false, false);
     let (mut admin, mut uuid, mut name) = (None, None, None);
     let mut asked = false;
-    let repo = |folder, admin: Option<SocketAddr>| {
+    let mut link = Link::default();
+    let repo = |folder, admin: Option<SocketAddr>, link| {
         let address = admin.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 6060)));
-        Ok(Command::Repo(RepoOptions { folder, address }))
+        Ok(Command::Repo(RepoOptions { folder, address, link }))
     };
     loop {
         match parser.next()? {
             None if asked => return Err("missing script".into()),
-            None => return repo(None, admin),
+            None => return repo(None, admin, link),
             Some(Long("admin-port")) => {
                 admin = Some(parser.value()?.parse_with(admin_address)?);
                 // Alone, it says where a repository serves.
                 continue;
             }
+            Some(Long("admin-port-off")) => {
+                admin = None;
+                continue;
+            }
+            Some(Long(option)) if Link::knows(option) => {
+                let option = option.to_owned();
+                link.option(&option, &mut parser)?;
+                continue;
+            }
+            Some(Long("log-history-limit")) => pipy_script::keep_history(parser.value()?.parse_with(size)?),
             Some(Long("instance-uuid")) => uuid = Some(parser.value()?.string()?),
             Some(Long("instance-name")) => name = Some(parser.value()?.string()?),
             Some(Long("help") | Short('h')) => return Ok(Command::Print(HELP.into())),
@@ -155,18 +176,17 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error
                 // What is no file is a script, unless it looks like the name of one.
                 let given = script.to_string_lossy().into_owned();
                 let inline = text || given.contains(['(', ' ', '\n']);
-                let code = if given.starts_with("https://") {
-                    return Err("repositories are followed over http:// only".into());
-                } else if given.starts_with("http://") && !text {
+                let remote = given.starts_with("http://") || given.starts_with("https://");
+                let code = if remote && !text {
                     Code::Remote { url: given, uuid, name, snapshot: None }
                 } else if inline {
                     Code::Text(given)
                 } else if PathBuf::from(&script).is_dir() {
-                    return repo(Some(PathBuf::from(script)), admin);
+                    return repo(Some(PathBuf::from(script)), admin, link);
                 } else {
                     Code::File(PathBuf::from(script))
                 };
-                return Ok(Command::Script(ScriptOptions { code, threads, check, force_start, admin }));
+                return Ok(Command::Script(ScriptOptions { code, threads, check, force_start, admin, link }));
             }
             Some(other) => return Err(other.unexpected()),
         }
@@ -193,6 +213,21 @@ fn admin_address(text: &str) -> Result<SocketAddr, String> {
     let bad = || format!("{text:?} is no address: [IP:]PORT");
     let own = |port| SocketAddr::from(([127, 0, 0, 1], port));
     text.parse::<u16>().map(own).or_else(|_| text.parse().map_err(|_| bad()))
+}
+
+/// `65536`, `64k`, `1m` or `1g`.
+fn size(text: &str) -> Result<usize, String> {
+    let bad = || format!("{text:?} is no size: 65536, 64k, 1m, 1g");
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let shift = match unit.to_ascii_lowercase().as_str() {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        _ => return Err(bad()),
+    };
+    let number: usize = digits.parse().map_err(|_| bad())?;
+    number.checked_mul(1 << shift).ok_or_else(bad)
 }
 
 /// A number of threads, or as many as there are cores.

@@ -1,21 +1,76 @@
-//! `pipy` and `pipy FOLDER` serve a repository of scripts; `pipy http://…` has a thread that follows one.
+//! `pipy` and `pipy FOLDER` serve a repository of scripts; `pipy http://…` has threads that follow one.
 //!
-//! Who may ask: this machine; others with the token of `PIPY_TOKEN`, or else of the folder's file `token`.
+//! Who may ask: this machine; others with the token of `PIPY_TOKEN`, or else of the folder's file `token`, or with a certificate
+//! where `--admin-tls-trusted` names who signs those.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use pipy_repo::{Api, Follower, Guard, Report, Snapshot, Store};
+use pipy_repo::{Api, Follower, Guard, Report, Snapshot, Store, TlsFiles};
 use pipy_script::log;
+use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// How an admin port is served, and how a repository is followed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Link {
+    /// Of the admin port.
+    pub(crate) served: TlsFiles,
+    /// Towards a repository.
+    pub(crate) asked: TlsFiles,
+    /// A folder of codebases that a repository begins with.
+    pub(crate) init: Option<PathBuf>,
+    pub(crate) no_reload: bool,
+    pub(crate) no_status: bool,
+    pub(crate) no_metrics: bool,
+}
+
+const OPTIONS: [&str; 10] = [
+    "admin-tls-cert",
+    "admin-tls-key",
+    "admin-tls-trusted",
+    "tls-cert",
+    "tls-key",
+    "tls-trusted",
+    "init-repo",
+    "no-reload",
+    "no-status",
+    "no-metrics",
+];
+
+impl Link {
+    /// Whether an option is one of these.
+    pub(crate) fn knows(name: &str) -> bool {
+        OPTIONS.contains(&name)
+    }
+
+    /// Takes an option.
+    pub(crate) fn option(&mut self, name: &str, parser: &mut lexopt::Parser) -> Result<(), lexopt::Error> {
+        let place = match name {
+            "admin-tls-cert" => &mut self.served.certificate,
+            "admin-tls-key" => &mut self.served.key,
+            "admin-tls-trusted" => &mut self.served.trusted,
+            "tls-cert" => &mut self.asked.certificate,
+            "tls-key" => &mut self.asked.key,
+            "tls-trusted" => &mut self.asked.trusted,
+            "init-repo" => &mut self.init,
+            "no-reload" => return Ok(self.no_reload = true),
+            "no-status" => return Ok(self.no_status = true),
+            _ => return Ok(self.no_metrics = true),
+        };
+        *place = Some(PathBuf::from(parser.value()?));
+        Ok(())
+    }
+}
 
 /// How a repository is served.
 pub(crate) struct RepoOptions {
     /// Where it is kept; without one, it ends with the process.
     pub(crate) folder: Option<PathBuf>,
     pub(crate) address: SocketAddr,
+    pub(crate) link: Link,
 }
 
 /// The token that the environment has.
@@ -23,11 +78,20 @@ pub(crate) fn token() -> Option<String> {
     std::env::var("PIPY_TOKEN").ok().map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())
 }
 
+/// Who may ask at an address.
+pub(crate) fn guard(address: SocketAddr, link: &Link, token: Option<String>) -> Result<Guard, String> {
+    let proven = link.served.trusted.is_some();
+    if token.is_none() && !proven && !address.ip().is_loopback() {
+        return Err(format!("{address}: set PIPY_TOKEN to serve other machines"));
+    }
+    Ok(Guard::new(token).proven(proven))
+}
+
 /// Serves it until a signal comes.
 pub(crate) fn run(options: &RepoOptions) -> Result<(), String> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
         .map_err(|error| format!("signals: {error}"))?;
-    let store = match &options.folder {
+    let mut store = match &options.folder {
         Some(folder) => Store::open(folder)?,
         None => Store::in_memory(),
     };
@@ -36,14 +100,20 @@ pub(crate) fn run(options: &RepoOptions) -> Result<(), String> {
         (None, Some(folder)) => Some(kept_token(&folder.join("token"))?),
         (None, None) => None,
     };
-    if token.is_none() && !options.address.ip().is_loopback() {
-        return Err(format!("{}: set PIPY_TOKEN to serve other machines", options.address));
+    let guard = guard(options.address, &options.link, token)?;
+    if let Some(folder) = &options.link.init {
+        for name in store.import(folder)? {
+            log::line("INF", &format!("[repo] Codebase {name} was made of {}", folder.display()));
+        }
     }
-    let guard = Guard::new(token);
     let api = Api::new(store);
-    serve(options.address, move |request| guard.refuse(request).unwrap_or_else(|| api.answer(request)))?;
+    let link = &options.link;
+    serve(options.address, &link.served, move |request| {
+        Api::public(request).or_else(|| guard.refuse(request)).unwrap_or_else(|| api.answer(request))
+    })?;
     let kept = options.folder.as_ref().map_or("memory".into(), |folder| folder.display().to_string());
-    log::line("INF", &format!("[repo] Serving codebases from {kept} at http://{}", options.address));
+    let scheme = if link.served.certificate.is_some() { "https" } else { "http" };
+    log::line("INF", &format!("[repo] Serving codebases from {kept} at {scheme}://{}", options.address));
     signals.forever().next();
     log::line("INF", "[shutdown] Shutting down...");
     Ok(())
@@ -52,13 +122,15 @@ pub(crate) fn run(options: &RepoOptions) -> Result<(), String> {
 /// Opens the admin port.
 pub(crate) fn serve(
     address: SocketAddr,
+    tls: &TlsFiles,
     answer: impl Fn(&pipy_repo::Request) -> pipy_repo::Response + Send + Sync + 'static,
 ) -> Result<(), String> {
     let said = |error: std::io::Error| {
         format!("Cannot start listening on TCP port {} at {}: bind: {error}", address.port(), address.ip())
     };
+    let tls = tls.server().map_err(|error| format!("--admin-tls-…: {error}"))?;
     let listener = std::net::TcpListener::bind(address).map_err(said)?;
-    pipy_repo::serve(listener, answer).map_err(said)
+    pipy_repo::serve(listener, tls, answer).map_err(said)
 }
 
 /// The token of a folder; made at the first start.
@@ -81,20 +153,39 @@ fn kept_token(path: &Path) -> Result<String, String> {
     Ok(token)
 }
 
-/// The two ends of a follower's thread.
+/// The two ends of a follower's threads.
 pub(crate) struct Following {
     pub(crate) snapshots: Receiver<Snapshot>,
     pub(crate) reports: Sender<Report>,
 }
 
-/// Starts to follow a codebase.
-pub(crate) fn follow(url: &str, uuid: Option<String>, name: Option<String>) -> Result<Following, String> {
+/// Starts to follow a codebase. `metrics` gives the page that reports carry.
+pub(crate) fn follow(
+    url: &str,
+    uuid: Option<String>,
+    name: Option<String>,
+    link: &Link,
+    metrics: impl Fn() -> String + Send + 'static,
+) -> Result<Following, String> {
     let uuid = uuid.map_or_else(|| pipy_repo::random_id().map_err(|error| error.to_string()), Ok)?;
-    let follower = Follower::new(url, token(), uuid, name.unwrap_or_default());
     let ((snapshots, found), (reports, outcomes)) = (channel(), channel());
-    std::thread::Builder::new()
-        .name("repo".into())
-        .spawn(move || follower.run(&snapshots, &outcomes, log::line))
-        .map_err(|error| format!("the thread that follows the repository did not start: {error}"))?;
+    let no_metrics = link.no_metrics;
+    let facts = move || {
+        let logs = pipy_script::log_names();
+        if no_metrics {
+            return json!({"logs": logs, "program": env!("CARGO_PKG_VERSION")});
+        }
+        json!({"logs": logs, "program": env!("CARGO_PKG_VERSION"), "metrics": metrics()})
+    };
+    let follower = Follower {
+        url: url.to_owned(),
+        token: token(),
+        tls: link.asked.clone(),
+        uuid,
+        name: name.unwrap_or_default(),
+        reload: !link.no_reload,
+        facts: (!link.no_status).then(|| Box::new(facts) as Box<dyn Fn() -> serde_json::Value + Send>),
+    };
+    follower.start(snapshots, outcomes, log::line)?;
     Ok(Following { snapshots: found, reports })
 }

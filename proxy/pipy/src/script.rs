@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub(crate) struct ScriptOptions {
     pub(crate) force_start: bool,
     /// Where metrics and status are served.
     pub(crate) admin: Option<SocketAddr>,
+    /// How that is served, and a repository followed.
+    pub(crate) link: crate::repo::Link,
 }
 
 /// The script.
@@ -80,6 +82,15 @@ impl Code {
         }
     }
 
+    /// All files, and which of them is the script.
+    fn files(&self) -> (Vec<(String, Vec<u8>)>, String) {
+        let (codebase, main) = self.codebase();
+        let codebase = codebase();
+        let files =
+            codebase.list("/").into_iter().filter_map(|path| Some((path.clone(), codebase.file(&path)?)));
+        (files.collect(), main)
+    }
+
     fn load(&self) -> Result<Loaded, String> {
         if let Code::File(path) = self
             && !Path::new(path).is_file()
@@ -113,12 +124,21 @@ fn about(options: &ScriptOptions) -> pipy_script::About {
 /// Runs it; returns when it is over.
 pub(crate) fn run(options: &ScriptOptions) -> Result<(), String> {
     pipy_script::describe(about(options));
+    let ended = run_to_its_end(options);
+    pipy_script::flush_logs();
+    ended
+}
+
+fn run_to_its_end(options: &ScriptOptions) -> Result<(), String> {
     if let Code::Remote { url, uuid, name, .. } = &options.code {
         if options.check {
             return Err("--check needs a file".into());
         }
         let mut running = Running::new(options);
-        running.following = Some(crate::repo::follow(url, uuid.clone(), name.clone())?);
+        let status = Arc::clone(&running.status);
+        let metrics = move || status.metrics();
+        running.following =
+            Some(crate::repo::follow(url, uuid.clone(), name.clone(), &options.link, metrics)?);
         running.start()?;
         return running.until_over();
     }
@@ -179,8 +199,9 @@ impl<'o> Running<'o> {
     /// Starts the workers, which have no script yet, and the admin port.
     fn start(&mut self) -> Result<(), String> {
         if let Some(address) = self.options.admin {
-            admin::serve(address, Arc::clone(&self.status))?;
+            admin::serve(address, &self.options.link, Arc::clone(&self.status))?;
         }
+        self.status.begin();
         self.note(|status| status.threads = self.options.threads);
         for number in 0..self.options.threads {
             let idle = Arc::clone(&self.idle);
@@ -197,11 +218,12 @@ impl<'o> Running<'o> {
             self.handles.push(handle);
             self.threads.push(thread);
         }
+        self.note(|status| status.workers = self.handles.clone());
         Ok(())
     }
 
     fn note(&self, change: impl FnOnce(&mut Status)) {
-        change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
+        self.status.note(change);
     }
 
     /// Notes what is at work now.
@@ -213,6 +235,8 @@ impl<'o> Running<'o> {
             };
             status.loads += 1;
             status.error = None;
+            let code = self.code.clone();
+            status.files = Some(Arc::new(move || code.files()));
             status.listens = loaded.listens().into_iter().map(|(address, _)| address).collect();
         });
     }
@@ -287,8 +311,7 @@ impl<'o> Running<'o> {
         loop {
             for signal in signals.pending() {
                 match signal {
-                    // The first version is still to come.
-                    SIGHUP if matches!(self.code, Code::Remote { snapshot: None, .. }) => {}
+                    SIGHUP if !self.can_reload() => {}
                     // It has said why, where it failed.
                     SIGHUP => drop(self.reload()),
                     _ if draining => return Ok(()),
@@ -298,6 +321,14 @@ impl<'o> Running<'o> {
                         self.handles.iter().for_each(Handle::drain);
                     }
                 }
+            }
+            if self.status.reload.swap(false, Ordering::Relaxed) && self.can_reload() {
+                drop(self.reload());
+            }
+            if self.status.stop.swap(false, Ordering::Relaxed) && !draining {
+                log::line("INF", "[shutdown] Shutting down...");
+                draining = true;
+                self.handles.iter().for_each(Handle::drain);
             }
             if let Some(following) = &self.following
                 && !draining
@@ -312,6 +343,11 @@ impl<'o> Running<'o> {
             }
             std::thread::sleep(LOOK);
         }
+    }
+
+    /// Whether there is something to load: the first version may still be to come.
+    fn can_reload(&self) -> bool {
+        !matches!(self.code, Code::Remote { snapshot: None, .. })
     }
 
     /// Takes another version over, or says why not.

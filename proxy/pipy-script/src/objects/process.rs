@@ -54,6 +54,11 @@ pub fn set_worker(number: usize) {
     WORKER.set(number);
 }
 
+/// Which worker this thread is.
+pub(crate) fn worker() -> usize {
+    WORKER.get()
+}
+
 /// `__thread` and `pipy.thread`.
 pub(crate) fn thread<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     let thread = Object::new(ctx.clone())?;
