@@ -15,7 +15,7 @@ pipy.listen(os.env.PORT ?? 8443, $ => $
     certificate: own,
     trusted: [authority],
     onState: session => {
-      if (session.state === 'connected') $client = session.peer?.subject?.commonName ?? '';
+      if (session.state === 'connected') $client = session.peer?.subject?.CN ?? '';
       if (session.error) console.log('refused', session.error);
     },
   }).to($ => $

@@ -2,8 +2,8 @@
 
 In: an example and the ports that it names. Out: its programs at work in a folder of their own, and
 what each command showed.
-The files of the example are copied there with the other ports in them, so that nothing has to be set
-in the environment.
+The files of the example are copied there with the other ports in them, so that nothing has to be
+set in the environment.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from .conftest import EXAMPLES, PATIENCE, PIPY, ROOT, free_port, ported
 
-TEXTS = {".js", ".json", ".sh", ".php", ".md", ".conf"}
+TEXTS = {".js", ".json", ".sh", ".md"}
 
 
 def blocks(readme: str) -> tuple[str, list[tuple[str, str]]]:
@@ -90,9 +91,11 @@ def at_work(folder: Path, name: str, *known: int) -> Iterator[Example]:
     tools = folder / "bin"
     tools.mkdir()
     (tools / "pipy").symlink_to(PIPY)
-    path = f"{tools}:{os.environ['PATH']}:/usr/sbin:/sbin"
+    # The python3 of the tests has the libraries that programs of examples need.
+    programs = f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin"
     log = folder / "log"
-    example = Example(folder, ports, commands, log, {**os.environ, "LC_ALL": "C", "PATH": path})
+    variables = {**os.environ, "LC_ALL": "C", "PATH": programs, "PYTHONDONTWRITEBYTECODE": "1"}
+    example = Example(folder, ports, commands, log, variables)
     with log.open("wb") as output:
         shell = subprocess.Popen(
             ["bash", "-c", f"set -e\n{start}\nwait"],
