@@ -27,6 +27,8 @@ pub struct Peer {
     identity: OnceCell<String>,
     names: OnceCell<Vec<String>>,
     names_wanted: Cell<bool>,
+    certificate: OnceCell<Vec<u8>>,
+    certificate_wanted: Cell<bool>,
     agreed: OnceCell<HttpVersion>,
 }
 
@@ -49,6 +51,16 @@ impl Peer {
     /// Asks for the certificate's names. Most connections are decided by the identity alone and spare the reading.
     pub fn want_names(&self) {
         self.names_wanted.set(true);
+    }
+
+    /// The peer's certificate (DER), where [`Peer::want_certificate`] was called before the handshake.
+    pub fn certificate(&self) -> Option<&[u8]> {
+        self.certificate.get().map(Vec::as_slice)
+    }
+
+    /// Asks for the certificate itself.
+    pub fn want_certificate(&self) {
+        self.certificate_wanted.set(true);
     }
 
     /// States the identity; the first statement holds.
@@ -148,6 +160,11 @@ impl TlsServer {
                 && let Some(certificate) = tls.peer_certificate()
             {
                 let _ = self.peer.names.set(certificate_names(certificate));
+            }
+            if self.peer.certificate_wanted.get()
+                && let Some(certificate) = tls.peer_certificate()
+            {
+                let _ = self.peer.certificate.set(certificate.to_vec());
             }
             (self.ended)(Handshake::Complete);
             // Tells the right that the peer is known, for a server that speaks first hears no data before.

@@ -4,14 +4,14 @@
 //! asked for a certificate, and must have one, where `trusted` says whose are believed. WHY without `trusted` a client believes
 //! any server: scripts rely on it; with `trusted` the chain is verified, and the name too where `sni` says it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use pipy_filters::{Handshake, Peer, TlsClient, TlsServer, client_hello};
+use pipy_filters::{Handshake, HttpVersion, Peer, TlsClient, TlsServer, client_hello};
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Slot};
 use rquickjs::{IntoJs, Persistent, Result, Value};
 use rustls::pki_types::ServerName;
@@ -37,6 +37,8 @@ struct Tls {
     trusted: Vec<String>,
     alpn: Vec<String>,
     sni: Option<Kept>,
+    /// Called when a server's session changes its state.
+    on_state: Option<Kept>,
     handshake: Duration,
     target: Target,
     asker: Asker,
@@ -56,6 +58,7 @@ pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
         trusted: Vec::new(),
         alpn: Vec::new(),
         sni: None,
+        on_state: None,
         handshake: HANDSHAKE,
         target: reading.needed()?,
         asker: Asker { name: reading.name, label: reading.label.clone() },
@@ -70,6 +73,7 @@ pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
         };
         tls.certificate = kept("certificate")?;
         tls.sni = kept("sni")?;
+        tls.on_state = kept("onState")?;
         for certificate in options.get::<_, Option<Vec<Value<'_>>>>("trusted")?.unwrap_or_default() {
             tls.trusted.push(pem(&certificate)?);
         }
@@ -129,6 +133,7 @@ impl TlsDef {
             true => vec![Box::new(Server {
                 def: Rc::clone(&self.0),
                 state: State::Hello(BytesMut::new()),
+                session: None,
                 scope: scope.clone(),
             })],
             false => match client(&self.0, scope) {
@@ -209,7 +214,53 @@ fn client(def: &Rc<Tls>, scope: &Scope) -> Option<Box<dyn Filter>> {
 struct Server {
     def: Rc<Tls>,
     state: State,
+    session: Option<Rc<Session>>,
     scope: Scope,
+}
+
+/// What `onState` is told about.
+struct Session {
+    def: Rc<Tls>,
+    hostname: Option<String>,
+    peer: Rc<Peer>,
+    over: Cell<bool>,
+    scope: Scope,
+}
+
+impl Session {
+    /// Calls the script back: `connecting`, `handshake`, `connected`, `closed`.
+    fn is(&self, state: &str, error: Option<String>) {
+        let Some(on_state) = &self.def.on_state else { return };
+        if self.over.replace(state == "closed") {
+            return;
+        }
+        let protocol = self.peer.agreed().map(|version| match version {
+            HttpVersion::Http2 => "h2",
+            HttpVersion::Http1 => "http/1.1",
+        });
+        let pem = self.peer.certificate().map(|der| {
+            let text = crate::data::base64(der);
+            format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+        });
+        self.def.asker.ask(
+            &self.scope,
+            on_state,
+            |ctx, _| {
+                let session = rquickjs::Object::new(ctx.clone())?;
+                session.set("state", state)?;
+                session.set("error", error)?;
+                session.set("protocol", protocol)?;
+                session.set("hostname", self.hostname.as_deref())?;
+                if let Some(pem) = pem {
+                    let crypto: rquickjs::Object<'_> = ctx.globals().get("crypto")?;
+                    let class: rquickjs::function::Constructor<'_> = crypto.get("Certificate")?;
+                    session.set("peer", class.construct::<_, Value<'_>>((pem,))?)?;
+                }
+                Ok(vec![session.into_value()])
+            },
+            |_, _, _| Ok(()),
+        );
+    }
 }
 
 enum State {
@@ -230,17 +281,32 @@ impl Server {
         };
         let said = said.clone().freeze();
         self.state = State::Over;
-        let Some(config) = self.config(name) else {
+        let Some(config) = self.config(name.clone()) else {
             cx.back(Event::Close(CloseReason::Reset));
             return cx.forward(Event::Close(CloseReason::TlsFailed));
         };
         let label = self.def.asker.label.clone();
+        let peer = Rc::new(Peer::default());
+        let session = self.def.on_state.is_some().then(|| {
+            peer.want_certificate();
+            let (def, peer, scope) = (Rc::clone(&self.def), Rc::clone(&peer), self.scope.clone());
+            Rc::new(Session { def, hostname: name, peer, over: Cell::new(false), scope })
+        });
+        self.session = session.clone();
         let ended = move |how: Handshake| {
-            if how != Handshake::Complete {
+            let failed = how != Handshake::Complete;
+            if failed {
                 log::line("WRN", &format!("{label}: acceptTLS: the handshake failed: {how:?}"));
             }
+            if let Some(session) = &session {
+                let state = if failed { "closed" } else { "connected" };
+                session.is(state, failed.then(|| format!("the handshake failed: {how:?}")));
+            }
         };
-        match TlsServer::new(config, Rc::new(Peer::default()), self.def.handshake, Box::new(ended)) {
+        if let Some(session) = &self.session {
+            session.is("handshake", None);
+        }
+        match TlsServer::new(config, peer, self.def.handshake, Box::new(ended)) {
             Ok(mut server) => {
                 server.start(cx);
                 server.input(cx, Event::Data(said));
@@ -340,6 +406,9 @@ impl Filter for Server {
     fn closed(&mut self, cx: &mut Cx<'_>) {
         if let State::Open(server) = &mut self.state {
             server.closed(cx);
+        }
+        if let Some(session) = self.session.take() {
+            session.is("closed", None);
         }
     }
 }
