@@ -53,6 +53,8 @@ pub enum Refusal {
     NoRoute,
     /// A route fits, but not for this peer.
     NotAllowed,
+    /// A rule fits the datagrams, but not from this address.
+    AddressNotAllowed,
     /// The peer showed no identity.
     NoIdentity,
     /// The path can be read in two ways.
@@ -88,6 +90,7 @@ impl Refusal {
             Refusal::NoHost => "no_host",
             Refusal::NoRoute => "no_route",
             Refusal::NotAllowed => "not_allowed",
+            Refusal::AddressNotAllowed => "address_not_allowed",
             Refusal::NoIdentity => "no_identity",
             Refusal::BadPath => "bad_path",
             Refusal::NoMutualTls
@@ -111,6 +114,9 @@ impl Refusal {
             Refusal::NoHost => "no rule names this host",
             Refusal::NoRoute => "no route of this host fits the path, method and headers",
             Refusal::NotAllowed => "no policy allows this identity on the routes that fit",
+            Refusal::AddressNotAllowed => {
+                "no policy allows datagrams from the Pod that has this address, or none has it"
+            }
             Refusal::NoIdentity => "the peer showed no identity",
             Refusal::BadPath => "the path can be read in two ways",
             Refusal::NoMutualTls => {
@@ -247,7 +253,7 @@ pub fn inbound_datagrams(
     }
     match rule.tcp.as_ref().map(|tcp| &tcp.allowed) {
         Some(None) => Ok((rule, None)),
-        _ => Err((Refusal::NotAllowed, Some(&rule.origin))),
+        _ => Err((Refusal::AddressNotAllowed, Some(&rule.origin))),
     }
 }
 

@@ -10,7 +10,7 @@
 //!
 //! Not here: who is there is not proved, and nothing is encrypted (`docs/decisions`); the rules (`decide`).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -178,9 +178,14 @@ impl UdpForward {
             return None;
         }
         let pipeline = cx.open_free(Vec::new());
-        let source = source(self.direction, endpoint.address, &self.accepted);
-        let to =
-            ConnectTo { address: endpoint.address, source, also: None, timeout: Duration::ZERO, tell: false };
+        let (address, source) = match (self.direction, endpoint.address.ip()) {
+            // WHY not over loopback: the application answers from the address that suits its peer's, which is not ::1.
+            (Direction::Inbound, IpAddr::V6(Ipv6Addr::LOCALHOST)) => {
+                ((self.accepted.destination.ip(), endpoint.address.port()).into(), None)
+            }
+            _ => (endpoint.address, source(self.direction, endpoint.address, &self.accepted)),
+        };
+        let to = ConnectTo { address, source, also: None, timeout: Duration::ZERO, tell: false };
         cx.connect_datagrams(pipeline, to);
         cx.adopt(pipeline, 0);
         self.address = Some(endpoint.address);

@@ -343,6 +343,66 @@ fn exclusions_alone_open_the_outbound_listener() {
     assert!(matches!(decide::outbound_connection(&open, to("192.0.2.1:80")), OutboundConnection::Refuse(_)));
 }
 
+/// A port for both transports, a client of UDP by its address, and a Service of UDP; egress is closed.
+fn datagrams(allowed: &Value, unmatched: &str) -> Plan {
+    let rule = |origin: &str, allowed: &Value| json!({"origin": origin, "service": "a/b", "allowed": allowed, "clusters": [{"cluster": "c", "weight": 1}]});
+    let source = json!({"cidrs": ["10.244.0.7/32", "fd00::7/128"], "origin": "TrafficTarget/a/t"});
+    let text = json!({
+        "version": "1",
+        "inbound": {"matches": [
+            {"port": 53, "protocol": "tcp", "origin": "Service/a/b", "tcp": rule("TCPRoute/a/b", &json!([]))},
+            {"port": 53, "protocol": "udp", "origin": "Service/a/b", "sources": [source], "tcp": rule("UDPRoute/a/b", allowed)},
+        ]},
+        "outbound": {"unmatched": unmatched, "matches": [
+            {"port": 53, "protocol": "udp", "destinations": ["10.96.0.1/32"], "origin": "Service/a/b", "tcp": rule("UDPRoute/a/b", &Value::Null)},
+        ]},
+        "exclusions": {"ports": [123]},
+        "clusters": {"c": {"origin": "Service/a/b", "endpoints": [{"address": "10.244.0.5:53"}]}},
+    });
+    Plan::new(pipy_config::parse(text.to_string().as_bytes()).expect("a valid configuration"))
+}
+
+#[test]
+fn datagrams_are_taken_from_the_addresses_that_are_named_and_from_everyone_where_everyone_may() {
+    let to = |text: &str| text.parse::<SocketAddr>().expect("an address");
+    let from = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let strict = datagrams(&json!([]), "refuse");
+    for (peer, port, expected) in [
+        ("10.244.0.7", 53, Ok(Some("TrafficTarget/a/t"))),
+        ("fd00::7", 53, Ok(Some("TrafficTarget/a/t"))),
+        ("10.244.0.8", 53, Err(Refusal::AddressNotAllowed)),
+        ("fd00::8", 53, Err(Refusal::AddressNotAllowed)),
+        // An address of the one family that is written in the other is another address.
+        ("::ffff:10.244.0.7", 53, Err(Refusal::AddressNotAllowed)),
+        ("10.244.0.7", 54, Err(Refusal::NoMatch)),
+    ] {
+        let found = decide::inbound_datagrams(&strict, to(&format!("10.244.0.5:{port}")), from(peer));
+        assert_eq!(found.map(|(_, by)| by).map_err(|(refusal, _)| refusal), expected, "{peer} {port}");
+    }
+    let open = datagrams(&Value::Null, "refuse");
+    assert!(decide::inbound_datagrams(&open, to("10.244.0.5:53"), from("192.0.2.1")).is_ok());
+    // The rule for UDP says nothing about connections.
+    assert!(matches!(
+        decide::inbound_connection(&strict, to("10.244.0.5:53"), from("10.244.0.7")),
+        InboundConnection::Member(rule) if rule.tcp.as_ref().is_some_and(|tcp| &*tcp.origin == "TCPRoute/a/b")
+    ));
+}
+
+#[test]
+fn datagrams_go_by_rules_of_their_own_transport() {
+    let to = |text: &str| text.parse::<SocketAddr>().expect("an address");
+    let plan = datagrams(&json!([]), "refuse");
+    assert!(matches!(decide::outbound_datagrams(&plan, to("10.96.0.1:53")), OutboundConnection::Match(_)));
+    assert!(matches!(decide::outbound_connection(&plan, to("10.96.0.1:53")), OutboundConnection::Refuse(_)));
+    assert!(matches!(decide::outbound_datagrams(&plan, to("10.96.0.2:53")), OutboundConnection::Refuse(_)));
+    assert!(matches!(
+        decide::outbound_datagrams(&plan, to("10.96.0.2:123")),
+        OutboundConnection::Passthrough
+    ));
+    let open = datagrams(&json!([]), "passthrough");
+    assert!(matches!(decide::outbound_datagrams(&open, to("10.96.0.2:53")), OutboundConnection::Passthrough));
+}
+
 #[test]
 fn a_refusal_has_words_of_its_own() {
     use std::collections::BTreeSet;
@@ -352,6 +412,7 @@ fn a_refusal_has_words_of_its_own() {
         Refusal::NoHost,
         Refusal::NoRoute,
         Refusal::NotAllowed,
+        Refusal::AddressNotAllowed,
         Refusal::NoIdentity,
         Refusal::BadPath,
         Refusal::NoMutualTls,

@@ -52,9 +52,13 @@ def sidecar_of(obj: dict[str, Any]) -> dict[str, Any]:
 
 
 def ruleset_of(obj: dict[str, Any]) -> str:
-    program, text = obj["spec"]["initContainers"][0]["command"]
-    assert program == "nft"
-    return text
+    program, *words = obj["spec"]["initContainers"][0]["command"]
+    if program == "nft":
+        (text,) = words
+        return text
+    # Where UDP is captured: a script, its name, and the rules with and without.
+    assert program == "sh"
+    return words[3]
 
 
 YES, NO = "injected", "left alone"
@@ -206,12 +210,21 @@ def test_the_sidecar_is_native_unprivileged_and_proves_itself_by_a_bound_token()
 def test_in_the_box_the_sidecar_is_told_apart_by_its_mark():
     result = injected(pod(), settings=BOX)
     sidecar = sidecar_of(result)
-    assert sidecar["command"][-2:] == ["--mark", "0xf5"]
+    assert sidecar["command"][-3:] == ["--mark", "0xf5", "--udp"]
     assert "runAsUser" not in sidecar["securityContext"]
-    assert sidecar["securityContext"]["capabilities"]["add"] == ["NET_ADMIN"]
+    assert sidecar["securityContext"]["capabilities"]["add"] == ["NET_ADMIN", "NET_RAW"]
     assert "meta mark 0xf5" in ruleset_of(result)
     assert "skuid" not in ruleset_of(result)
     assert "meta skuid 1500" in ruleset_of(injected(pod()))
+
+
+def test_only_a_sidecar_that_is_root_carries_udp():
+    boxed, plain = injected(pod(), settings=BOX), injected(pod())
+    assert "tproxy" in ruleset_of(boxed)
+    assert "tproxy" not in ruleset_of(plain)
+    assert "--udp" not in sidecar_of(plain)["command"]
+    # What is installed where the kernel cannot capture.
+    assert "tproxy" not in boxed["spec"]["initContainers"][0]["command"][-1]
 
 
 @pytest.mark.parametrize(
