@@ -95,6 +95,14 @@
   const target = (module, to) =>
     typeof to === 'function' ? inline(module, to) : to instanceof Template ? to.layout : to;
 
+  // Functions in lists and maps of pipelines build them.
+  const built = (module, value) => {
+    const build = inner => (typeof inner === 'function' ? inline(module, inner) : inner);
+    if (Array.isArray(value)) return value.map(build);
+    if (value === null || typeof value !== 'object' || Object.getPrototypeOf(value) !== Object.prototype) return value;
+    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, build(inner)]));
+  };
+
   // Templates, alone or in lists and maps, stand for their layouts.
   const layoutsIn = value => {
     if (value instanceof Template) return value.layout;
@@ -113,7 +121,7 @@
     add(name, args, joint) {
       if (!this.layout) throw new Error(`no pipeline found for ${name}()`);
       this.complete();
-      if (name === 'pipe') args = args.map(value => layoutsIn(value));
+      if (name === 'pipe') args = args.map((value, index) => layoutsIn(index < 2 ? built(this.module, value) : value));
       const filter = { name, args, to: undefined, at: placeOf() };
       this.layout.filters.push(filter);
       if (joint === 'to') {
