@@ -13,7 +13,7 @@
 //! back by pausing the socket, so memory stays bounded; after an error nothing more of the connection is read.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pipy_h2::{Config, Connection};
@@ -30,10 +30,15 @@ use crate::out::Out;
 /// LIMIT: bytes that a client may send ahead of the exchange in progress before its socket is paused.
 const AHEAD_BYTES_MAX: usize = 64 * 1024;
 
+/// LIMIT: how long a client that has ended its side still gets an answer. One that is gone looks the same until it is written
+/// to, and would hold its request at a server that does not answer; nginx and Envoy wait for none.
+const HALF_CLOSED_MAX: Duration = Duration::from_secs(5);
+
 const TIMER_HEAD: u32 = 0;
 const TIMER_IDLE: u32 = 1;
 const TIMER_LINGER: u32 = 2;
 const TIMER_DRAIN: u32 = 3;
+const TIMER_GONE: u32 = 4;
 
 /// See the module.
 pub(crate) struct Http1Server {
@@ -393,6 +398,10 @@ impl Http1Server {
         self.pause_or_resume(cx);
     }
 
+    fn is_awaiting(&self) -> bool {
+        self.exchange.as_ref().is_some_and(|exchange| matches!(exchange.response, Response::Awaited))
+    }
+
     fn in_tunnel(&self) -> bool {
         self.exchange.as_ref().is_some_and(|exchange| matches!(exchange.response, Response::Tunnel))
     }
@@ -449,6 +458,9 @@ impl Filter for Http1Server {
                 }
                 self.decoder.finish();
                 self.pump(cx);
+                if self.exchange.is_some() && !self.closing {
+                    cx.timer(HALF_CLOSED_MAX, TIMER_GONE);
+                }
             }
             Event::Close(reason) => {
                 self.closing = true;
@@ -514,6 +526,7 @@ impl Filter for Http1Server {
                 }
             }
             TIMER_DRAIN if self.exchange.is_none() && self.decoder.is_idle() => self.close(cx),
+            TIMER_GONE if self.is_awaiting() => self.abort(cx),
             TIMER_LINGER => cx.back(Event::Close(CloseReason::IdleTimeout)),
             _ => {}
         }

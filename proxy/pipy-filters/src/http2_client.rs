@@ -9,6 +9,8 @@
 //! INVARIANTS: no byte is sent before TLS has agreed on `h2`, where there is TLS; a request that may have been carried out is
 //! never given back; every byte of `Data` that the codec gives is released. Not here: which session a request takes.
 
+mod request;
+
 use std::any::Any;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -24,6 +26,8 @@ use crate::http_client::SPEC;
 use crate::ids::Ids;
 use crate::session::Session;
 use crate::websocket;
+
+use request::{Request, Tunnel};
 
 /// LIMIT: requests at once on one connection, whatever the server takes: more connections spread better.
 const STREAMS_MAX: u32 = 1000;
@@ -83,30 +87,6 @@ pub struct Http2Client {
     _guard: Box<dyn Any>,
 }
 
-struct Request {
-    stream: StreamId,
-    /// Until a response begins, for a server that has not looked at it.
-    head: Option<Box<RequestHead>>,
-    tunnel: Tunnel,
-    /// What a client of HTTP/1 expects to be told when its WebSocket is accepted.
-    digest: Option<String>,
-    request_done: bool,
-    response_done: bool,
-    /// The owner can't take more.
-    paused: bool,
-    /// The owner was told to pause.
-    waiting: bool,
-    /// Bytes that were given to the owner and not released.
-    owed: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Tunnel {
-    No,
-    Asked,
-    Open,
-}
-
 impl Http2Client {
     /// A client on a new connection. `guard` is dropped when the connection is gone.
     pub fn new(session: Rc<Session>, settings: Http2Settings, now: Instant, guard: Box<dyn Any>) -> Self {
@@ -139,7 +119,9 @@ impl Http2Client {
             return self.refuse(cx, slot, head);
         }
         if head.is_upgrade() && !self.connection.has_peer_settings() {
-            return self.upgrades.push((slot, head));
+            self.upgrades.push((slot, head));
+            // The preface makes the server speak.
+            return self.defer(cx);
         }
         self.send(cx, slot, head, length);
     }

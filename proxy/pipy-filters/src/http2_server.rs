@@ -32,7 +32,7 @@ const OUT_BYTES_MAX: usize = 128 * 1024;
 /// How often allowances come back and limits of time are looked at, while anything moves.
 const TICK: Duration = Duration::from_secs(1);
 
-/// LIMIT: ticks after which a connection without streams stops ticking.
+/// LIMIT: ticks after which a connection without streams ticks no more.
 const QUIET_TICKS: u32 = 3;
 
 const TIMER_IDLE: u32 = 16;
@@ -50,6 +50,8 @@ pub(crate) struct Http2Server {
     exchanges: Ids<Exchange>,
     /// Streams whose sub-pipelines have been given data in this turn.
     fed: Vec<Slot>,
+    /// Tunnels both of whose sides have ended in this turn.
+    over: Vec<Slot>,
     pieces: Vec<Bytes>,
     last_active: Instant,
     /// Since when a head has been under way without an end.
@@ -86,6 +88,7 @@ impl Http2Server {
             connection,
             exchanges: Ids::default(),
             fed: Vec::new(),
+            over: Vec::new(),
             pieces: Vec::new(),
             last_active: now,
             head_since: None,
@@ -141,7 +144,7 @@ impl Http2Server {
                 Heard::Refused { error, .. } => self.service.broken(error.metric_label(), &error),
                 // It opens no more streams: when the last one has ended there is nothing left to wait for.
                 Heard::GoAway { .. } => self.connection.shutdown(),
-                Heard::Pong { .. } | Heard::Interim { .. } | Heard::Response { .. } => {}
+                _ => {}
             }
         }
     }
@@ -159,19 +162,7 @@ impl Http2Server {
         if asked != Asked::Nothing {
             cx.send(sub, Event::End(None));
         }
-        let exchange = Exchange {
-            stream,
-            sub,
-            asked,
-            request_done: false,
-            response: Response::Awaited,
-            paused: false,
-            waiting: false,
-            owed: 0,
-            early: Vec::new(),
-            last_active: cx.now(),
-        };
-        self.exchanges.insert(slot, exchange);
+        self.exchanges.insert(slot, Exchange::new(stream, sub, asked, cx.now()));
     }
 
     fn request_body(&mut self, cx: &mut Cx<'_>, stream: StreamId, data: Bytes) {
@@ -198,7 +189,14 @@ impl Http2Server {
         exchange.last_active = cx.now();
         match (exchange.asked, exchange.response) {
             (Asked::Nothing, _) => cx.send(exchange.sub, Event::End(trailers)),
-            (_, Response::Tunnel) => cx.send(exchange.sub, Event::Close(CloseReason::Finished)),
+            (_, Response::Tunnel) => {
+                cx.send(exchange.sub, Event::Close(CloseReason::Finished));
+                if exchange.response_done {
+                    // Not before the sub-pipeline has heard of it.
+                    self.over.push(stream.get());
+                    self.defer(cx);
+                }
+            }
             // It is told when the tunnel is there.
             _ => {}
         }
@@ -294,10 +292,11 @@ impl Http2Server {
 
     /// The sub-pipeline ended, with or without a response.
     fn response_gone(&mut self, cx: &mut Cx<'_>, slot: Slot, reason: CloseReason) {
-        let Some(exchange) = self.exchanges.get(&slot) else { return };
+        let Some(exchange) = self.exchanges.get_mut(&slot) else { return };
         match exchange.response {
             Response::Awaited => self.answer(cx, slot, status_of(reason), reason.label()),
             Response::Tunnel if reason.is_clean() => {
+                exchange.response_done = true;
                 let _ = self.connection.send_end(exchange.stream, None);
                 if exchange.request_done {
                     self.drop_exchange(cx, slot);
@@ -534,6 +533,9 @@ impl Filter for Http2Server {
         self.deferred = false;
         if self.closing {
             return;
+        }
+        for slot in std::mem::take(&mut self.over) {
+            self.drop_exchange(cx, slot);
         }
         self.release();
         self.emit(cx);

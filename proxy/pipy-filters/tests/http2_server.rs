@@ -329,6 +329,32 @@ fn a_request_that_is_taken_back_ends_its_sub_pipeline() {
 }
 
 #[test]
+fn a_tunnel_that_both_sides_have_ended_leaves_nothing_whoever_was_first() {
+    for server_first in [true, false] {
+        let mut stage = stage(move |cx, event| match event {
+            Event::Start(..) => {
+                cx.back(Event::Start(Head::Response(Box::new(ResponseHead::new(200))), BodyLength::None));
+                if server_first {
+                    cx.back(Event::Close(CloseReason::Finished));
+                }
+            }
+            Event::Close(_) if !server_first => cx.back(Event::Close(CloseReason::Finished)),
+            _ => {}
+        });
+        let mut head = RequestHead::new(Method::Connect, "shop:80");
+        head.headers.append("host", "shop:80").expect("a valid header");
+        let stream = stage.client.send_request(&head, Scheme::Http, BodyLength::None).expect("a stream");
+        stage.talk();
+        assert_eq!(stage.world.graph.pipelines(), 2);
+        stage.client.send_end(stream, None).expect("an end");
+        stage.talk();
+        assert_eq!(stage.world.graph.pipelines(), 1, "server first: {server_first}");
+        assert!(stage.notes.take().contains(&"1 > close finished".to_owned()));
+        assert_eq!(stage.client.streams(), 0);
+    }
+}
+
+#[test]
 fn a_sub_pipeline_that_ends_early_is_answered_for_or_its_stream_reset() {
     for (reason, status) in [
         (CloseReason::ConnectFailed, 502),

@@ -189,6 +189,19 @@ fn a_connection_that_the_client_ends_is_ended_after_the_response() {
 }
 
 #[test]
+fn a_client_that_has_ended_its_side_is_not_waited_for_without_end() {
+    for mut stage in stages(vec![never()]) {
+        stage.say(GET);
+        stage.world.finish(stage.client);
+        stage.world.pass(Duration::from_secs(4));
+        assert_eq!((stage.heard().as_str(), stage.closed()), ("", (false, None)));
+        stage.world.pass(Duration::from_secs(1));
+        assert_eq!((stage.heard().as_str(), stage.closed().1), ("", Some(true)));
+        assert_eq!(stage.world.graph.pipelines(), 0);
+    }
+}
+
+#[test]
 fn a_request_that_is_none_is_answered_once_and_counted() {
     for (mut stage, whole) in stages(vec![at_end(200, "ok")]).into_iter().zip([true, false]) {
         stage.say("GET /a HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n");

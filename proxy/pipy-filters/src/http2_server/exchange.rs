@@ -13,6 +13,8 @@ pub(super) struct Exchange {
     pub(super) asked: Asked,
     pub(super) request_done: bool,
     pub(super) response: Response,
+    /// The server's side of a tunnel has ended.
+    pub(super) response_done: bool,
     /// The sub-pipeline can't take more.
     pub(super) paused: bool,
     /// The sub-pipeline was told to pause.
@@ -22,6 +24,25 @@ pub(super) struct Exchange {
     /// What the client sends into a tunnel before it is accepted: bounded by the window, for none of it is released.
     pub(super) early: Vec<Bytes>,
     pub(super) last_active: Instant,
+}
+
+impl Exchange {
+    /// A request whose head has come.
+    pub(super) fn new(stream: StreamId, sub: PipelineId, asked: Asked, now: Instant) -> Self {
+        Exchange {
+            stream,
+            sub,
+            asked,
+            request_done: false,
+            response: Response::Awaited,
+            response_done: false,
+            paused: false,
+            waiting: false,
+            owed: 0,
+            early: Vec::new(),
+            last_active: now,
+        }
+    }
 }
 
 /// What the request asks its stream to become.
