@@ -48,8 +48,7 @@ def _run(flags: argparse.Namespace) -> int:
     _check_machine()
     raise_file_limit()
     os.sched_setaffinity(0, {at.LOAD_CORE})
-    if flags.nice:
-        os.nice(flags.nice)
+    os.nice(flags.nice)
     notes = Console(stderr=True, highlight=False)
     if flags.install:
         _install(notes)
@@ -82,9 +81,7 @@ def _run(flags: argparse.Namespace) -> int:
     else:
         width = None if sys.stdout.isatty() else 140
         report.to_terminal(Console(width=width), here, outcomes)
-    reached = report.goals(outcomes)
-    missed = [goal for goal, ratio in reached if ratio is None or ratio > goal.ratio_max]
-    return 1 if flags.check and missed else 0
+    return 1 if flags.check and report.missed(outcomes) else 0
 
 
 def _install(notes: Console) -> None:

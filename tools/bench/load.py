@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tools.bench import addresses as at
 from tools.bench.errors import RowError
-from tools.bench.processes import wrap
+from tools.bench.processes import pass_on_niceness, wrap
 from tools.bench.sites import Site
 
 _MARKER = "bench-result "
@@ -85,6 +85,7 @@ def run_wrk(
         text=True,
         start_new_session=True,
     )
+    pass_on_niceness(popen)
     try:
         output = _wait(popen, seconds + 15.0, while_running)
     finally:
@@ -139,6 +140,7 @@ def run_h2load(
         text=True,
         start_new_session=True,
     )
+    pass_on_niceness(popen)
     try:
         output = _wait(popen, seconds + 15.0, while_running)
     finally:

@@ -91,6 +91,7 @@ class Children:
                 # order.
                 start_new_session=True,
             )
+        pass_on_niceness(popen)
         child = Child(name, popen, namespace_pid or popen.pid, log)
         self._running.append(child)
         return child
@@ -111,6 +112,19 @@ class Children:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
         self._running.clear()
+
+
+def pass_on_niceness(popen: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+    """Give a child's session the niceness of the bench.
+
+    The scheduler weighs sessions against each other first, and processes within each of them only
+    then. Source: Linux, sched(7), "The autogroup feature".
+    """
+    niceness = os.nice(0)
+    if niceness:
+        # Not every kernel has it, and the child may have ended.
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{popen.pid}/autogroup").write_text(str(niceness))
 
 
 def wrap(

@@ -16,7 +16,7 @@ from rich.table import Table
 from tools.bench.machine import Machine
 from tools.bench.peers import PEERS, Installed
 from tools.bench.results import Result
-from tools.bench.rows import GOALS, Goal, Row
+from tools.bench.rows import CEILINGS, GOALS, Ceiling, Goal, Row
 
 OURS = PEERS[0].name
 
@@ -122,6 +122,32 @@ def goal_line(goal: Goal, ratio: float | None) -> str:
     return f"{what}: {ratio:.2f}, {'met' if ratio <= goal.ratio_max else 'MISSED'}"
 
 
+def ceilings(outcomes: Sequence[Outcome]) -> list[tuple[Ceiling, float | None]]:
+    """Return the ceilings of the rows that were run, with what ours took, if that is known."""
+    ours = {row.name: r for row, results in outcomes for r in results if r.peer == OURS}
+    return [
+        (ceiling, None if (r := ours[ceiling.row]).problem else getattr(r, ceiling.figure))
+        for ceiling in CEILINGS
+        if ceiling.row in ours
+    ]
+
+
+def ceiling_line(ceiling: Ceiling, taken: float | None) -> str:
+    """Return a ceiling and whether it holds, in words."""
+    what = f"{ceiling.row}: {ceiling.title} in ≤ {ceiling.bytes_max / 1024:,.0f} KB"
+    if taken is None:
+        return f"{what}: not measured"
+    return f"{what}: {taken / 1024:,.1f}, {'met' if taken <= ceiling.bytes_max else 'MISSED'}"
+
+
+def missed(outcomes: Sequence[Outcome]) -> bool:
+    """Whether anything is over its goal or was not measured."""
+    slow = any(ratio is None or ratio > goal.ratio_max for goal, ratio in goals(outcomes))
+    return slow or any(
+        taken is None or taken > ceiling.bytes_max for ceiling, taken in ceilings(outcomes)
+    )
+
+
 def to_terminal(console: Console, machine: Machine, outcomes: Sequence[Outcome]) -> None:
     """Print everything."""
     for row, results in outcomes:
@@ -139,6 +165,8 @@ def to_terminal(console: Console, machine: Machine, outcomes: Sequence[Outcome])
             console.print(f"  {problem}", markup=False, highlight=False)
     for goal, ratio in goals(outcomes):
         console.print(f"goal: {goal_line(goal, ratio)}", markup=False, highlight=False)
+    for ceiling, taken in ceilings(outcomes):
+        console.print(f"goal: {ceiling_line(ceiling, taken)}", markup=False, highlight=False)
     console.print(LEGEND, markup=False, highlight=False)
     console.print(f"machine: {machine.line()}", markup=False, highlight=False)
 
@@ -158,6 +186,7 @@ def to_markdown(
         reasons = [f"- {line[0]}: {line[1]}" for line in table if len(line) == 2]
         lines += [*reasons, ""] if reasons else []
     lines += [f"- {goal_line(goal, ratio)}" for goal, ratio in goals(outcomes)]
+    lines += [f"- {ceiling_line(ceiling, taken)}" for ceiling, taken in ceilings(outcomes)]
     lines += ["", LEGEND, ""]
     return "\n".join(lines)
 
@@ -174,6 +203,9 @@ def to_json(
             for row, results in outcomes
         ],
         "goals": [_goal(goal, ratio) for goal, ratio in goals(outcomes)],
+        "ceilings": [
+            {**dataclasses.asdict(ceiling), "taken": taken} for ceiling, taken in ceilings(outcomes)
+        ],
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tools.bench.peers.base import HTTP1, Http2, Kind
 
 _KIB = 1024
+_MIB = 1024 * _KIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,9 @@ class Row:
     http2: Http2 = HTTP1
     streams: int = 1
     """Requests at once on each connection of clients that speak HTTP/2."""
+    services: int = 0
+    """So many services besides stand in the proxy's configuration, as in a mesh that lets everyone
+    reach everything."""
     hold: int = 0
     """Not requests but connections: open so many, one request on each, and leave them idle. In a
     pair they are mTLS connections straight to proxy B, which alone is measured."""
@@ -36,11 +40,40 @@ class Row:
 
 ROWS: tuple[Row, ...] = (
     Row("plain", "HTTP/1.1 proxy, keep-alive, 1 KB", Kind.HTTP),
+    Row(
+        "plain-services",
+        "the same with 1,000 services in the configuration",
+        Kind.HTTP,
+        services=1000,
+    ),
+    Row("plain-c1", "HTTP/1.1 proxy, 1 connection", Kind.HTTP, connections=1),
+    Row("plain-c1000", "HTTP/1.1 proxy, 1,000 connections", Kind.HTTP, connections=1000),
     Row("tcp", "TCP proxy, keep-alive, 1 KB", Kind.TCP),
     Row("pair", "mTLS pair, redirected, routed, authorised; sum of both", Kind.PAIR),
     Row("pair-log", "the same with the access log of every request on", Kind.PAIR, access_log=True),
+    Row("pair-c1", "mTLS pair, 1 connection", Kind.PAIR, connections=1),
+    Row("pair-c1000", "mTLS pair, 1,000 connections", Kind.PAIR, connections=1000),
+    Row(
+        "pair-h1",
+        "mTLS pair, HTTP/1.1 between the proxies for every request",
+        Kind.PAIR,
+        http2=Http2(never=True),
+    ),
+    Row(
+        "pair-h2",
+        "mTLS pair, HTTP/2 between the proxies for every request",
+        Kind.PAIR,
+        http2=Http2(between=True),
+    ),
     Row("plain-64k", "HTTP/1.1 proxy, keep-alive, 64 KB", Kind.HTTP, body_bytes=64 * _KIB),
     Row("pair-64k", "mTLS pair, 64 KB", Kind.PAIR, body_bytes=64 * _KIB),
+    Row(
+        "pair-10m",
+        "mTLS pair, 10 MiB, 8 connections",
+        Kind.PAIR,
+        body_bytes=10 * _MIB,
+        connections=8,
+    ),
     Row("plain-close", "HTTP/1.1 proxy, new client connection per request", Kind.HTTP, close=True),
     Row("pair-close", "mTLS pair, new client connection per request", Kind.PAIR, close=True),
     Row(
@@ -66,12 +99,6 @@ ROWS: tuple[Row, ...] = (
         connections=10,
         streams=10,
         http2=Http2(client=True, backend=True, grpc=True),
-    ),
-    Row(
-        "pair-h2",
-        "mTLS pair, clients of HTTP/1.1, HTTP/2 between the proxies",
-        Kind.PAIR,
-        http2=Http2(between=True),
     ),
     Row(
         "pair-grpc",
@@ -103,16 +130,46 @@ GOALS: tuple[Goal, ...] = (
     Goal("tcp", "HAProxy", 1.0),
     Goal("pair", "Envoy", 0.4),
     Goal("pair", "Envoy", 0.25),
+    # Envoy's better half: it speaks HTTP/2 to its like where it is told to.
+    Goal("pair", "Envoy", 0.4, row_of_peer="pair-h2"),
     Goal("pair-log", "pipy", 1.05, row_of_peer="pair"),
+    Goal("pair-c1", "Envoy", 0.4),
+    Goal("pair-c1000", "Envoy", 0.4),
+    Goal("pair-10m", "Envoy", 0.8),
+    Goal("plain-services", "pipy", 1.05, row_of_peer="plain"),
     Goal("pair-close", "Envoy", 0.4),
     Goal("mtls-hold", "Envoy", 0.9),
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """What ours may take of memory at most."""
+
+    row: str
+    figure: str
+    """Name of the figure in a result."""
+    bytes_max: int
+    title: str
+
+
+CEILINGS: tuple[Ceiling, ...] = (
+    Ceiling("plain", "idle_bytes", 10 * _MIB, "one idle proxy"),
+    Ceiling("plain-services", "idle_bytes", 25 * _MIB, "1,000 services"),
+    Ceiling("pair-10m", "load_bytes", 2 * 20 * _MIB, "eight 10 MiB responses, both proxies"),
+    Ceiling("plain-hold", "idle_connection_bytes", 4 * _KIB, "an idle connection"),
+    Ceiling("mtls-hold", "idle_connection_bytes", 15 * _KIB, "an idle mTLS connection"),
+)
+
+
 def together(rows: Sequence[Row]) -> list[list[Row]]:
     """Return the rows in groups: rows that a goal compares are measured side by side."""
-    partners = {goal.row: goal.row_of_peer for goal in GOALS if goal.row_of_peer}
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(partners.get(row.name, row.name), []).append(row)
-    return list(groups.values())
+    groups = {row.name: [row.name] for row in rows}
+    for goal in GOALS:
+        if goal.row_of_peer in groups and goal.row in groups:
+            one, other = groups[goal.row], groups[goal.row_of_peer]
+            if one is not other:
+                one += other
+                groups |= dict.fromkeys(other, one)
+    distinct = {id(names): names for names in groups.values()}
+    return [[row for row in rows if row.name in names] for names in distinct.values()]

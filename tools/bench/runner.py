@@ -28,7 +28,7 @@ from tools.bench.certs import Certificates
 from tools.bench.errors import BenchError, RowError
 from tools.bench.peers import Installed, Job, Peer
 from tools.bench.peers.base import Kind, Side
-from tools.bench.processes import Child, Children, wait_for_listener, wrap
+from tools.bench.processes import Child, Children, pass_on_niceness, wait_for_listener, wrap
 from tools.bench.results import QUIET_SHARE, Result, Sample
 from tools.bench.rows import Row
 from tools.bench.sites import Site, pair_site, plain_site
@@ -167,7 +167,8 @@ def _set_up(
     plan: Plan,
 ) -> _Runner:
     pair = row.kind is Kind.PAIR
-    job = Job(row.kind, row.access_log, directory, certificates if pair else None, row.http2)
+    members = certificates if pair else None
+    job = Job(row.kind, row.access_log, directory, members, row.http2, row.services)
     wanted = peer.proxies(installed, job)
     children = Children(directory)
     stack.callback(children.stop)
@@ -296,6 +297,7 @@ def _hold(runner: _Runner, *, first: bool) -> Sample:
         text=True,
         start_new_session=True,
     )
+    pass_on_niceness(popen)
     try:
         assert popen.stdout is not None
         if popen.stdout.readline().strip() != "open":

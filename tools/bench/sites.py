@@ -105,7 +105,15 @@ def _namespace(children: Children, name: str) -> Child:
             raise BenchError(f"{name}: no network namespace after 5 s")
         time.sleep(0.01)
     _ip(child.pid, "link set lo up")
+    run([*_enter(child.pid), "sh", "-c", f"echo {_CONGESTION} > {_CONGESTION_FILE}"])
     return child
+
+
+# The same for all, whatever the machine prefers: some (bbr) pace their packets by timers, which
+# costs a connection that carries much and spares many that carry little each. Any namespace may
+# have this one.
+_CONGESTION = "reno"
+_CONGESTION_FILE = "/proc/sys/net/ipv4/tcp_congestion_control"
 
 
 def _backend(children: Children, holder: int, port: int, body_bytes: int, http2: Http2) -> Child:
@@ -170,8 +178,12 @@ http {{
 
 
 def _ip(holder: int, words: str) -> None:
-    run(["nsenter", f"--net=/proc/{holder}/ns/net", "--", "ip", *words.split()])
+    run([*_enter(holder), "ip", *words.split()])
 
 
 def _nft(holder: int, rules: str) -> None:
-    run(["nsenter", f"--net=/proc/{holder}/ns/net", "--", "nft", "-f", "-"], stdin=rules)
+    run([*_enter(holder), "nft", "-f", "-"], stdin=rules)
+
+
+def _enter(holder: int) -> list[str]:
+    return ["nsenter", f"--net=/proc/{holder}/ns/net", "--"]

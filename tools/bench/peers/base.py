@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tools.bench.certs import Certificates
+from tools.bench.errors import UnsupportedError
 
 
 class Kind(Enum):
@@ -47,7 +48,9 @@ class Http2:
 
     client: bool = False
     between: bool = False
-    """Between the two proxies of a pair."""
+    """Between the two proxies of a pair, for every request."""
+    never: bool = False
+    """Never there, also where a proxy would choose it."""
     backend: bool = False
     grpc: bool = False
     """Requests and responses are unary calls of gRPC."""
@@ -76,6 +79,8 @@ class Job:
     certificates: Certificates | None
     """Present for a pair."""
     http2: Http2 = HTTP1
+    services: int = 0
+    """So many services besides."""
 
     def members(self) -> Certificates:
         """Return the certificates of a pair."""
@@ -95,6 +100,17 @@ class Proxy:
     """It is ready once it listens here."""
     stdout: Path | None = None
     """File for its standard output, where that is its access log."""
+
+
+def refuse_services(job: Job) -> None:
+    """Raise ``UnsupportedError`` where a job has services besides its own.
+
+    Which of them a proxy would need, and in what form, is its control plane's affair.
+    """
+    if job.services:
+        raise UnsupportedError(
+            "services besides the one that is asked are configured for pipy only"
+        )
 
 
 class Peer(Protocol):

@@ -20,7 +20,7 @@ from typing import Any
 from tools.bench import addresses as at
 from tools.bench.certs import Certificates, Member
 from tools.bench.errors import MissingError
-from tools.bench.peers.base import Installed, Job, Kind, Proxy, Side
+from tools.bench.peers.base import Installed, Job, Kind, Proxy, Side, refuse_services
 from tools.bench.processes import run
 
 Json = dict[str, Any]
@@ -62,6 +62,7 @@ class Envoy:
 
     def proxies(self, installed: Installed, job: Job) -> list[Proxy]:
         """Write a bootstrap file for each proxy of the job."""
+        refuse_services(job)
         if job.kind is Kind.PAIR:
             members = job.members()
             return [

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tools.bench import addresses as at
 from tools.bench.errors import MissingError
-from tools.bench.peers.base import Installed, Job, Kind, Proxy, Side
+from tools.bench.peers.base import Installed, Job, Kind, Proxy, Side, refuse_services
 
 _GLOBAL = """
 global
@@ -116,6 +116,7 @@ class HAProxy:
 
     def proxies(self, installed: Installed, job: Job) -> list[Proxy]:
         """Write ``haproxy.cfg`` for each proxy of the job."""
+        refuse_services(job)
         if job.kind is Kind.TCP:
             body = _TCP.format(port=at.PLAIN_PORT, backend_port=at.BACKEND_PORT)
             return [_proxy(installed, job, "haproxy", Side.SERVER, at.PLAIN_PORT, body)]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tools.bench import addresses as at
 from tools.bench.errors import MissingError, UnsupportedError
-from tools.bench.peers.base import Installed, Job, Kind, Proxy, Side
+from tools.bench.peers.base import Installed, Job, Kind, Proxy, Side, refuse_services
 
 _STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 
@@ -159,6 +159,7 @@ class Nginx:
 
     def proxies(self, installed: Installed, job: Job) -> list[Proxy]:
         """Write ``nginx.conf`` for each proxy of the job."""
+        refuse_services(job)
         if job.kind is Kind.TCP:
             if not _STREAM_MODULE.exists():
                 raise MissingError("nginx has no stream module here; install libnginx-mod-stream")

@@ -109,11 +109,46 @@ def _plain(job: Job) -> Json:
     else:
         route = {"origin": "Bench/app", "path": {"prefix": "/"}, "clusters": target}
         match["hosts"] = [_host(["*"], "bench/app", [route])]
+    matches, clusters = _besides(job.services)
     return {
         "version": "bench-plain",
-        "outbound": {"matches": [match]},
-        "clusters": {"app": cluster},
+        "outbound": {"matches": [match, *matches]},
+        "clusters": {"app": cluster, **clusters},
     }
+
+
+def _besides(count: int) -> tuple[list[Json], dict[str, Json]]:
+    """Write services as the control plane does for a mesh that lets everyone reach everything."""
+    matches: list[Json] = []
+    clusters: dict[str, Json] = {}
+    for number in range(count):
+        name = f"service-{number:04}"
+        origin, cluster = f"Service/{name}/{name}", f"{name}/{name}|14001"
+        forms = [f"{name}.{name}{end}" for end in ("", ".svc", ".svc.cluster.local")]
+        names = [form + port for form in forms for port in ("", f":{at.SERVICE_PORT}")]
+        route = {"origin": origin, "path": {"prefix": "/"}, "clusters": [_whole(cluster)]}
+        matches.append(
+            {
+                "port": at.SERVICE_PORT,
+                "destinations": [f"10.97.{number // 250}.{number % 250 + 1}/32"],
+                "protocol": "http",
+                "origin": origin,
+                "hosts": [_host(names, f"{name}/{name}", [route])],
+            }
+        )
+        pods = [f"10.244.{number // 120}.{number % 120 * 2 + pod}" for pod in (1, 2)]
+        identity = f"spiffe://{at.TRUST_DOMAIN}/ns/{name}/sa/{name}"
+        clusters[cluster] = {
+            "origin": origin,
+            "endpoints": [
+                {"address": f"{pod}:{at.SERVICE_PORT}", "identity": identity} for pod in pods
+            ],
+        }
+    return matches, clusters
+
+
+def _whole(cluster: str) -> Json:
+    return {"cluster": cluster, "weight": 100}
 
 
 def _client_side(members: Certificates, http2: Http2) -> Json:
@@ -125,7 +160,7 @@ def _client_side(members: Certificates, http2: Http2) -> Json:
     match = {
         "port": at.SERVICE_PORT,
         "destinations": [f"{at.SERVICE_IP}/32"],
-        # Sidecars speak HTTP/2 to each other where the port is said to be gRPC.
+        # Sidecars speak nothing but HTTP/2 to each other where the port is said to be gRPC.
         "protocol": "grpc" if http2.between else "http",
         "origin": "Service/bookstore/bookstore",
         "hosts": [_host(_hosts(), "bookstore/bookstore", [route])],
@@ -134,17 +169,16 @@ def _client_side(members: Certificates, http2: Http2) -> Json:
         "address": f"{at.SERVER_IP}:{at.SERVICE_PORT}",
         "identity": members.server.spiffe_id,
     }
+    cluster: Json = {"origin": "Service/bookstore/bookstore", "endpoints": [endpoint]}
+    if http2.never:
+        # Where connections are limited they carry one request at a time.
+        cluster["limits"] = {"connections_max": 1_000_000}
     return {
         "version": "bench-client",
         "identity": members.client.spiffe_id,
         "trust": _trust(members),
         "outbound": {"matches": [match]},
-        "clusters": {
-            "bookstore/bookstore|14001": {
-                "origin": "Service/bookstore/bookstore",
-                "endpoints": [endpoint],
-            }
-        },
+        "clusters": {"bookstore/bookstore|14001": cluster},
     }
 
 

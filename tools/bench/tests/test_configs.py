@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from tools.bench import certs
 from tools.bench.errors import MissingError, UnsupportedError
 from tools.bench.peers import PEERS, Installed, Job, Peer, Proxy
-from tools.bench.peers.base import HTTP1, Kind, Side
+from tools.bench.peers.base import HTTP1, Http2, Kind, Side
 from tools.bench.rows import ROWS, Row
 
 ROOT = Path(__file__).parents[3]
@@ -89,6 +89,31 @@ def test_our_configuration_is_of_the_contract(
     assert len(written) == (2 if kind is Kind.PAIR else 1)
     for path in written:
         Draft202012Validator(schema).validate(json.loads(path.read_text()))
+
+
+def test_services_besides_are_configured_for_us_and_refused_by_others(tmp_path: Path) -> None:
+    job = Job(Kind.HTTP, False, tmp_path, None, services=1000)
+    ours, *others = PEERS
+    ours.proxies(Installed(Path("pipy"), "any"), job)
+    written = json.loads((tmp_path / "pipy.json").read_text())
+    schema = json.loads((ROOT / "contract" / "proxy-config.schema.json").read_text())
+    Draft202012Validator(schema).validate(written)
+    assert len(written["clusters"]) == len(written["outbound"]["matches"]) == 1001
+    asked = [tuple(match.get("destinations", ())) for match in written["outbound"]["matches"]]
+    assert len(set(asked)) == 1001, "each has an address of its own"
+    for peer in others:
+        with pytest.raises(UnsupportedError):
+            peer.proxies(Installed(Path("any"), "any"), job)
+
+
+@pytest.mark.parametrize("never", [False, True])
+def test_only_a_limit_keeps_our_sidecars_from_http_2(
+    never: bool, tmp_path: Path, certificates: certs.Certificates
+) -> None:
+    job = Job(Kind.PAIR, False, tmp_path, certificates, Http2(never=never))
+    PEERS[0].proxies(Installed(Path("pipy"), "any"), job)
+    written = json.loads((tmp_path / "pipy-A.json").read_text())
+    assert [("limits" in cluster) for cluster in written["clusters"].values()] == [never]
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)

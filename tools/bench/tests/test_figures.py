@@ -95,6 +95,29 @@ def test_rows_that_a_goal_compares_are_measured_together() -> None:
     assert names == [["plain"], ["pair", "pair-log"], ["tcp"]]
 
 
+def test_goals_that_share_a_row_bring_all_their_rows_together() -> None:
+    by_name = {row.name: row for row in ROWS}
+    chosen = [by_name[name] for name in ("pair-h2", "plain", "pair-log", "pair", "plain-services")]
+    names = [[row.name for row in group] for group in together(chosen)]
+    assert names == [["pair-h2", "pair-log", "pair"], ["plain", "plain-services"]]
+
+
+def test_memory_is_under_its_ceiling_over_it_or_not_measured() -> None:
+    ours = result("pipy", 10)
+    [(ceiling, taken)] = report.ceilings([(PLAIN, [ours])])
+    assert taken is None
+    assert report.ceiling_line(ceiling, taken).endswith("not measured")
+    assert report.missed([(PLAIN, [ours])])
+    for idle_bytes, word in ((9 << 20, "met"), (11 << 20, "MISSED")):
+        ours.idle_bytes = idle_bytes
+        [(ceiling, taken)] = report.ceilings([(PLAIN, [ours])])
+        assert report.ceiling_line(ceiling, taken).endswith(word)
+        outcomes = [(PLAIN, [ours, result("nginx", 20)])]
+        assert report.missed(outcomes) == (word == "MISSED")
+    ours.problem = "it has ended"
+    assert report.ceilings([(PLAIN, [ours])]) == [(ceiling, None)]
+
+
 def test_json_has_every_sample_and_markdown_every_peer() -> None:
     here = machine.Machine("CPU", 2, 4096, "6.1", "none", 0.1)
     outcomes = [(PLAIN, [result("pipy", 10, 12), Result("Envoy", "missing", problem="not here")])]
