@@ -124,7 +124,9 @@
       if (name === 'pipe') args = args.map((value, index) => layoutsIn(index < 2 ? built(this.module, value) : value));
       const filter = { name, args, to: undefined, at: placeOf() };
       this.layout.filters.push(filter);
-      if (joint === 'to') {
+      if (name === 'loop' && args.length > 0) {
+        filter.to = target(this.module, args.shift());
+      } else if (joint === 'to') {
         // The oldest style names the target in the first argument.
         if (typeof args[0] === 'string' && native.named.includes(name)) {
           filter.to = args.shift();

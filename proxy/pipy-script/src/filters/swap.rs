@@ -72,7 +72,7 @@ pub(super) fn output(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
 pub(super) fn at(hub: Kept, scope: &Scope, label: &str) -> Box<dyn Filter> {
     let asker = Asker { name: "link", label: label.to_owned() };
     let def = Def { asker, target: None, with: Some(hub) };
-    Box::new(Swap { def, scope: scope.clone(), hub: None, over: false })
+    Box::new(Swap { def, scope: scope.clone(), hub: None, exchanged: false, over: false })
 }
 
 impl FilterDef for LoopDef {
@@ -83,7 +83,7 @@ impl FilterDef for LoopDef {
 
 impl FilterDef for SwapDef {
     fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
-        Box::new(Swap { def: self.0.clone(), scope: scope.clone(), hub: None, over: false })
+        Box::new(Swap { def: self.0.clone(), scope: scope.clone(), hub: None, exchanged: false, over: false })
     }
 }
 
@@ -144,6 +144,8 @@ struct Swap {
     def: Def,
     scope: Scope,
     hub: Option<String>,
+    /// Something went between this pipeline and another.
+    exchanged: bool,
     over: bool,
 }
 
@@ -192,7 +194,7 @@ impl Swap {
             hubs.remove(&hub);
         }
         drop(hubs);
-        if let ([other], Some(last)) = (left.as_slice(), last) {
+        if let ([other], Some(last), true) = (left.as_slice(), last, self.exchanged) {
             cx.send_to(*other, last);
         }
     }
@@ -227,6 +229,7 @@ impl Filter for Swap {
             return;
         }
         drop(hubs);
+        self.exchanged = true;
         for port in others {
             if let Some(copy) = duplicate(&event) {
                 cx.send_to(port, copy);
@@ -239,6 +242,7 @@ impl Filter for Swap {
             self.over = true;
             self.leave(cx, None);
         }
+        self.exchanged = true;
         cx.forward(event);
     }
 
