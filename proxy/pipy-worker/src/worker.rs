@@ -35,7 +35,7 @@ const READ_BUDGET: usize = 4 * READ_BYTES;
 /// LIMIT: bytes read from all sockets before what came of them is sent. Up to here everything that one wait has found is
 /// read first and sent afterwards, so that messages for one peer leave as one, in one record; beyond it memory would grow
 /// and the peers wait longer than is saved.
-const UNSENT_BYTES_MAX: usize = 2 * READ_BYTES;
+const UNSENT_BYTES_MAX: usize = READ_BUDGET;
 
 /// LIMIT: connections accepted in a row before the open ones have their turn.
 const ACCEPT_BUDGET: usize = 64;
