@@ -35,17 +35,19 @@ pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
 
 impl FilterDef for Codec {
     fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
-        let (codec, scope) = (self.clone(), scope.clone());
+        let (codec, scope, within) = (self.clone(), scope.clone(), false);
         match self.asker.name {
             "decodeHTTPRequest" => Box::new(Reader {
                 codec,
                 scope,
+                within,
                 input: Input::Requests(RequestDecoder::new(Limits::default())),
                 over: false,
             }),
             "decodeHTTPResponse" => Box::new(Reader {
                 codec,
                 scope,
+                within,
                 input: Input::Responses(ResponseDecoder::new(Limits::default())),
                 over: false,
             }),
@@ -94,6 +96,8 @@ struct Reader {
     codec: Codec,
     scope: Scope,
     input: Input,
+    /// A response has begun and not ended.
+    within: bool,
     over: bool,
 }
 
@@ -111,7 +115,7 @@ impl Reader {
                 None => None,
             }),
             Input::Responses(decoder) => {
-                if decoder.outstanding() == 0 && decoder.is_idle() && decoder.buffered() > 0 {
+                if decoder.outstanding() == 0 && !self.within && decoder.buffered() > 0 {
                     let method = self.codec.asked(&self.scope).ok_or(None)?;
                     decoder.expect_upgrade(&method);
                 }
@@ -120,10 +124,14 @@ impl Reader {
                         Some(Event::Start(Head::Response(head), BodyLength::None))
                     }
                     Some(ResponseItem::Head(head, length)) => {
+                        self.within = true;
                         Some(Event::Start(Head::Response(head), length))
                     }
                     Some(ResponseItem::Data(data)) => Some(Event::Data(data)),
-                    Some(ResponseItem::End(trailers)) => Some(Event::End(trailers.map(Box::new))),
+                    Some(ResponseItem::End(trailers)) => {
+                        self.within = false;
+                        Some(Event::End(trailers.map(Box::new)))
+                    }
                     None => None,
                 })
             }
