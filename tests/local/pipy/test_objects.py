@@ -1,4 +1,4 @@
-"""Objects of scripts that need a process at work: requests, names, files that change, other processes."""
+"""Objects of scripts that need a process at work: requests, names, files that change."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ AGENT = """
       req.head.path === '/bad'
         ? bad.request('GET', '/').catch(failure => failure)
         : good.request('POST', req.head.path, { 'x-n': '7' }, req.body)
-            .then(res => new Message({ status: res.head.status, headers: { via: res.head.headers['x-via'] } }, res.body))
+            .then(({ head, body }) =>
+              new Message({ status: head.status, headers: { via: head.headers['x-via'] } }, body))
     )))
     pipy.listen(PORT1, $ => $.serveHTTP(req => new Message(
       { status: 201, headers: { 'x-via': `${++asked}` } },
-      `${req.head.method} ${req.head.path} ${req.head.headers['x-n']} ${req.head.headers.host} ${req.body}`
+      [req.head.method, req.head.path, req.head.headers['x-n'], req.head.headers.host, req.body]
+        .join(' ')
     )))
 """
 
@@ -52,7 +54,8 @@ def test_names_are_looked_up_and_files_watched_beside_the_traffic(start: Start) 
         pipy.listen(PORT0, $ => $.serveHTTP(req => (
           req.head.path === '/changed' ? new Message(changed)
           : req.head.path === '/early' ? early.then(ips => new Message(ips.join()))
-          : DNS.resolve('localhost').then(ips => new Message(ips.includes('127.0.0.1') ? 'found' : `${ips}`)))))
+          : DNS.resolve('localhost')
+              .then(ips => new Message(ips.includes('127.0.0.1') ? 'found' : `${ips}`)))))
         """
     )
     assert pipy.curl("/early").stdout == "127.0.0.1"
@@ -88,8 +91,9 @@ def test_folders_are_served_packed_for_who_takes_it(start: Start, tmp_path: Path
         f"""
         const site = new http.Directory('{site}', {{ fs: true }})
         const tar = new http.Directory('{tmp_path}/site.tgz', {{ fs: true, tarball: true }})
-        pipy.listen(PORT0, $ => $.serveHTTP(req => site.serve(req) ?? new Message({{ status: 404 }}, 'no')))
-        pipy.listen(PORT1, $ => $.serveHTTP(req => tar.serve(req) ?? new Message({{ status: 404 }}, 'no')))
+        const missing = new Message({{ status: 404 }}, 'no')
+        pipy.listen(PORT0, $ => $.serveHTTP(req => site.serve(req) ?? missing))
+        pipy.listen(PORT1, $ => $.serveHTTP(req => tar.serve(req) ?? missing))
         """,
         ports=2,
     )
@@ -115,7 +119,8 @@ def test_workers_know_who_they_are_and_share_what_is_shared(start: Start) -> Non
         """
         const seen = new algo.SharedMap('seen')
         pipy.listen(PORT0, $ => $.serveHTTP(() => (
-          seen.add(`worker ${pipy.thread.id} of ${__thread.concurrency}`), new Message(`${seen.size}`))))
+          seen.add(`worker ${pipy.thread.id} of ${__thread.concurrency}`),
+          new Message(`${seen.size}`))))
         """,
         "--threads=2",
     )
