@@ -154,7 +154,12 @@ pub fn explain(plan: &Plan, question: &Question) -> Result<Explanation, String> 
 }
 
 impl Explanation {
-    fn inbound(mut self, plan: &Plan, question: &Question, identity: Option<&str>) -> Result<Self, String> {
+    fn inbound(
+        mut self,
+        plan: &Plan,
+        question: &Question,
+        mut identity: Option<&str>,
+    ) -> Result<Self, String> {
         // An address that no rule names: a client of the mesh.
         let source = question.source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let (rule, admitted) = match decide::inbound_connection(plan, question.destination, source) {
@@ -163,7 +168,12 @@ impl Explanation {
                 self.matched_by = Some(Arc::clone(&rule.origin));
                 return Ok(self.refused(Refusal::NoMutualTls));
             }
-            InboundConnection::Member(rule) | InboundConnection::Plain(rule) => (rule, None),
+            InboundConnection::Member(rule) => (rule, None),
+            // Nobody can prove there who it is.
+            InboundConnection::Plain(rule) => {
+                (self.identity, identity) = (None, None);
+                (rule, None)
+            }
             InboundConnection::Source(rule, by) => {
                 // Members that come from there speak mutual TLS, and are told apart by it.
                 let open = !by.mtls && !by.tls && rule.mtls == config::Mtls::Strict;
