@@ -103,11 +103,11 @@ async def _follows(checks: _Checks, client: KubeClient, namespace: str, pod: Pod
 
     name = _named(pod)
     try:
-        answer = await planes.report(client, namespace, "/proxies")
+        proxies = await planes.proxies(client, namespace)
     except Failure as error:
         checks.unknown(f"the sidecar of {name} follows the control plane", error.message)
         return
-    rows = [p for p in answer.get("proxies", []) if f"{p['namespace']}/{p['pod']}" == name]
+    rows = [p for p in proxies if f"{p['namespace']}/{p['pod']}" == name]
     if not rows or not rows[0].get("connected"):
         checks.unknown(
             f"the sidecar of {name} follows the control plane",

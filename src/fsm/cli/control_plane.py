@@ -9,7 +9,7 @@ Invariant: every check is made, whatever the others say; one that cannot be made
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fsm.cli import planes
 from fsm.cli.errors import Failure
@@ -179,10 +179,10 @@ async def _proxies(client: KubeClient, plane: planes.ControlPlane) -> Check:
     """Every sidecar is connected and has applied its configuration."""
     from fsm.cli.proxy import state
 
-    answer: Any = await planes.report(client, plane.namespace, "/proxies")
+    found = await planes.proxies(client, plane.namespace)
     wrong = [
         f"{p['namespace']}/{p['pod']}: {state(p) if p.get('connected') else 'not connected'}"
-        for p in answer.get("proxies", [])
+        for p in found
         if not p.get("connected") or state(p) != "applied"
     ]
     return _check(_proxies, "; ".join(wrong), "`fsm proxy list` shows them")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fsm.kube import KubeClient
 
 CONTROLLER_LABEL = "app=fsm-controller"
+LEASE = "fsm-controller"
+"""Held by the replica that writes."""
 HEALTH_PORT = 9091
 
 
@@ -61,32 +63,85 @@ async def require(client: KubeClient, mesh: str) -> ControlPlane:
     )
 
 
-async def controller_http(client: KubeClient, namespace: str) -> PodHttp:
-    """Return a door to port 9091 of a running controller.
+async def controller_pods(client: KubeClient, namespace: str) -> list[str]:
+    """Name the replicas of the control plane that run, the one that writes first.
 
     Raises:
         Failure: none runs.
     """
-    from fsm.kube.resources import PODS
+    from fsm.kube import NotFound
+    from fsm.kube.resources import LEASES, PODS
 
     pods = (await client.list(PODS, namespace, labels=CONTROLLER_LABEL)).items
-    running = [p for p in pods if p.get("status", {}).get("phase") == "Running"]
+    running = [
+        str(p["metadata"]["name"])
+        for p in pods
+        if p.get("status", {}).get("phase") == "Running"
+        and not p["metadata"].get("deletionTimestamp")
+    ]
     if not running:
         raise Failure(
             f"no control plane runs in namespace {namespace}",
             hint=f"see `kubectl get pods -n {namespace}`",
             code=ExitCode.NO_MESH,
         )
-    return PodHttp(client, namespace, running[0]["metadata"]["name"], HEALTH_PORT)
+    if len(running) == 1:
+        return running
+    try:
+        lease = await client.get(LEASES, LEASE, namespace)
+    except NotFound:
+        return sorted(running)
+    holder = (lease.get("spec") or {}).get("holderIdentity")
+    return sorted(running, key=lambda name: (name != holder, name))
+
+
+async def controller_http(client: KubeClient, namespace: str) -> PodHttp:
+    """Return a door to port 9091 of the controller that writes.
+
+    Raises:
+        Failure: none runs.
+    """
+    pods = await controller_pods(client, namespace)
+    return PodHttp(client, namespace, pods[0], HEALTH_PORT)
+
+
+async def every_controller(client: KubeClient, namespace: str) -> list[PodHttp]:
+    """Return doors to port 9091 of all replicas, the one that writes first.
+
+    Raises:
+        Failure: none runs.
+    """
+    pods = await controller_pods(client, namespace)
+    return [PodHttp(client, namespace, pod, HEALTH_PORT) for pod in pods]
 
 
 async def report(client: KubeClient, namespace: str, path: str) -> Any:
-    """Return the JSON that the controller answers at ``path``."""
+    """Return the JSON that the controller that writes answers at ``path``."""
     http = await controller_http(client, namespace)
     try:
         return await http.get_json(path)
     finally:
         await http.close()
+
+
+async def proxies(client: KubeClient, namespace: str) -> list[dict[str, Any]]:
+    """Return what is known of every proxy: of each, by the replica that heard of it last."""
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for http in await every_controller(client, namespace):
+        try:
+            rows = list((await http.get_json("/proxies"))["proxies"])
+        finally:
+            await http.close()
+        for row in rows:
+            key = (row["namespace"], row["pod"], row["uid"])
+            before = found.get(key)
+            if before is None or _heard(row) > _heard(before):
+                found[key] = row
+    return [found[key] for key in sorted(found)]
+
+
+def _heard(row: dict[str, Any]) -> tuple[bool, float]:
+    return bool(row.get("connected")), float(row.get("seen_at") or 0)
 
 
 def versions(target: options.Target, timeout_s: float) -> list[dict[str, object]]:

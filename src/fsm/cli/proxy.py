@@ -137,9 +137,7 @@ async def _proxies(target: options.Target) -> list[dict[str, Any]]:
     from fsm.cli import planes
 
     async with target.client() as client:
-        answer = await planes.report(client, target.fsm_namespace, "/proxies")
-    found = answer.get("proxies") if isinstance(answer, dict) else answer
-    return list(found or [])
+        return await planes.proxies(client, target.fsm_namespace)
 
 
 def _ago(now: float, then: object) -> str:

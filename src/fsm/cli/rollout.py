@@ -133,13 +133,14 @@ async def _wait(
                 f"{_named(resource, name, namespace)} is not deleted",
                 hint="leave --deleted out to wait until it is in effect",
             )
-        http = await planes.controller_http(client, target.fsm_namespace)
+        doors = await planes.every_controller(client, target.fsm_namespace)
         try:
             return await _follow(
-                http, f"{resource.kind}/{namespace}/{name}", generation, limit_s, shown
+                doors, f"{resource.kind}/{namespace}/{name}", generation, limit_s, shown
             )
         finally:
-            await http.close()
+            for http in doors:
+                await http.close()
 
 
 async def _generation(client: KubeClient, resource: Resource, name: str, namespace: str) -> int:
@@ -175,12 +176,12 @@ async def _is_gone(client: KubeClient, resource: Resource, name: str, namespace:
 
 
 async def _follow(
-    http: PodHttp, key: str, generation: int | None, limit_s: float, shown: Steps
+    doors: list[PodHttp], key: str, generation: int | None, limit_s: float, shown: Steps
 ) -> Report:
     deadline = time.monotonic() + limit_s
     told = ""
     while True:
-        report = await _ask(http, key)
+        report = joined([await _ask(http, key) for http in doors])
         known = report.get("generation")
         report["seen"] = known is None if generation is None else (known or 0) >= generation
         report["wanted_generation"] = generation
@@ -193,6 +194,28 @@ async def _follow(
             shown.begin(text)
             told = text
         await asyncio.sleep(POLL_S)
+
+
+def joined(reports: list[Report]) -> Report:
+    """Return what the replicas say together; each knows the proxies that are connected to it."""
+    found = dict(reports[0])
+    if len(reports) == 1:
+        return found
+    known = [report.get("generation") for report in reports]
+    # Seen by all, or gone for all.
+    behind = [number for number in known if number is not None]
+    found["generation"] = min((number or 0 for number in known), default=None) if behind else None
+    changes = [report["change"] for report in reports if report.get("change")]
+    if changes:
+        counts = ("proxies", "applied", "refused", "pending")
+        found["change"] = {
+            **changes[0],
+            **{name: sum(int(change[name]) for change in changes) for name in counts},
+            "slowest_s": max(change["slowest_s"] for change in changes),
+            "done": all(change["done"] for change in changes),
+            "rows": [row for change in changes for row in change["rows"]],
+        }
+    return found
 
 
 async def _ask(http: PodHttp, key: str) -> Report:

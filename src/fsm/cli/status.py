@@ -67,11 +67,10 @@ async def collect(target: options.Target) -> dict[str, Any]:
                 problems.append(f"the control plane in {plane.namespace} is not ready")
                 continue
             try:
-                answer = await planes.report(client, plane.namespace, "/proxies")
+                data["proxies"] += await planes.proxies(client, plane.namespace)
             except Failure as error:
                 problems.append(error.message)
                 continue
-            data["proxies"] += answer.get("proxies", []) if isinstance(answer, dict) else answer
     data["problems"] = problems + _problems(data)
     return data
 

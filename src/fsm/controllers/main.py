@@ -5,7 +5,8 @@ server, 9091 for people and machines; statuses and a few objects in the API.
 
     root certificate ─► health, webhooks ─► world synced ─► first snapshot ─► delivery ─► MeshConfig
                                                                                  │
-    loops from then on: world · publisher · status · roots · rotation · webhook bundle · TLS keys
+    loops from then on: world · publisher · election · TLS keys · what is told to whoever leads
+    and in the replica that leads: status · roots · rotation · webhook bundle
 
 Invariants: delivery opens only when the first snapshot is there, so no proxy is told "you have
 nothing" by a controller that has not looked; SIGTERM sends waiting proxies away before the process
@@ -30,10 +31,12 @@ from prometheus_client import CollectorRegistry, Gauge
 from fsm import __version__, policies
 from fsm.ca import CaError, LiveAuthority
 from fsm.controllers import bootstrap, logs
+from fsm.controllers.election import Elector
 from fsm.controllers.engine import Engine
 from fsm.controllers.loops import Reconciler
 from fsm.controllers.observe import Observer
 from fsm.controllers.publisher import Publisher
+from fsm.controllers.replicas import Replicas
 from fsm.controllers.root_certificates import RESOURCE as ROOT_CERTIFICATES
 from fsm.controllers.root_certificates import RootCertificates
 from fsm.controllers.rotation import Rotator
@@ -53,6 +56,8 @@ from fsm.model import MeshConfig, Snapshot
 log = logging.getLogger("fsm.main")
 
 SERVICE = "fsm-controller"
+# How often a replica that does not lead looks whether it has something to tell, seconds.
+REPORT_PERIOD_S = 1.0
 
 
 def _utc_now() -> datetime:
@@ -83,6 +88,30 @@ class Controller:
         self.ports: dict[str, int] = {}
         self._servers: dict[str, ServerTls] = {}
         self.rotator: Rotator | None = None
+        self.elector = Elector(
+            client,
+            name=settings.lease,
+            namespace=mesh.fsm_namespace,
+            identity=settings.identity,
+            now=now,
+            clock=time.monotonic,
+            gone=lambda identity: self.replicas.gone(identity),
+            duration_s=settings.lease_s,
+            renew_within_s=settings.lease_s * 2 / 3,
+            look_s=settings.lease_s / 7,
+        )
+        self.replicas = Replicas(
+            client,
+            self.world,
+            self.registry,
+            mesh_name=mesh.mesh_name,
+            namespace=mesh.fsm_namespace,
+            identity=settings.identity,
+            uid=settings.pod_uid,
+            leads=lambda: self.elector.leads,
+            rotating=self._rotates,
+            servers=self._signers,
+        )
         self._phase = "starting"
         self._mesh_config = MeshConfig()
         self._scripts = Scripts()
@@ -183,21 +212,43 @@ class Controller:
             mesh,
             settle_s=settings.status_settle_s,
             snapshot=lambda: publisher.snapshot,
+            replicas=self.replicas,
             failing=self._failing.failing,
         )
 
         def loop(
-            name: str, reconcile: Callable[[], Awaitable[None]], delay_s: float = 0.0
+            name: str,
+            reconcile: Callable[[], Awaitable[None]],
+            delay_s: float = 0.0,
+            *,
+            period_s: float = settings.resync_s,
         ) -> Reconciler:
-            made = Reconciler(name, reconcile, period_s=settings.resync_s, delay_s=delay_s)
+            made = Reconciler(name, reconcile, period_s=period_s, delay_s=delay_s)
             tasks.create_task(made.run())
             return made
 
-        spread = loop("giving the roots to namespaces", roots.reconcile)
+        def writing(
+            name: str, reconcile: Callable[[], Awaitable[None]], delay_s: float = 0.0
+        ) -> Reconciler:
+            async def if_ours() -> None:
+                if self.elector.leads:
+                    await reconcile()
+
+            made = loop(name, if_ours, delay_s)
+            self.elector.subscribe(made.poke)
+            return made
+
+        tasks.create_task(self.elector.run())
+        tasks.create_task(self.replicas.informer.run())
+        reports = loop(
+            "telling the replica that leads", self.replicas.reconcile, period_s=REPORT_PERIOD_S
+        )
+        self.elector.subscribe(reports.poke)
+        spread = writing("giving the roots to namespaces", roots.reconcile)
         self.world.subscribe(NAMESPACES, spread.poke)
         roots.informer.subscribe(spread.poke)
         tasks.create_task(roots.informer.run())
-        bundles = loop("giving the CA bundle to webhooks", bundle.reconcile)
+        bundles = writing("giving the CA bundle to webhooks", bundle.reconcile)
         for informer in bundle.informers.values():
             informer.subscribe(bundles.poke)
             tasks.create_task(informer.run())
@@ -212,11 +263,15 @@ class Controller:
             now=self._now,
             leaf_lifetime=self._leaf_lifetime,
             unspread=lambda: [*roots.lacking(), *bundle.lacking()],
-            servers=lambda: [(name, tls.signer) for name, tls in self._servers.items()],
+            servers=self._signers,
             declared=RootCertificates(client, self.world, mesh),
+            leads=lambda: self.elector.leads,
+            replicas=self.replicas,
         )
         self._rotation_loop = loop("rotating the root", rotator.reconcile)
         rotator.again = self._rotation_loop.poke
+        self.elector.subscribe(self._rotation_loop.poke)
+        self.replicas.informer.subscribe(self._rotation_loop.poke)
         rotator.informer.subscribe(self._rotation_loop.poke)
         self.world.subscribe(ROOT_CERTIFICATES, self._rotation_loop.poke)
         tasks.create_task(rotator.informer.run())
@@ -225,7 +280,8 @@ class Controller:
         for listener in (spread.poke, bundles.poke, self.registry.wake_all):
             authority.subscribe(listener)
         authority.subscribe(lambda: self.world.nudge(secret))
-        self._status_loop = loop("writing statuses", status.reconcile, settings.status_delay_s)
+        self._status_loop = writing("writing statuses", status.reconcile, settings.status_delay_s)
+        self.replicas.informer.subscribe(self._status_loop.poke)
         status.again = self._status_loop.poke
         self._failing.on_change = self._status_loop.poke
 
@@ -300,6 +356,12 @@ class Controller:
         found = self.world.find("MeshConfig", mesh.fsm_namespace, mesh.mesh_config_name) or {}
         flags = (found.get("spec") or {}).get("featureFlags")
         return flags if isinstance(flags, Mapping) else {}
+
+    def _signers(self) -> list[tuple[str, str]]:
+        return [(name, tls.signer) for name, tls in self._servers.items()]
+
+    def _rotates(self) -> bool:
+        return self.rotator is not None and self.rotator.rotates
 
     def _leaf_lifetime(self) -> timedelta:
         return timedelta(seconds=self._mesh_config.certificate.service_cert_validity_s)

@@ -7,7 +7,8 @@ waited for.
     Secret ──► request? ──► new state ─┐
         └────► facts ─────► step ──────┴──► written to the Secret ──► adopted by the authority
 
-Invariants: a state is adopted only after it is stored, so a controller that is killed at any moment
+Invariants: of several replicas the one that leads takes steps, the others follow what is stored; a
+state is adopted only after it is stored, so a controller that is killed at any moment
 goes on with the state that was in force or the next one; a root that a person writes into the
 Secret by hand is taken as a request to rotate to it, and never replaces the old one at once.
 Not done here: deciding (``fsm.ca.rotation``), spreading roots (``trust``), renewing (delivery).
@@ -28,6 +29,7 @@ from fsm.ca import CaError, LiveAuthority, Root, new_root, read_root, read_state
 from fsm.ca.rotation import Facts, Phase, ProxyFact, RotationError, State, Wait
 from fsm.ca.store import Request, load_or_create_root, patch_of, read_request
 from fsm.controllers import report
+from fsm.controllers.replicas import Replicas
 from fsm.controllers.root_certificates import RootCertificates
 from fsm.controllers.world import World
 from fsm.delivery import ProxyKey, ProxyRegistry
@@ -62,6 +64,8 @@ class Rotator:
         unspread: Callable[[], list[str]],
         servers: Callable[[], list[tuple[str, str]]],
         declared: RootCertificates,
+        leads: Callable[[], bool] = lambda: True,
+        replicas: Replicas | None = None,
     ) -> None:
         """Put it together.
 
@@ -78,6 +82,8 @@ class Rotator:
             unspread: names what does not carry the bundle of the moment yet.
             servers: names our own servers, with the keys that signed their certificates.
             declared: knows the roots that MeshRootCertificates ask for.
+            leads: whether it is ours to take steps; otherwise they are followed.
+            replicas: knows the proxies of other replicas.
         """
         self._client = client
         self._authority = authority
@@ -90,6 +96,8 @@ class Rotator:
         self._unspread = unspread
         self._servers = servers
         self._declared = declared
+        self._leads = leads
+        self._replicas = replicas
         self.informer = Informer(client, SECRETS, namespace, fields=f"metadata.name={secret}")
         self.waits: tuple[Wait, ...] = ()
         self.problem = ""
@@ -116,6 +124,9 @@ class Rotator:
         if not self.informer.synced.is_set():
             return
         secret = self.informer.get(self._namespace, self._secret)
+        if not self._leads():
+            self._follow(secret)
+            return
         if secret is None:
             await self._restore()
             return
@@ -141,6 +152,20 @@ class Rotator:
         self._tell(before, self._authority.state)
         await self._declared.tell(self._authority.state)
         self._look_again()
+
+    def _follow(self, secret: Mapping[str, Any] | None) -> None:
+        """Go over to what another replica has stored."""
+        self.waits = ()
+        if secret is None:
+            return
+        before = self._authority.state
+        try:
+            self._authority.adopt(read_state(secret))
+        except CaError as error:
+            self._complain(f"the Secret is not used, the root in memory is: {error}")
+            return
+        self.problem = ""
+        self._tell(before, self._authority.state)
 
     def _look_again(self) -> None:
         """Have the next look when it may matter, though nobody gives a sign."""
@@ -220,7 +245,7 @@ class Rotator:
         return Facts(
             tuple(self._proxy(key) for key in self._sidecars()),
             tuple(self._unspread()),
-            tuple(self._servers()),
+            tuple([*self._servers(), *(self._replicas.servers() if self._replicas else [])]),
             self._leaf_lifetime(),
         )
 
@@ -238,9 +263,13 @@ class Rotator:
 
     def _proxy(self, key: ProxyKey) -> ProxyFact:
         record = self._registry.get(key)
+        connected = record is not None and self._registry.connected(record)
+        if not connected and self._replicas is not None:
+            elsewhere = self._replicas.proxy(key)
+            if elsewhere is not None:
+                return elsewhere
         if record is None:
             return ProxyFact(str(key), connected=False)
-        connected = self._registry.connected(record)
         return ProxyFact(str(key), connected, record.trust, record.signer)
 
     async def _restore(self) -> None:
@@ -265,6 +294,11 @@ class Rotator:
         else:
             way = "forward" if after.forward else "back"
             log.info("the rotation of the root goes %s, phase=%s", way, after.phase)
+
+    @property
+    def rotates(self) -> bool:
+        """Whether the root is being replaced."""
+        return self._authority.state.phase is not Phase.STABLE
 
     def report(self) -> dict[str, Any]:
         """Tell how it is, without anything secret; what ``/certs`` on port 9091 answers."""

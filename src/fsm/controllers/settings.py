@@ -8,6 +8,7 @@ Invariants: a malformed value is an error with its name in words, never a silent
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast
@@ -34,6 +35,14 @@ class ControllerSettings:
     """The mesh that it controls."""
     injection: InjectionSettings = field(default_factory=InjectionSettings)
     """What sidecars are made of."""
+    identity: str = "fsm-controller"
+    """Name of its Pod, by which replicas tell each other apart."""
+    pod_uid: str = ""
+    """Uid of its Pod; empty: unknown."""
+    lease: str = "fsm-controller"
+    """Lease in the mesh's namespace; the replica that holds it writes."""
+    lease_s: float = 15.0
+    """How long it holds without being renewed, seconds; it is renewed seven times as often."""
     host: str = "0.0.0.0"
     """Address that its servers listen on. Its Pod has one address, so all of them."""
     ca_secret: str = "fsm-ca-bundle"
@@ -64,7 +73,8 @@ class ControllerSettings:
 
         Reads ``FSM_MESH_NAME``, ``FSM_NAMESPACE``, ``FSM_TRUST_DOMAIN``, ``FSM_LOG_LEVEL``,
         ``FSM_SIDECAR_MARK`` (a number, or empty), ``FSM_SIDECAR_IMAGE``, ``FSM_INIT_IMAGE``,
-        ``FSM_IMAGE_PULL_POLICY``, ``FSM_REQUIRE_TARGET_NAMESPACE`` (true or false).
+        ``FSM_IMAGE_PULL_POLICY``, ``FSM_REQUIRE_TARGET_NAMESPACE`` (true or false),
+        ``FSM_POD_NAME``, ``FSM_POD_UID``.
 
         Raises:
             SettingsError: one of them is malformed.
@@ -95,7 +105,12 @@ class ControllerSettings:
             injection = replace(injection, init_image=image)
         if policy := environ.get("FSM_IMAGE_PULL_POLICY"):
             injection = replace(injection, pull_policy=policy)
-        return cls(mesh=mesh, injection=injection)
+        return cls(
+            mesh=mesh,
+            injection=injection,
+            identity=environ.get("FSM_POD_NAME") or socket.gethostname(),
+            pod_uid=environ.get("FSM_POD_UID") or "",
+        )
 
 
 def _flag(environ: Mapping[str, str], name: str) -> bool:

@@ -28,8 +28,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fsm.compile import Condition, ObjectStatus, assess
+from fsm.controllers.replicas import Elsewhere, Replicas
 from fsm.controllers.world import POLICY_KINDS, World
-from fsm.delivery import Change, ProxyRegistry
+from fsm.delivery import ProxyRegistry
 from fsm.kube import ApiError, Conflict, KubeClient, NotFound, Resource, Unavailable
 from fsm.model import Snapshot
 from fsm.settings import Settings
@@ -54,6 +55,7 @@ class StatusWriter:
         settle_s: float,
         snapshot: Callable[[], Snapshot | None],
         failing: Callable[[str], object | None] = lambda plugin: None,
+        replicas: Replicas | None = None,
     ) -> None:
         """Put it together.
 
@@ -65,6 +67,7 @@ class StatusWriter:
             settle_s: how long proxies may take, seconds, before an object is called pending.
             snapshot: returns the newest one.
             failing: says of a plugin what fails in it; ``None``: nothing.
+            replicas: knows what proxies of other replicas made of changes.
         """
         self._client = client
         self._world = world
@@ -73,6 +76,7 @@ class StatusWriter:
         self._settle_s = settle_s
         self._snapshot = snapshot
         self._failing = failing
+        self._replicas = replicas
         self._assessed: tuple[Snapshot, list[ObjectStatus]] | None = None
         self.again: Callable[[], None] = lambda: None
 
@@ -97,8 +101,7 @@ class StatusWriter:
             found = self._world.object(resource, wanted.namespace, wanted.name)
             if found is None:
                 continue
-            known = self._registry.objects.get(f"{wanted.kind}/{wanted.namespace}/{wanted.name}")
-            conditions = self._with_proxies(wanted.conditions, known.change if known else None)
+            conditions = self._with_proxies(wanted)
             if wanted.kind == "Plugin" and conditions is not None:
                 conditions = self._with_failures(conditions, wanted.name)
             if conditions is None:
@@ -111,26 +114,34 @@ class StatusWriter:
         if failures:
             raise failures[0]
 
-    def _with_proxies(
-        self, conditions: tuple[Condition, ...], change: Change | None
-    ) -> tuple[Condition, ...] | None:
+    def _with_proxies(self, wanted: ObjectStatus) -> tuple[Condition, ...] | None:
         """Add what proxies say about the last change; ``None``: it is too early to say."""
+        conditions = wanted.conditions
         programmed = next(c for c in conditions if c.type == "Programmed")
-        if change is None or not programmed.status:
+        name = f"{wanted.kind}/{wanted.namespace}/{wanted.name}"
+        known = self._registry.objects.get(name)
+        if known is None or known.change is None or not programmed.status:
             return conditions
+        change, elsewhere = known.change, Elsewhere()
+        if self._replicas is not None:
+            elsewhere = self._replicas.elsewhere(name, known.generation)
         refusals = [
             f"{key}: {why}" for key in change.refusers if (why := self._registry.refuses(key))
         ]
+        refusals += [f"{key}: {why}" for key, why in elsewhere.refusers.items()]
+        proxies = change.proxies + elsewhere.proxies
         if refusals:
-            text = f"refused by {change.refused} of {change.proxies} proxies: {'; '.join(refusals)}"
+            count = change.refused + elsewhere.refused
+            text = f"refused by {count} of {proxies} proxies: {'; '.join(refusals)}"
             return _replaced(conditions, Condition("Programmed", False, "Refused", text))
-        if change.done:
+        if change.done and not elsewhere.pending:
             return conditions
         left = change.started + self._settle_s - time.monotonic()
         if left > 0:
             asyncio.get_running_loop().call_later(left, self.again)
             return None
-        text = f"{change.pending} of {change.proxies} proxies have not applied it yet"
+        pending = change.pending + elsewhere.pending
+        text = f"{pending} of {proxies} proxies have not applied it yet"
         return _replaced(conditions, Condition("Programmed", False, "Pending", text))
 
     def _with_failures(

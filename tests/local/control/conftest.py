@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fsm.ca import Tresor, new_root
 from fsm.kube import (
     AlreadyExists,
+    Conflict,
     NotFound,
     ObjectList,
     Resource,
@@ -183,6 +184,9 @@ class FakeKube:
         force: bool = True,
     ) -> dict[str, Any]:
         old = await self.get(res, name, namespace)
+        read = (body.get("metadata") or {}).get("resourceVersion") if kind == "merge" else None
+        if read not in (None, old["metadata"]["resourceVersion"]):
+            raise Conflict(409, "Conflict", f"{res.describe(namespace, name)} has been changed")
         new = jsonpatch.apply_patch(old, body) if kind == "json" else merged(old, body)
         key = (namespace or "" if res.namespaced else "", name)
         return self._store("MODIFIED", res, key, new)

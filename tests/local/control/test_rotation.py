@@ -11,51 +11,24 @@ import base64
 import contextlib
 import json
 import ssl
-import uuid
 from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import pytest
 from controlworld import STORE, ask, install, settings, workload
+from controlworld.rotating import PLACE, kept, phase, request, secret, spread_roots
 
-from fsm.ca import new_root, read_root, read_state, signer_of, trust_id
+from fsm.ca import new_root, read_root, read_state, signer_of
 from fsm.ca.rotation import Phase
-from fsm.ca.store import ANSWER_ANNOTATION, Request, request_patch
 from fsm.controllers.main import Controller
 from fsm.controllers.root_certificates import RESOURCE
-from fsm.kube.resources import CONFIGMAPS, MUTATINGWEBHOOKS, SECRETS
+from fsm.kube.resources import MUTATINGWEBHOOKS, SECRETS
+
+__all__ = ["kept"]
 
 
 def client_tls(roots: str) -> ssl.SSLContext:
     return ssl.create_default_context(cadata=roots)
-
-
-PLACE = ("fsm-system", "fsm-ca-bundle")
-
-
-def secret(kube):
-    return kube.objects[SECRETS][PLACE]
-
-
-def phase(kube) -> Phase:
-    return read_state(secret(kube)).phase
-
-
-def spread_roots(kube, namespace: str) -> str:
-    found = kube.objects.get(CONFIGMAPS, {}).get((namespace, "fsm-ca-bundle"))
-    return found["data"]["ca.crt"] if found else ""
-
-
-async def request(kube, wait_until, action: str, **more: object) -> dict[str, object]:
-    wanted = Request(uuid.uuid4().hex, action, **more)
-    await kube.patch(SECRETS, PLACE[1], request_patch(wanted), PLACE[0])
-
-    def answer():
-        text = secret(kube)["metadata"].get("annotations", {}).get(ANSWER_ANNOTATION)
-        found = json.loads(text) if text else {}
-        return found if found.get("id") == wanted.id else None
-
-    return await wait_until(answer, f"an answer to {action}")
 
 
 @contextlib.asynccontextmanager
@@ -75,59 +48,6 @@ async def controlling(kube):
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-
-
-@pytest.fixture
-async def kept(kube, make_proxy):
-    """Start a proxy that follows what it is told about certificates; ``aim`` moves it."""
-    tasks = []
-
-    async def start(controller, *, follows: bool = True):
-        roots = spread_roots(kube, STORE)
-        proxy = await make_proxy(
-            controller.ports["delivery"],
-            roots,
-            STORE,
-            f"{STORE}-1",
-            f"uid-{STORE}",
-            f"token-{STORE}",
-        )
-        status, answer = await proxy.certify()
-        assert status == 200, answer
-        proxy.trusts = trust_id(answer["roots"])
-        plain = proxy.headers
-        proxy.headers = lambda: plain() | {"fsm-trust": proxy.trusts}
-        if follows:
-            tasks.append(asyncio.create_task(keep(proxy)))
-        return proxy
-
-    async def keep(proxy) -> None:
-        while True:
-            try:
-                async with proxy.session.get(
-                    proxy.base + "/v1/config",
-                    params={"version": proxy.version, "wait_s": "20"},
-                    ssl=proxy.tls,
-                    server_hostname="fsm-controller.fsm-system.svc",
-                    headers=proxy.headers(),
-                ) as response:
-                    renew = response.headers.get("fsm-renew")
-                    config = await response.json() if response.status == 200 else None
-                if config:
-                    proxy.version = config["version"]
-                    proxy.roots = "".join(config["trust"]["roots"])
-                    proxy.trusts = trust_id(config["trust"]["roots"])
-                    await proxy.ack(proxy.version)
-                if renew:
-                    await proxy.certify()
-            except (aiohttp.ClientError, TimeoutError):
-                # Whom it cannot believe or reach it asks again with what it has by then.
-                await asyncio.sleep(0.02)
-
-    yield start
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_a_rotation_reaches_proxies_namespaces_webhooks_and_our_own_servers(

@@ -77,6 +77,10 @@ def _own_rules() -> list[JsonObject]:
         # Lists and watches by name, which a rule with a name allows.
         _rule([""], ["secrets"], [*_READ, "patch"], ["fsm-ca-bundle"]),
         _rule(["config.flomesh.io"], ["meshconfigs"], ["create"]),
+        # Which replica writes, and what the others tell it.
+        _rule(["coordination.k8s.io"], ["leases"], ["create"]),
+        _rule(["coordination.k8s.io"], ["leases"], ["get", "patch"], [APP]),
+        _rule([""], ["configmaps"], ["patch"]),
     ]
 
 

@@ -70,7 +70,8 @@ def _deployment(settings: Settings, *, standalone: bool) -> JsonObject:
         },
         "spec": {
             "replicas": 1,
-            "strategy": {"type": "Recreate"},
+            # Replicas agree on who writes, so that the next may start before the last has ended.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0}},
             "selector": {"matchLabels": selector},
             "template": {
                 "metadata": {"labels": labels(settings, APP)},
@@ -91,7 +92,11 @@ def _container(settings: Settings, *, standalone: bool) -> JsonObject:
         "FSM_LOG_LEVEL": settings.log_level,
         "FSM_SIDECAR_MARK": f"{STANDALONE_MARK:#x}" if standalone else "",
     }
-    namespace = {"fieldRef": {"fieldPath": "metadata.namespace"}}
+    of_pod = {
+        "FSM_NAMESPACE": "metadata.namespace",
+        "FSM_POD_NAME": "metadata.name",
+        "FSM_POD_UID": "metadata.uid",
+    }
     security: JsonObject = {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -105,7 +110,10 @@ def _container(settings: Settings, *, standalone: bool) -> JsonObject:
         "imagePullPolicy": "IfNotPresent",
         "command": ["fsm", "controller"],
         "env": [
-            {"name": "FSM_NAMESPACE", "valueFrom": namespace},
+            *(
+                {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+                for name, path in of_pod.items()
+            ),
             *({"name": name, "value": value} for name, value in values.items()),
         ],
         "ports": [

@@ -1,0 +1,218 @@
+"""What the replicas of a control plane know of proxies that are connected to others of them.
+
+What comes in: this replica's registry of proxies, the phase of the root's rotation, the reports of
+the others. What goes out: a ConfigMap ``fsm-replica-<pod>`` with this replica's report, which the
+leader reads; answers about proxies of the others.
+
+    replica B: what its proxies believe, show and refuse ──► ConfigMap ──► replica A, which leads:
+                                                                          rotation, statuses
+
+Invariants: only a replica that does not lead reports, and only while there is another; what proxies
+believe is reported while the root is being replaced, and what became of changes while it is not
+"applied by all", so that a quiet mesh writes nothing; a report counts as long as its Pod lives.
+Not done here: deciding anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fsm.ca.rotation import ProxyFact
+from fsm.controllers.world import World
+from fsm.delivery import ProxyKey, ProxyRegistry
+from fsm.kube import Informer, KubeClient, NotFound
+from fsm.kube.resources import CONFIGMAPS
+
+APP = "fsm-controller"
+LABEL = "flomesh.io/replica-of"
+KEY = "report.json"
+ENDED = ("Succeeded", "Failed")
+# LIMIT: refusals of one change that are reported with their reasons.
+REFUSERS_MAX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What became of a change at the proxies of other replicas.
+
+    Attributes:
+        proxies: how many it changed there.
+        refused: how many of these refuse it.
+        pending: how many have not answered.
+        refusers: some of those who refuse, with their reasons.
+    """
+
+    proxies: int = 0
+    refused: int = 0
+    pending: int = 0
+    refusers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Replicas:
+    """One replica among the others; ``reconcile`` writes its report."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        world: World,
+        registry: ProxyRegistry,
+        *,
+        mesh_name: str,
+        namespace: str,
+        identity: str,
+        uid: str,
+        leads: Callable[[], bool],
+        rotating: Callable[[], bool],
+        servers: Callable[[], list[tuple[str, str]]],
+    ) -> None:
+        """Put it together.
+
+        Args:
+            client: writes the report.
+            world: knows the Pods.
+            registry: knows the proxies that are connected here.
+            mesh_name: of the mesh.
+            namespace: of the control plane.
+            identity: name of our Pod.
+            uid: of our Pod, whose end is the end of the report; empty: unknown.
+            leads: whether we write statuses and rotate.
+            rotating: whether the root is being replaced.
+            servers: our own servers, with the keys that signed their certificates.
+        """
+        self._client = client
+        self._world = world
+        self._registry = registry
+        self._mesh, self._namespace = mesh_name, namespace
+        self._identity, self._uid = identity, uid
+        self._leads, self._rotating, self._servers = leads, rotating, servers
+        self._written = ""
+        self._read: dict[str, tuple[str, dict[str, Any]]] = {}
+        self.informer = Informer(client, CONFIGMAPS, namespace, labels=f"{LABEL}={mesh_name}")
+
+    def others(self) -> list[str]:
+        """Name the Pods of the other replicas."""
+        found = []
+        for (namespace, name), pod in self._world.informers["Pod"].store.items():
+            meta, status = pod.get("metadata") or {}, pod.get("status") or {}
+            labels = meta.get("labels") or {}
+            ours = labels.get("app") == APP and namespace == self._namespace
+            ours = ours and labels.get("app.kubernetes.io/instance", self._mesh) == self._mesh
+            alive = status.get("phase") not in ENDED and not meta.get("deletionTimestamp")
+            if ours and alive and name != self._identity:
+                found.append(name)
+        return sorted(found)
+
+    def gone(self, identity: str) -> bool:
+        """Whether a replica is no more: we know all Pods, and it is none of them."""
+        pods = self._world.informers["Pod"]
+        return pods.synced.is_set() and pods.get(self._namespace, identity) is None
+
+    async def reconcile(self) -> None:
+        """Write the report if it is wanted and differs from the last.
+
+        Raises:
+            ApiError: it cannot be written.
+        """
+        if self._leads() or not self.others():
+            return
+        text = json.dumps(self.own(), sort_keys=True, separators=(",", ":"))
+        if text == self._written:
+            return
+        name = f"fsm-replica-{self._identity}"
+        labels = {LABEL: self._mesh}
+        meta: dict[str, Any] = {"name": name, "namespace": self._namespace, "labels": labels}
+        if self._uid:
+            owner = {"apiVersion": "v1", "kind": "Pod", "name": self._identity, "uid": self._uid}
+            meta["ownerReferences"] = [owner]
+        body = {"metadata": meta, "data": {KEY: text}}
+        try:
+            await self._client.patch(CONFIGMAPS, name, {"data": {KEY: text}}, self._namespace)
+        except NotFound:
+            await self._client.create(CONFIGMAPS, body, self._namespace)
+        self._written = text
+
+    def own(self) -> dict[str, Any]:
+        """Return the report."""
+        report: dict[str, Any] = {"servers": self._servers(), "changes": dict(self._changes())}
+        if self._rotating():
+            words: dict[str, int] = {}
+            proxies = {}
+            for record in self._registry.records():
+                if self._registry.connected(record):
+                    pair = [words.setdefault(w, len(words)) for w in (record.trust, record.signer)]
+                    proxies["/".join(record.key)] = pair
+            # Names of keys and bundles are long, and most proxies have the same.
+            report |= {"words": list(words), "proxies": proxies}
+        return report
+
+    def _changes(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name, (generation, change) in self._registry.objects.items():
+            if change is None or (change.done and not change.refused):
+                continue
+            why = {str(key): self._registry.refuses(key) for key in change.refusers}
+            refusers = {key: text for key, text in why.items() if text}
+            if change.done and not refusers:
+                continue
+            yield (
+                name,
+                {
+                    "generation": generation,
+                    "proxies": change.proxies,
+                    "refused": change.refused,
+                    "pending": change.pending,
+                    "refusers": dict(sorted(refusers.items())[:REFUSERS_MAX]),
+                },
+            )
+
+    def _reports(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the other replicas, each with its report; an empty one where there is none yet."""
+        for name in self.others():
+            found = self.informer.get(self._namespace, f"fsm-replica-{name}") or {}
+            text = (found.get("data") or {}).get(KEY) or "{}"
+            known = self._read.get(name)
+            if known is None or known[0] != text:
+                known = self._read[name] = (text, _parsed(text))
+            yield name, known[1]
+
+    def proxy(self, key: ProxyKey) -> ProxyFact | None:
+        """Say what a proxy believes and shows that is connected to another replica."""
+        for _, report in self._reports():
+            pair = (report.get("proxies") or {}).get("/".join(key))
+            if pair is not None:
+                words = report["words"]
+                return ProxyFact(str(key), True, words[pair[0]], words[pair[1]])
+        return None
+
+    def servers(self) -> list[tuple[str, str]]:
+        """List the servers of the other replicas; one that has not reported has an unknown one."""
+        found = []
+        for name, report in self._reports():
+            listed = report.get("servers") or [("servers", "")]
+            found += [(f"{server} of {name}", str(signer)) for server, signer in listed]
+        return found
+
+    def elsewhere(self, name: str, generation: int) -> Elsewhere:
+        """Say what became of an object's last change at the proxies of the other replicas."""
+        total = Elsewhere()
+        for _, report in self._reports():
+            change = (report.get("changes") or {}).get(name)
+            if not change or change.get("generation") != generation:
+                continue
+            total = Elsewhere(
+                total.proxies + int(change["proxies"]),
+                total.refused + int(change["refused"]),
+                total.pending + int(change["pending"]),
+                {**total.refusers, **change["refusers"]},
+            )
+        return total
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        report = json.loads(text)
+    except ValueError:
+        return {}
+    return report if isinstance(report, dict) else {}
