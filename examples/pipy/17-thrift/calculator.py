@@ -1,6 +1,6 @@
 """A Thrift service and its client, for trying out. Needs thriftpy2.
 
-calculator.py server PORT | client PORT METHOD [ARGUMENT...]
+calculator.py server PORT [compact] [framed] | client PORT METHOD [ARGUMENT...]
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import thriftpy2
+from thriftpy2.protocol import TCompactProtocolFactory
 from thriftpy2.rpc import make_client, make_server
 from thriftpy2.thrift import TApplicationException
+from thriftpy2.transport import TFramedTransportFactory
 
 calculator = thriftpy2.load(
     str(Path(__file__).with_name("calculator.thrift")), module_name="calculator_thrift"
@@ -55,7 +57,12 @@ def main() -> None:
     """Serve, or call."""
     what, port, *rest = sys.argv[1:]
     if what == "server":
-        make_server(calculator.Calculator, Calculator(), "127.0.0.1", int(port)).serve()
+        how = {
+            "proto_factory": TCompactProtocolFactory() if "compact" in rest else None,
+            "trans_factory": TFramedTransportFactory() if "framed" in rest else None,
+        }
+        how = {name: factory for name, factory in how.items() if factory}
+        make_server(calculator.Calculator, Calculator(), "127.0.0.1", int(port), **how).serve()
         return
     client = make_client(calculator.Calculator, "127.0.0.1", int(port), timeout=5000)
     try:

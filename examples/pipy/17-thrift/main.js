@@ -1,7 +1,6 @@
 // Before a Thrift service: counts calls by method, and refuses those that no client should make.
 //
-// Every protocol that the decoder knows is answered in the same one. A oneway call has no answer: it passes, and what stands for its
-// answer here is dropped before the client.
+// Every protocol that the decoder knows is answered in the same one. A oneway call has no answer: none is waited for.
 ((
   refused = (os.env.REFUSED ?? 'erase').split(','),
   calls = new stats.Counter('thrift_calls', ['method', 'result']),
@@ -18,36 +17,27 @@
 
 .listen(os.env.PORT ?? 9090)
   .decodeThrift()
-  .demux().to($ => $
+  // Whether a call has an answer must be known when it begins.
+  .replaceMessage(({ head, payload }) => new Message({ ...head, oneway: payload.type === 'oneway' }, null, null, payload))
+  .demux({ outputCount: ({ head }) => (head.oneway ? 0 : 1) }).to($ => $
     .handleMessage(({ head, payload }) => (
       _head = head,
       _call = payload,
       calls.withLabels(payload.name, refused.includes(payload.name) ? 'refused' : 'passed').increase()
     ))
     .branch(
-      () => !_call, $ => $.dummy(),
-
       () => refused.includes(_call.name), $ => $
         .replaceMessage(() => exception(_head, _call, `${_call.name} is not allowed here`)),
 
-      () => _call.type === 'oneway', $ => $
-        .fork().to($ => $
-          .encodeThrift()
-          .connect(os.env.SERVICE ?? '127.0.0.1:9091', { idleTimeout: 1 })
-          .dummy()
-        )
-        .replaceMessage(() => new Message({ oneway: true })),
-
       $ => $
-        .mux(() => __inbound).to($ => $
+        .mux(() => __inbound, { outputCount: ({ head }) => (head.oneway ? 0 : 1) }).to($ => $
           .encodeThrift()
           .connect(os.env.SERVICE ?? '127.0.0.1:9091', { connectTimeout: 2 })
           .decodeThrift()
         )
-        .replaceStreamEnd(({ error }) => exception(_head, _call, `the service cannot be reached: ${error}`))
+        .replaceStreamEnd(end => (_head.oneway ? end : exception(_head, _call, `the service cannot be reached: ${end.error}`)))
     )
   )
-  .replaceMessage(msg => (msg.head.oneway ? undefined : msg))
   .encodeThrift()
 
 )()

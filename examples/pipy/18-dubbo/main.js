@@ -47,12 +47,12 @@
 
       () => _way === 'call', $ => $
         // Servers may answer out of order: a connection has one call at a time.
-        .mux(() => _target, { maxIdle: 30 }).to($ => $
+        .mux(() => _target, { maxIdle: 30, outputCount: ({ head }) => (head.isTwoWay ? 1 : 0) }).to($ => $
           .encodeDubbo()
           .connect(() => _target, { connectTimeout: 2 })
           .decodeDubbo()
         )
-        .replaceStreamEnd(({ error }) => failure(_head, SERVER_ERROR, `${_target}: ${error}`))
+        .replaceStreamEnd(end => (_head.isTwoWay ? failure(_head, SERVER_ERROR, `${_target}: ${end.error}`) : end))
     )
   )
   .encodeDubbo()

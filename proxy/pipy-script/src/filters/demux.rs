@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use pipy_pipeline::{Cx, Event, Filter, PipelineId, Slot};
+use pipy_pipeline::{CloseReason, Cx, Event, Filter, PipelineId, Slot};
 use rquickjs::{Coerced, Persistent, Result, Value};
 
 use super::ask::{Asker, failed};
@@ -71,7 +71,7 @@ struct Demuxer {
     def: Demux,
     open: VecDeque<Exchange>,
     /// Sub-pipelines that are not waited for.
-    silent: Vec<PipelineId>,
+    silent: Vec<(Slot, PipelineId)>,
     /// Where the message that is coming goes.
     current: Option<PipelineId>,
     next_slot: Slot,
@@ -107,7 +107,7 @@ impl Demuxer {
             let sub = cx.open_turning(layout.pipeline(&self.scope.cloned(), Vec::new()), slot);
             self.current = Some(sub);
             if count == 0 {
-                self.silent.push(sub);
+                self.silent.push((slot, sub));
             } else {
                 let (awaited, blocks) = (count.abs(), count < 0);
                 self.open.push_back(Exchange {
@@ -124,6 +124,13 @@ impl Demuxer {
         }
         if is_close(&event) {
             self.current = None;
+            // A message that never ends is none, and has no answer.
+            let is_cut = |exchange: &Exchange| !exchange.asked && exchange.awaited > 0;
+            if self.open.back().is_some_and(is_cut)
+                && let Some(cut) = self.open.pop_back()
+            {
+                cx.close(cut.sub);
+            }
             self.ended = Some(event);
             return self.finish(cx);
         }
@@ -132,6 +139,10 @@ impl Demuxer {
             self.current = None;
             if let Some(exchange) = self.open.back_mut().filter(|exchange| exchange.sub == sub) {
                 exchange.asked = true;
+            } else {
+                // Nobody waits for it: it is over when it has done what it was asked.
+                cx.send(sub, event);
+                return cx.send(sub, Event::Close(CloseReason::Finished));
             }
         }
         cx.send(sub, event);
@@ -164,7 +175,7 @@ impl Demuxer {
             if let Some(done) = self.open.pop_front() {
                 if self.current == Some(done.sub) {
                     // The answer came before the question was over; the rest of it is nobody's.
-                    self.silent.push(done.sub);
+                    self.silent.push((done.slot, done.sub));
                 } else {
                     cx.close(done.sub);
                 }
@@ -205,7 +216,14 @@ impl Filter for Demuxer {
     }
 
     fn sub(&mut self, cx: &mut Cx<'_>, slot: Slot, event: Event) {
-        let Some(at) = self.open.iter().position(|exchange| exchange.slot == slot) else { return };
+        let Some(at) = self.open.iter().position(|exchange| exchange.slot == slot) else {
+            if is_close(&event)
+                && let Some(at) = self.silent.iter().position(|(silent, _)| *silent == slot)
+            {
+                cx.close(self.silent.swap_remove(at).1);
+            }
+            return;
+        };
         let Some(exchange) = self.open.get_mut(at) else { return };
         if matches!(event, Event::Pause | Event::Resume) {
             exchange.paused = matches!(event, Event::Pause);
@@ -232,7 +250,7 @@ impl Filter for Demuxer {
         for exchange in self.open.drain(..) {
             cx.close(exchange.sub);
         }
-        for sub in self.silent.drain(..) {
+        for (_, sub) in self.silent.drain(..) {
             cx.close(sub);
         }
     }
