@@ -261,6 +261,7 @@ async def compare(site: Site, asked: Asked) -> str:
     return "allowed"
 
 
+@pytest.mark.timeout(900)
 async def test_what_is_explained_is_what_happens(site, authority):
     only = os.environ.get("EXPLAIN_SEED")
     outcomes: dict[str, int] = {}
