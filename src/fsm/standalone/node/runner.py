@@ -75,6 +75,9 @@ class Runner:
         self.up = asyncio.Event()
         self.finished = asyncio.Event()
         self.process: Process | None = None
+        #: While it is being started, and set when that has come to an end, good or bad.
+        self.starting = False
+        self.started = asyncio.Event()
         self._runtime = runtime
         self._recipe = recipe
         self._restart = restart
@@ -144,16 +147,24 @@ class Runner:
 
     async def _start(self) -> Process | None:
         """Start the container; ``None`` after a failure that was waited out."""
+        self.starting = True
+        self.started.clear()
         try:
             spec = await self._recipe()
             if self._stopping:
+                self._has_started()
                 return None
             process = await self._runtime.start(spec)
         except (UnknownImage, EnvironmentProblem, VolumeProblem, StartError, ApiError) as error:
+            self._has_started()
             await self._cannot_start(error)
             return None
         self._retries = 0
         return process
+
+    def _has_started(self) -> None:
+        self.starting = False
+        self.started.set()
 
     async def _cannot_start(self, error: Exception) -> None:
         self._retries += 1
@@ -178,6 +189,7 @@ class Runner:
 
     async def _running(self, process: Process) -> Exit:
         self.process = process
+        self._has_started()
         if self._stopping:
             process.send(signal.SIGTERM)
         state = self.state

@@ -39,6 +39,8 @@ _CHUNK = 64 << 10
 _CAPTURE_S_MAX = 600.0
 _CAPTURE_BYTES_MAX = 256 << 20
 _EXEC_S_MAX = 600.0
+#: How long a command waits for its container to be started.
+_STARTING_S = 10.0
 
 
 class NodeServer:
@@ -143,7 +145,7 @@ class NodeServer:
             limit_s = min(_EXEC_S_MAX, float(body.get("timeoutSeconds") or 60))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise _error(400, f'the body must be {{"command": [..]}}: {error}') from None
-        runtime, process = self._running(worker, name)
+        runtime, process = await self._running(worker, name)
         outcome = await runtime.run_inside(process, list(argv), limit_s, feed)
         answer = {
             "exitCode": outcome.code,
@@ -157,7 +159,7 @@ class NodeServer:
         argv = request.query.getall("command", [])
         if not argv:
             raise _error(400, "no command is given")
-        runtime, process = self._running(worker, request.match_info["container"])
+        runtime, process = await self._running(worker, request.match_info["container"])
         flags = {f: request.query.get(f) == "true" for f in ("stdin", "stdout", "stderr", "tty")}
         inside = runtime.command_inside(process, argv)
         stream = web.WebSocketResponse(max_msg_size=16 << 20)
@@ -169,7 +171,7 @@ class NodeServer:
         """Send a container's output from now on; its input is not connected to anything."""
         worker = self._worker(request)
         name = request.match_info["container"]
-        self._running(worker, name)
+        await self._running(worker, name)
         stream = web.WebSocketResponse(max_msg_size=16 << 20)
         await stream.prepare(request)
 
@@ -187,8 +189,13 @@ class NodeServer:
             await asyncio.gather(sending, return_exceptions=True)
         return stream
 
-    def _running(self, worker: PodWorker, name: str) -> tuple[Runtime, Process]:
+    async def _running(self, worker: PodWorker, name: str) -> tuple[Runtime, Process]:
         runner = worker.runners.get(name)
+        if runner is not None and runner.starting:
+            # Its application may have written to its log already: who saw that calls this running.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_STARTING_S):
+                    await runner.started.wait()
         if runner is None or runner.process is None:
             raise _error(409, f"container {name!r} of Pod {worker.where} is not running")
         return Runtime(worker.directory / "containers" / name), runner.process
