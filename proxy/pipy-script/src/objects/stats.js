@@ -19,6 +19,7 @@ native => {
       return [...new Set(known.map(values => values[depth]))].map(value => this.withLabels(value));
     }
     get value() { return stats.read(this.#name, this.#values); }
+    valueOf() { return this.value; }
     where(amount, act) { act(this.#name, this.#values, amount); }
     withLabels(...more) {
       const key = more.join('\u0000');
