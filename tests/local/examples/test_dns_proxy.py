@@ -98,7 +98,7 @@ def ask(port: int, name: str, kind: str = "A", source: str = "127.0.0.1") -> dns
         try:
             return dns.query.udp(query, "127.0.0.1", 1.0, port, source)
         except (dns.exception.Timeout, dns.query.BadResponse):
-            # The listing looks into its cache twice: what runs out in between comes back as it was asked.
+            # The listing looks into its cache twice: what runs out in between comes back as asked.
             assert time.monotonic() < deadline, f"no answer for {name}"
 
 
