@@ -141,7 +141,8 @@ class Replicas:
             words: dict[str, int] = {}
             proxies = {}
             for record in self._registry.records():
-                if self._registry.connected(record):
+                # Whoever polls nobody at this moment may poll another replica the next.
+                if record.polls:
                     pair = [words.setdefault(w, len(words)) for w in (record.trust, record.signer)]
                     proxies["/".join(record.key)] = pair
             # Names of keys and bundles are long, and most proxies have the same.

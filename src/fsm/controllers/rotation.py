@@ -263,13 +263,15 @@ class Rotator:
 
     def _proxy(self, key: ProxyKey) -> ProxyFact:
         record = self._registry.get(key)
-        connected = record is not None and self._registry.connected(record)
-        if not connected and self._replicas is not None:
+        # With a new certificate it connects anew, maybe to another replica: what it said here last
+        # is then old, though it was heard of a moment ago.
+        if self._replicas is not None and (record is None or not record.polls):
             elsewhere = self._replicas.proxy(key)
             if elsewhere is not None:
                 return elsewhere
         if record is None:
             return ProxyFact(str(key), connected=False)
+        connected = self._registry.connected(record)
         return ProxyFact(str(key), connected, record.trust, record.signer)
 
     async def _restore(self) -> None:

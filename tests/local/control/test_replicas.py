@@ -169,12 +169,19 @@ async def test_refusals_of_the_other_replicas_proxies_are_in_the_status(
         await end(two)
 
 
+async def stubborn(proxy) -> None:
+    """Poll for ever, and believe whom it has believed."""
+    while True:
+        status, config = await proxy.poll(wait_s=5)
+        if status == 200:
+            proxy.version = config["version"]
+
+
 async def test_a_rotation_waits_for_proxies_of_the_other_replica(replica, kube, kept, wait_until):
     first, _, second, _ = await both(replica, kube, wait_until)
     workload(kube, STORE, "10.244.0.2")
     await wait_until(lambda: spread_roots(kube, STORE), "roots in the namespace")
-    proxy = await kept(second, follows=False)
-    await proxy.poll()
+    polling = asyncio.create_task(stubborn(await kept(second, follows=False)))
     await request(kube, wait_until, "rotate")
     await wait_until(lambda: first.rotator.rotates and second.rotator.rotates, "both to know")
 
@@ -184,6 +191,7 @@ async def test_a_rotation_waits_for_proxies_of_the_other_replica(replica, kube, 
     text = f"{STORE}/{STORE}-1 has not confirmed the roots"
     await wait_until(lambda: text in waited(), "the leader to wait for it")
     assert phase(kube) is Phase.TRUSTING
+    await end(polling)
     follower = await kept(second)
     await wait_until(lambda: phase(kube) is Phase.STABLE, "the rotation to end", 20.0)
     await wait_until(lambda: not second.rotator.rotates, "the other to follow")
