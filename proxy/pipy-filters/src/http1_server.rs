@@ -24,7 +24,7 @@ use pipy_http::{
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, PipelineId, Slot, TimerId};
 
 use crate::h2c;
-use crate::http_server::{DRAIN_GRACE, HttpService, LINGER, Limits, SPEC, status_of};
+use crate::http_server::{ANSWER_GRACE, DRAIN_GRACE, HttpService, LINGER, Limits, SPEC, status_of};
 use crate::out::Out;
 
 /// LIMIT: bytes that a client may send ahead of the exchange in progress before its socket is paused.
@@ -72,6 +72,8 @@ struct Exchange {
     response: Response,
     /// The sub-pipeline can't take more.
     paused: bool,
+    /// The sub-pipeline was told that nothing has moved for too long.
+    told: bool,
 }
 
 /// What the request asks the connection to become.
@@ -200,7 +202,8 @@ impl Http1Server {
         }
         cx.send(sub, Event::Start(Head::Request(head), length));
         let response = Response::Awaited;
-        self.exchange = Some(Exchange { sub, reply, tunnel, request_done: false, response, paused: false });
+        self.exchange =
+            Some(Exchange { sub, reply, tunnel, request_done: false, response, paused: false, told: false });
     }
 
     fn feed(&mut self, cx: &mut Cx<'_>, event: Event) {
@@ -334,7 +337,14 @@ impl Http1Server {
 
     /// Nothing has moved for too long.
     fn idle(&mut self, cx: &mut Cx<'_>) {
-        match &self.exchange {
+        match &mut self.exchange {
+            // Who looks after the request knows best what to say, and counts it.
+            Some(exchange) if matches!(exchange.response, Response::Awaited) && !exchange.told => {
+                exchange.told = true;
+                let sub = exchange.sub;
+                cx.send(sub, Event::Close(CloseReason::IdleTimeout));
+                cx.timer(ANSWER_GRACE, TIMER_IDLE);
+            }
             Some(exchange) if matches!(exchange.response, Response::Awaited) => {
                 let reply = exchange.reply;
                 self.answer(cx, 504, reply, "nothing moved for too long");

@@ -439,8 +439,14 @@ impl Http2Server {
                 .map(|(slot, _)| *slot)
                 .collect();
             for slot in slow {
-                match self.exchanges.get(&slot).map(|exchange| exchange.response) {
-                    Some(Response::Awaited) => self.answer(cx, slot, 504, "nothing moved for too long"),
+                match self.exchanges.get_mut(&slot) {
+                    Some(exchange) if exchange.response == Response::Awaited && !exchange.told => {
+                        exchange.told = true;
+                        cx.send(exchange.sub, Event::Close(CloseReason::IdleTimeout));
+                    }
+                    Some(exchange) if exchange.response == Response::Awaited => {
+                        self.answer(cx, slot, 504, "nothing moved for too long");
+                    }
                     _ => self.fail(cx, slot, ErrorCode::CANCEL),
                 }
             }

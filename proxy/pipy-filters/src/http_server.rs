@@ -33,6 +33,9 @@ pub(crate) const SPEC: Spec = Spec {
 /// not read yet.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
+/// LIMIT: how long a sub-pipeline may take to answer once it was told that nothing has moved for too long.
+pub(crate) const ANSWER_GRACE: Duration = Duration::from_secs(1);
+
 /// How long a connection between two requests stays open when the worker drains. A client may be sending its next request
 /// at this moment; it is answered, and told that it was the last.
 pub(crate) const DRAIN_GRACE: Duration = Duration::from_millis(500);

@@ -379,6 +379,10 @@ fn what_is_idle_for_too_long_ends_as_its_state_asks() {
     let [mut waiting, _] = stages(vec![never()]);
     waiting.say(GET);
     waiting.world.pass(Duration::from_secs(60));
+    // Whoever looks after the request is asked first, and has a second to answer.
+    assert!(heard_below(&waiting.notes).iter().any(|line| line.contains("close idle_timeout")));
+    assert_eq!((waiting.heard().as_str(), waiting.closed()), ("", (false, None)));
+    waiting.world.pass(Duration::from_secs(1));
     assert!(waiting.heard().starts_with("HTTP/1.1 504 "));
     assert_eq!(waiting.closed(), (true, None));
 }

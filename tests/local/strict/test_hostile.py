@@ -217,8 +217,13 @@ async def test_a_body_that_stops_is_given_up(tmp_path):
                 for _ in range(50)
             )
         )
-        # A timeout is said, or the connection reset; the server never sees the request whole.
-        assert all(not end or end.startswith(b"HTTP/1.1 504") for end in ends), ends[0]
+        # It is the client that was slow; the server never sees the request whole.
+        assert all(end and end.startswith(b"HTTP/1.1 408") for end in ends), ends[0]
+        assert len(await proxy.log(50, status=408, reason="idle_timeout")) == 50
+        stats = await proxy.stats()
+        assert stats["cluster.app.upstream_rq_tx_reset"] == "50"
+        assert stats["cluster.app.upstream_rq_timeout"] == "0"
+        assert stats["cluster.app.upstream_rq_active"] == "0"
         await until(lambda: backend.open == 0, "the server's connections ended")
 
 
@@ -253,8 +258,10 @@ async def test_a_server_that_dribbles_its_head_is_given_up(tmp_path):
         response = await fetch(proxy.outbound)
         assert response.status == 504
         [line] = await proxy.log(1)
-        assert line["decision"] == "failed"
-        assert line["reason"]
+        assert (line["decision"], line["reason"], line["status"]) == ("failed", "idle_timeout", 504)
+        stats = await proxy.stats()
+        assert stats["cluster.app.upstream_rq_timeout"] == "1"
+        assert stats["cluster.app.upstream_rq_504"] == "1"
 
 
 async def test_a_handshake_that_stops_is_given_up(tmp_path):

@@ -17,6 +17,8 @@ pub(super) struct Exchange {
     pub(super) response_done: bool,
     /// The sub-pipeline can't take more.
     pub(super) paused: bool,
+    /// The sub-pipeline was told that nothing has moved for too long.
+    pub(super) told: bool,
     /// The sub-pipeline was told to pause.
     pub(super) waiting: bool,
     /// Bytes that were given to the sub-pipeline and not released.
@@ -37,6 +39,7 @@ impl Exchange {
             response: Response::Awaited,
             response_done: false,
             paused: false,
+            told: false,
             waiting: false,
             owed: 0,
             early: Vec::new(),

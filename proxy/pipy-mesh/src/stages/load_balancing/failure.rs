@@ -186,6 +186,33 @@ impl LoadBalancing {
         }
     }
 
+    /// Nothing has moved for too long, and no answer has begun: the upstream's fault when it has the whole request, else
+    /// the client's.
+    pub(super) fn idled(&mut self, cx: &mut Cx<'_>) {
+        let exchange = Rc::clone(&self.exchange);
+        self.leave_line(cx);
+        let mut whole = self.kept.as_ref().is_some_and(super::Kept::has_ended);
+        if let (Some(current), Some((_, cluster))) = (self.current.take(), exchange.cluster()) {
+            whole = current.request_done;
+            current.counters().rq_tx_reset.inc();
+            if whole {
+                current.counters().rq_timeout.inc();
+                current.report(cluster, HealthResult::Failure, cx.now());
+            }
+            if current.paused {
+                cx.back(Event::Resume);
+            }
+            current.give_up(cx);
+        }
+        self.settled(cx);
+        self.in_flight = None;
+        exchange.failure.set(Some(CloseReason::IdleTimeout));
+        match whole {
+            true => respond(cx, 504, "upstream request timeout"),
+            false => respond(cx, 408, "the request did not come in time"),
+        }
+    }
+
     /// Something comes of a try that was given up.
     pub(super) fn drained(&mut self, cx: &mut Cx<'_>, event: &Event) {
         let over = matches!(event, Event::End(_) | Event::Close(_));

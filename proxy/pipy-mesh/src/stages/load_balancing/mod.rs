@@ -169,6 +169,10 @@ impl LoadBalancing {
         true
     }
 
+    fn is_awaiting(&self) -> bool {
+        self.current.as_ref().is_none_or(|current| !current.response_begun)
+    }
+
     fn cluster_of<'e>(&self, exchange: &'e Exchange) -> Option<&'e Cluster> {
         exchange.cluster().map(|(_, cluster)| cluster)
     }
@@ -216,6 +220,7 @@ impl Filter for LoadBalancing {
                 }
             }
             other if self.current.is_none() && self.kept.is_none() => cx.forward(other),
+            Event::Close(CloseReason::IdleTimeout) if self.is_awaiting() => self.idled(cx),
             other => self.carry(cx, other),
         }
     }
