@@ -77,7 +77,7 @@ def status(
     rows = list(change.get("rows") or [])
     verdict, code = judge(report)
     if output_format is output.Format.TABLE:
-        print(f"{report['object']}: {verdict}")
+        print(f"{report['object'].replace('//', '/')}: {verdict}")
         if rows:
             output.table(COLUMNS, [_cells(row) for row in rows])
     else:

@@ -196,13 +196,23 @@ class Webhook:
         log.info(
             "refused %s %s/%s: %s", kind, meta.get("namespace"), meta.get("name"), "; ".join(lines)
         )
+        if not any(problem.path for problem in problems):
+            # Not what is written is wrong, but that it comes at all.
+            answer = _no(403, "; ".join(lines))
+            answer["status"]["reason"] = "Forbidden"
+            return answer
         answer = _no(422, "\n".join(lines) if len(lines) == 1 else "\n".join(["", *lines]))
         answer["status"]["reason"] = "Invalid"
         answer["status"]["details"] = {
             "name": meta.get("name"),
             "kind": kind,
             "causes": [
-                {"reason": "FieldValueInvalid", "message": problem.message, "field": problem.path}
+                # kubectl shows these and not the message of the whole.
+                {
+                    "reason": "FieldValueInvalid",
+                    "message": _with_hint(problem),
+                    "field": problem.path,
+                }
                 for problem in problems[:PROBLEMS_MAX]
             ],
         }
@@ -211,8 +221,11 @@ class Webhook:
 
 def _in_words(problem: Problem) -> str:
     where = f"{problem.path}: " if problem.path else ""
-    hint = f" (hint: {problem.hint})" if problem.hint else ""
-    return f"{where}{problem.message}{hint}"
+    return f"{where}{_with_hint(problem)}"
+
+
+def _with_hint(problem: Problem) -> str:
+    return f"{problem.message} (hint: {problem.hint})" if problem.hint else problem.message
 
 
 def _no(code: int, message: str) -> JsonObject:

@@ -36,10 +36,10 @@ async def test_what_loads_is_fine() -> None:
         ("pipy().pipeline()\n  .chain(", "line 2, column 10: syntax error"),
         ("pipy({})\n.pipeline()\n.handlMessage(1)\n.chain()", "line 3, column 2: TypeError: no fi"),
         ("pipy().listen(80)", "line 1, column 1: has no entrance"),
-        ("pipy().pipeline()\n.chain(['modules/none.js'])", "line 2, column 9: modules/none.js is"),
+        ("pipy().pipeline()\n.chain(['modules/none.js'])", "line 2, column 10: modules/none.js is"),
         ("for (;;);", "line 1, column 1: took longer than 500 ms"),
         ("function f() { f() }; f()", "line 1, column "),
-        ("throw new Error('no')", "line 1, column 7: no"),
+        ("throw new Error('no')", "line 1, column 11: no"),
     ],
 )
 async def test_what_does_not_load_is_told_with_line_and_column(script: str, said: str) -> None:

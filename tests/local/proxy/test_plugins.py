@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from typing import Any
@@ -288,3 +289,21 @@ async def test_a_plugin_that_does_not_load_is_refused_with_its_place(rig):
         await proxy.apply(plugged(port, backend.address, bad="pipy().pipeline()\n  .chain("))
     answer = await fetch(proxy.outbound, request())
     assert answer.header("x-marked") == "/plugins/mark.js"
+
+
+async def test_a_copy_arrives_though_the_client_has_its_answer_and_leaves(rig):
+    async def late(asked: Request, connection: Connection) -> bool:
+        await asyncio.sleep(0.05)
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        return True
+
+    one, two = await rig.backend(name="one"), await rig.backend(script=late)
+    proxy = await rig.pipy()
+    document = plugged(proxy.outbound.port, one.address, mirror=MIRROR)
+    document["clusters"]["two"] = config.cluster(config.endpoint(two.address))
+    await proxy.apply(document)
+    for _ in range(20):
+        async with await Wire.open(proxy.outbound) as wire:
+            assert (await wire.ask(request("POST", "/", body=b"body"))).status == 200
+    await until(lambda: len(two.requests) == 20, "copies of all requests")
+    assert Counter(seen.body for seen in two.requests) == {b"body": 20}

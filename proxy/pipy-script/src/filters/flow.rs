@@ -1,5 +1,6 @@
 //! Small filters of flow: `dummy`, `dump`, `print`, `fork`, `wait`.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::Write;
 use std::rc::Rc;
@@ -10,11 +11,14 @@ use rquickjs::{Ctx, Persistent, Result, Value};
 
 use super::connect::duration;
 use super::handle::duplicate;
-use crate::engine::{Callback, Kept, Outcome};
+use crate::engine::{Callback, Engine, Kept, Outcome};
+use crate::events::{ScriptEvent, script_event};
 use crate::layout::{FilterDef, Reading, Scope, Target};
 use crate::log;
 
 struct Dummy;
+
+const DUMMY: &str = "dummy";
 
 pub(super) fn dummy(_: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
     Ok(Rc::new(Dummy))
@@ -28,7 +32,7 @@ impl FilterDef for Dummy {
 
 impl Filter for Dummy {
     fn name(&self) -> &'static str {
-        "dummy"
+        DUMMY
     }
 
     fn input(&mut self, _: &mut Cx<'_>, _: Event) {}
@@ -100,7 +104,8 @@ pub(super) fn fork(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
 impl FilterDef for Fork {
     fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
         let (target, label, with) = (self.target.clone(), self.label.clone(), self.with.clone());
-        Box::new(Forked { target, label, with, scope: scope.clone(), branches: None })
+        let (scope, branches, whole) = (scope.clone(), None, false);
+        Box::new(Forked { target, label, with, scope, branches, whole })
     }
 }
 
@@ -113,7 +118,9 @@ struct Forked {
     label: String,
     with: Option<Kept>,
     scope: Scope,
-    branches: Option<Vec<PipelineId>>,
+    branches: Option<Vec<Branch>>,
+    /// Whether the branches have all of a message.
+    whole: bool,
 }
 
 impl Forked {
@@ -143,7 +150,15 @@ impl Forked {
             Ok((branches, own)) => {
                 let open = |arguments| {
                     let scope = if own { self.scope.cloned() } else { self.scope.clone() };
-                    cx.open_detached(layout.pipeline(&scope, arguments))
+                    let mut row = layout.pipeline(&scope, arguments);
+                    let life = Rc::new(Cell::new(Life::Asked));
+                    if scope.host.is_some() {
+                        let (engine, life) = (Rc::clone(scope.engine()), Rc::clone(&life));
+                        // What a last `dummy` swallows is the end all the same.
+                        let dummy = row.last().is_some_and(|last| last.name() == DUMMY);
+                        row.insert(row.len() - usize::from(dummy), Box::new(BranchEnd { engine, life }));
+                    }
+                    Branch { pipeline: cx.open_detached(row), life }
                 };
                 self.branches = Some(branches.into_iter().map(open).collect());
             }
@@ -167,17 +182,77 @@ impl Filter for Forked {
         if self.branches.is_none() {
             self.begin(cx);
         }
+        self.whole |= matches!(event, Event::End(_));
         for branch in self.branches.iter().flatten() {
             if let Some(copy) = duplicate(&event) {
-                cx.send(*branch, copy);
+                cx.send(branch.pipeline, copy);
             }
         }
         cx.forward(event);
     }
 
     fn closed(&mut self, cx: &mut Cx<'_>) {
+        // WHY: a copy of a request is on its way when the client has its answer and leaves; it would seldom arrive.
+        let lives_on = self.whole && self.scope.host.is_some();
         for branch in self.branches.take().into_iter().flatten() {
-            cx.close(branch);
+            if lives_on && branch.life.get() == Life::Asked {
+                branch.life.set(Life::Outlived);
+            } else {
+                cx.close(branch.pipeline);
+            }
+        }
+    }
+}
+
+/// One of the pipelines that events are copied to.
+struct Branch {
+    pipeline: PipelineId,
+    life: Rc<Cell<Life>>,
+}
+
+/// How far a branch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// Nothing has come out at its end yet.
+    Asked,
+    /// It is over.
+    Answered,
+    /// It goes on without the pipeline that it was forked from.
+    Outlived,
+}
+
+/// The end of a branch that may outlive the pipeline that it was forked from.
+struct BranchEnd {
+    engine: Rc<Engine>,
+    life: Rc<Cell<Life>>,
+}
+
+/// LIMIT: how long a branch may go on without the pipeline that it was forked from, at least; at most twice that.
+const BRANCH_MAX: Duration = Duration::from_secs(30);
+
+impl Filter for BranchEnd {
+    fn name(&self) -> &'static str {
+        "fork-end"
+    }
+
+    fn start(&mut self, cx: &mut Cx<'_>) {
+        cx.timer(BRANCH_MAX, 0);
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        let ends = matches!(event, Event::End(_) | Event::Close(_))
+            || matches!(script_event(&event), Some(ScriptEvent::End(..) | ScriptEvent::Failed(_)));
+        if ends && self.life.replace(Life::Answered) == Life::Outlived {
+            self.engine.orphans.borrow_mut().push(cx.pipeline());
+        }
+        cx.forward(event);
+    }
+
+    fn timer(&mut self, cx: &mut Cx<'_>, _token: u32) {
+        if self.life.get() == Life::Outlived {
+            self.engine.orphans.borrow_mut().push(cx.pipeline());
+        } else {
+            cx.timer(BRANCH_MAX, 0);
         }
     }
 }
