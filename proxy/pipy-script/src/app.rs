@@ -10,17 +10,19 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pipy_pipeline::{Cx, Event, Filter, Graph, PipelineId};
+use pipy_pipeline::{Event, Filter, Graph, PipelineId};
 use pipy_worker::{Accepted, Verdict};
-use rquickjs::{Array, Ctx, Function, Object, Persistent, Value};
+use rquickjs::Array;
 
+use crate::admin::{self, AdminRequest};
 use crate::background::{self, Return};
-use crate::engine::{Callback, Kept, Limits, bury};
+use crate::engine::{Limits, bury};
 use crate::filters::alone::alone;
 use crate::filters::datagrams::{Framed, Unframed};
 use crate::layout::{Family, Layout, Scope, Script, Start};
 use crate::load::{Loaded, load};
 use crate::modules::Codebase;
+use crate::spawn::run_requests;
 use crate::{inbound, log};
 
 /// What the main thread sends to each worker.
@@ -37,6 +39,8 @@ pub enum Update {
     Signal(&'static str),
     /// Says what the worker has and does.
     Look(SyncSender<Facts>),
+    /// A request for a pipeline that the script has for the admin port.
+    Admin(AdminRequest),
 }
 
 /// What one worker has and does.
@@ -58,6 +62,9 @@ pub struct Facts {
     pub overruns: u64,
 }
 
+/// How soon it is looked whether what is about to end has ended.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// One worker's scripts.
 pub struct App {
     limits: Limits,
@@ -70,6 +77,7 @@ pub struct App {
     tasks: Vec<Task>,
     signals: Vec<&'static str>,
     looks: Vec<SyncSender<Facts>>,
+    asked: Vec<AdminRequest>,
     /// Calls and overruns of engines that are gone.
     past: (u64, u64),
     way: Option<Return>,
@@ -93,6 +101,12 @@ impl Loaded {
         let starts = self.script.starts.get().map(Vec::as_slice).unwrap_or_default();
         let listens = starts.iter().filter(|start| start.kind == "listen");
         listens.map(|start| (start.name.clone(), start.protocol.as_deref() == Some("udp"))).collect()
+    }
+
+    /// The prefixes of the pipelines that answer the admin port.
+    pub fn admins(&self) -> Vec<String> {
+        let starts = self.script.starts.get().map(Vec::as_slice).unwrap_or_default();
+        starts.iter().filter(|start| start.kind == "admin").map(|start| start.name.clone()).collect()
     }
 
     /// Whether anything runs besides listeners: tasks, timers, pipelines that the script has spawned.
@@ -119,6 +133,7 @@ impl App {
             tasks: Vec::new(),
             signals: Vec::new(),
             looks: Vec::new(),
+            asked: Vec::new(),
             past: (0, 0),
             way: None,
             connections: 0,
@@ -245,6 +260,10 @@ impl pipy_worker::App for App {
                 }
                 return Vec::new();
             }
+            Update::Admin(request) => {
+                self.asked.push(request);
+                return Vec::new();
+            }
             Update::Look(place) => {
                 self.looks.push(place);
                 return Vec::new();
@@ -281,7 +300,10 @@ impl pipy_worker::App for App {
                 graph.wake(waker);
             }
         }
-        self.run_requests(graph);
+        for script in self.scripts() {
+            run_requests(&script, graph);
+        }
+        self.run_admin(graph);
         self.run_tasks(graph);
         for place in std::mem::take(&mut self.looks) {
             // Who has asked may have stopped waiting.
@@ -297,12 +319,14 @@ impl pipy_worker::App for App {
         Vec::new()
     }
 
-    fn turn_ends(&mut self, _now: Instant) -> Option<Instant> {
+    fn turn_ends(&mut self, now: Instant) -> Option<Instant> {
         let tasks = self.tasks.iter().filter_map(|task| task.due);
         let scripts = self.scripts();
         let engines = scripts.iter().map(|script| &script.engine);
         let due = engines.flat_map(|engine| [engine.timers.due(), engine.natives.due()]);
-        tasks.chain(due.flatten()).min()
+        // Without listeners the last pipeline may end with this turn: it is looked again whether anything is left.
+        let ends = self.idle.is_some() && self.script.is_some() && self.listeners.is_empty() && !self.is_busy();
+        tasks.chain(due.flatten()).chain(ends.then(|| now + LOOK)).min()
     }
 }
 
@@ -347,35 +371,14 @@ impl App {
             })
     }
 
-    /// Pipelines that scripts spawn, and what they want done in a context of its own.
-    fn run_requests(&mut self, graph: &mut Graph) {
-        for script in self.scripts() {
-            let requests = match script.engine.with(|ctx| requests(ctx, &script)) {
-                Ok(requests) => requests,
-                Err(error) => {
-                    log::line("ERR", &format!("a pipeline could not be spawned: {error}"));
-                    continue;
-                }
-            };
-            for request in requests {
-                let Ok(vars) = script.engine.fresh() else { continue };
-                let family = Family::new(&script.engine);
-                let scope =
-                    Scope { script: Rc::clone(&script), vars, next: None, family, host: None, output: None };
-                match request {
-                    Request::Call(callback) => {
-                        let result = script.engine.call(&scope.vars, &callback, |_, _| Ok(()), |_, _| Ok(()));
-                        if let Err(error) = result {
-                            log::line("ERR", &format!("pipy.fork(): {error}"));
-                        }
-                    }
-                    Request::Spawn(layout, arguments, done) => {
-                        let mut row = alone(&layout, &scope, arguments);
-                        row.insert(0, Box::new(Told { done: Some(done), scope: scope.clone() }));
-                        let pipeline = graph.open_detached(row);
-                        graph.send(pipeline, Event::Data(Bytes::new()));
-                    }
-                }
+    /// Requests of the admin port. One that no pipeline is for is dropped, which its sender hears.
+    fn run_admin(&mut self, graph: &mut Graph) {
+        for request in std::mem::take(&mut self.asked) {
+            let Some(script) = self.script.clone() else { continue };
+            let starts = script.starts.get().map(Vec::as_slice).unwrap_or_default();
+            let start = starts.iter().find(|start| start.kind == "admin" && start.name == request.prefix);
+            if let (Some(start), Some(scope)) = (start, self.scope(None)) {
+                admin::answer(request, &start.layout, &scope, graph);
             }
         }
     }
@@ -403,56 +406,6 @@ impl App {
             if let Some(task) = self.tasks.get_mut(index) {
                 task.pipeline = Some(pipeline);
             }
-        }
-    }
-}
-
-/// What a script has asked for.
-enum Request {
-    Call(Callback),
-    Spawn(Rc<Layout>, Vec<Kept>, Callback),
-}
-
-fn requests(ctx: &Ctx<'_>, script: &Script) -> rquickjs::Result<Vec<Request>> {
-    let state = script.engine.state_object(ctx)?;
-    if state.get::<_, Array<'_>>("requests")?.is_empty() {
-        return Ok(Vec::new());
-    }
-    let taken: Array<'_> = state.get::<_, Function<'_>>("take")?.call(())?;
-    let mut requests = Vec::new();
-    for request in taken.iter::<Object<'_>>() {
-        let request = request?;
-        if let Some(callback) = request.get::<_, Option<Function<'_>>>("callback")? {
-            requests.push(Request::Call(Persistent::save(ctx, callback)));
-            continue;
-        }
-        let args: Vec<Value<'_>> = request.get("args")?;
-        let args = args.into_iter().map(|arg| Persistent::save(ctx, arg)).collect();
-        let done = Persistent::save(ctx, request.get::<_, Function<'_>>("done")?);
-        if let Some(layout) = script.layout(ctx, request.get("layout")?)? {
-            requests.push(Request::Spawn(layout, args, done));
-        }
-    }
-    Ok(requests)
-}
-
-/// Settles the promise of a spawned pipeline when that has ended.
-struct Told {
-    done: Option<Callback>,
-    scope: Scope,
-}
-
-impl Filter for Told {
-    fn name(&self) -> &'static str {
-        "told"
-    }
-
-    fn closed(&mut self, _cx: &mut Cx<'_>) {
-        let Some(done) = self.done.take() else { return };
-        let engine = self.scope.engine();
-        let result = engine.call(&self.scope.vars, &done, |_, _| Ok(()), |_, _| Ok(()));
-        if let Err(error) = result {
-            log::line("ERR", &format!("spawn(): {error}"));
         }
     }
 }

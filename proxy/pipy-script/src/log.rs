@@ -1,8 +1,11 @@
 //! The log of scripts: lines with time and level on standard error.
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const LEVELS: [&str; 4] = ["ERR", "WRN", "INF", "DBG"];
@@ -20,7 +23,10 @@ pub fn set_level(name: &str) -> bool {
 
 /// Which lines are shown.
 pub fn level() -> &'static str {
-    ["error", "warn", "info", "debug"].get(usize::from(SHOWN.load(Ordering::Relaxed))).copied().unwrap_or("info")
+    ["error", "warn", "info", "debug"]
+        .get(usize::from(SHOWN.load(Ordering::Relaxed)))
+        .copied()
+        .unwrap_or("info")
 }
 
 /// What was said while a script was tried out, in order: level (none for standard output) and text.
@@ -69,8 +75,86 @@ pub fn line(level: &str, text: &str) {
     }
     let line = format!("{} [{level}] {text}\n", now());
     crate::objects::loggers::note("pipy", line.as_bytes());
+    write(line.as_bytes());
+}
+
+/// Where lines go.
+static PLACE: AtomicU8 = AtomicU8::new(0);
+
+static FILE: Mutex<Option<LogFile>> = Mutex::new(None);
+
+/// Sends lines to `stderr`, `stdout` or nowhere (`null`). False where there is no such place.
+pub fn set_place(name: &str) -> bool {
+    let place = ["stderr", "stdout", "null"].iter().position(|known| *known == name);
+    if let Some(place) = place {
+        PLACE.store(u8::try_from(place).unwrap_or(0), Ordering::Relaxed);
+    }
+    place.is_some()
+}
+
+/// Sends lines into a file besides; when it has this size, it becomes `path.1`, up to a number of files.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn set_file(path: &Path, bytes_max: u64, count_max: usize) -> std::io::Result<()> {
+    let file = LogFile::open(path.to_owned(), bytes_max, count_max)?;
+    *FILE.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+    Ok(())
+}
+
+fn write(line: &[u8]) {
     // A log that nobody reads any more is no reason to stop.
-    let _ = std::io::stderr().lock().write_all(line.as_bytes());
+    let _ = match PLACE.load(Ordering::Relaxed) {
+        0 => std::io::stderr().lock().write_all(line),
+        1 => std::io::stdout().lock().write_all(line),
+        _ => Ok(()),
+    };
+    if let Some(file) = FILE.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        file.write(line);
+    }
+}
+
+/// A log that is renamed when it is full.
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    bytes_max: u64,
+    count_max: usize,
+}
+
+impl LogFile {
+    fn open(path: PathBuf, bytes_max: u64, count_max: usize) -> std::io::Result<Self> {
+        let file = File::options().create(true).append(true).open(&path)?;
+        let bytes = file.metadata()?.len();
+        Ok(LogFile { path, file, bytes, bytes_max, count_max: count_max.max(1) })
+    }
+
+    fn write(&mut self, line: &[u8]) {
+        if self.bytes > 0 && self.bytes + line.len() as u64 > self.bytes_max {
+            self.turn();
+        }
+        // A full disk must not stop what is logged about.
+        if self.file.write_all(line).is_ok() {
+            self.bytes += line.len() as u64;
+        }
+    }
+
+    /// `path` becomes `path.1`, that `path.2`, and so on; the last goes.
+    fn turn(&mut self) {
+        let numbered = |number: usize| PathBuf::from(format!("{}.{number}", self.path.display()));
+        for number in (1..self.count_max).rev() {
+            let from = if number == 1 { self.path.clone() } else { numbered(number - 1) };
+            // What is not there has not been made yet.
+            let _ = std::fs::rename(from, numbered(number));
+        }
+        if self.count_max == 1 {
+            let _ = std::fs::remove_file(&self.path);
+        }
+        if let Ok(fresh) = Self::open(self.path.clone(), self.bytes_max, self.count_max) {
+            *self = fresh;
+        }
+    }
 }
 
 /// What time it is, in UTC.

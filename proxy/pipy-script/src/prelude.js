@@ -176,6 +176,10 @@
   });
   Object.setPrototypeOf(Builder.prototype, unknown());
 
+  // What a task may run at.
+  const signals = ['HUP', 'INT', 'QUIT', 'TERM', 'ALRM', 'CHLD', 'CONT', 'TSTP', 'TTIN', 'TTOU', 'URG', 'WINCH', 'XCPU',
+    'XFSZ', 'VTALRM', 'PROF', 'IO', 'PWR'].map(name => `SIG${name}`);
+
   class Configuration extends Builder {
     constructor(module) { super(module, null); module.configuration = this; this.entrance = null; }
     begin(kind, name, options) {
@@ -195,7 +199,19 @@
       return this;
     }
     listen(where, options) { return this.begin('listen', where, options); }
-    task(when) { return this.begin('task', when ?? ''); }
+    task(when) {
+      const text = String(when ?? '');
+      const units = { ms: 1, s: 1000, m: 60000, h: 3600000 };
+      const [, count, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(text) ?? [];
+      if (text.startsWith('SIG')) {
+        if (!signals.includes(text)) throw new Error(`invalid signal name: ${text}`);
+      } else if (text !== '' && unit === undefined) {
+        throw new Error(`task interval '${text}' is none: 10ms, 5s, 1m and 24h are`);
+      } else if (text !== '' && !(count * units[unit] >= 10 && count * units[unit] <= 86400000)) {
+        throw new Error(`task interval out of range: '${text}' is not within 10ms and 24h`);
+      }
+      return this.begin('task', text);
+    }
     watch(path) { return this.begin('watch', path); }
     exit() { return this.begin('exit', ''); }
     admin(prefix) { return this.begin('admin', prefix); }
@@ -225,11 +241,15 @@
   // Where `swap` filters meet; who is there the engine knows.
   class Hub {}
 
+  const request = what => {
+    state.requests.push(what);
+    native.changed();
+  };
   class Template {
     constructor(layout) { this.layout = layout; }
     // Runs a pipeline of its own; the promise is that of what its onEnd returns.
     spawn(...args) {
-      return new Promise((done, failed) => { state.requests.push({ layout: this.layout.id, args, done, failed }); });
+      return new Promise((done, failed) => { request({ layout: this.layout.id, args, done, failed }); });
     }
   }
   state.requests = [];
@@ -260,7 +280,16 @@
       try { return state.modules[native.solve(String(path))].result; } finally { state.solving.delete(path); }
     };
     module.pipy.import = path => native.import(filename, String(path));
-    module.pipy.fork = callback => { state.requests.push({ callback }); };
+    // Gives a file to a pipeline; the promise is kept when that has ended.
+    module.pipy.read = (path, build, argument) => new Promise((done, failed) => {
+      const data = os.read(String(path));
+      if (data === null) { failed(new Error(`pipy.read(): cannot open ${path}`)); return; }
+      const reader = module.pipeline($ => $
+        .onStart(() => [data, new StreamEnd()])
+        .pipe(build instanceof Template ? build : new Template(inline(module, build)), () => [argument]));
+      reader.spawn().then(done, failed);
+    });
+    module.pipy.fork = callback => { request({ callback }); };
     module.pipy.source = filename;
     const missing = new Proxy({}, {
       get(_, name) {

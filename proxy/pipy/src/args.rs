@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -77,7 +78,13 @@ usage:
 how a script runs:
   --threads N|max             threads that run it (1)
   --reuse-port                accepted; threads always share their ports
+  -f, --file FILE             a file, whatever its name looks like
+  -- ARGUMENT...              what follows is for the script: pipy.argv (--pipy-options ends it)
+  --no-reload                 neither SIGHUP nor the repository changes what runs
   --log-level LEVEL           error, warn, info or debug (info)
+  --log-local PLACE           where the log goes: stderr, stdout or null (stderr)
+  --log-file FILE             where it goes besides; with --log-file-max-size and --log-file-max-count it is
+                              renamed to FILE.1, FILE.2 … when it is full
   --force-start               start although an address is taken
   --admin-port [IP:]PORT      /metrics and /status of a script; where a repository serves (127.0.0.1:6060)
   --admin-port-off            no such port
@@ -120,79 +127,194 @@ PIPY_TOKEN is the token that a repository or an admin port wants from other mach
 The environment variables POD_NAMESPACE, POD_NAME and POD_UID say which Pod it serves.
 ";
 
-/// Reads the command line.
-pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
-    let (mut threads, mut check, mut text, mut force_start) = (1, false, false, false);
-    let (mut admin, mut uuid, mut name) = (None, None, None);
+/// Reads the command line. Words that other releases wrote with one dash (`-help`) are known too.
+pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Error> {
+    const LONG: [&str; 5] = ["-help", "-version", "-eval", "-file", "-args"];
+    let mut rest = false;
+    let words = words.into_iter().map(|word| {
+        let known = !rest && LONG.iter().any(|long| word == **long);
+        rest |= word == "--" || word == "--args" || word == "-args";
+        if known { OsString::from(format!("-{}", word.to_string_lossy())) } else { word }
+    });
+    let mut parser = lexopt::Parser::from_args(words.collect::<Vec<_>>());
+    let mut given = Given::default();
     let mut asked = false;
-    let mut link = Link::default();
-    let repo = |folder, admin: Option<SocketAddr>, link| {
-        let address = admin.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 6060)));
-        Ok(Command::Repo(RepoOptions { folder, address, link }))
-    };
     loop {
         match parser.next()? {
-            None if asked => return Err("missing script".into()),
-            None => return repo(None, admin, link),
-            Some(Long("admin-port")) => {
-                admin = Some(parser.value()?.parse_with(admin_address)?);
-                // Alone, it says where a repository serves.
-                continue;
-            }
-            Some(Long("admin-port-off")) => {
-                admin = None;
-                continue;
-            }
-            Some(Long(option)) if Link::knows(option) => {
-                let option = option.to_owned();
-                link.option(&option, &mut parser)?;
-                continue;
-            }
-            Some(Long("log-history-limit")) => pipy_script::keep_history(parser.value()?.parse_with(size)?),
-            Some(Long("instance-uuid")) => uuid = Some(parser.value()?.string()?),
-            Some(Long("instance-name")) => name = Some(parser.value()?.string()?),
+            None => break,
+            Some(Long("list-filters")) => return Ok(Command::Print(filters())),
             Some(Long("help") | Short('h')) => return Ok(Command::Print(HELP.into())),
             Some(Long("version") | Short('v' | 'V')) => {
                 return Ok(Command::Print(format!("pipy {}\n", env!("CARGO_PKG_VERSION"))));
             }
-            Some(Long("list-filters")) => return Ok(Command::Print(filters())),
-            Some(Long("threads")) => threads = parser.value()?.parse_with(thread_count)?,
-            Some(Long("reuse-port" | "no-graph" | "file") | Short('f')) => {}
-            Some(Long("force-start")) => force_start = true,
-            Some(Long("log-level")) => {
+            Some(Value(command)) if command == "check" && !asked => return checked(parser),
+            Some(Value(command)) if command == "sidecar" && !asked => return sidecar(parser),
+            Some(Long("args")) => given.rest(&mut parser)?,
+            // The first word is the script, those behind it are for the script.
+            Some(Value(word)) if given.script.is_none() => given.script = Some(word),
+            Some(Value(word)) => given.arguments.push(word.to_string_lossy().into_owned()),
+            Some(Long(option)) => {
+                let option = option.to_owned();
+                given.option(&option, &mut parser)?;
+            }
+            Some(Short('e')) => given.text = true,
+            Some(Short('f')) => given.file = true,
+            Some(Short(other)) => return Err(format!("unknown option: -{other}").into()),
+        }
+        asked = true;
+    }
+    given.command()
+}
+
+/// What was given for running a script or serving a repository.
+#[derive(Default)]
+struct Given {
+    script: Option<OsString>,
+    arguments: Vec<String>,
+    text: bool,
+    file: bool,
+    check: bool,
+    force_start: bool,
+    no_reload: bool,
+    threads: Option<usize>,
+    admin: Option<SocketAddr>,
+    uuid: Option<String>,
+    name: Option<String>,
+    link: Link,
+    log_file: Option<PathBuf>,
+    log_size: Option<u64>,
+    log_count: Option<usize>,
+}
+
+impl Given {
+    /// What is for the script, up to `--pipy-options`.
+    fn rest(&mut self, parser: &mut lexopt::Parser) -> Result<(), lexopt::Error> {
+        let mut raw = parser.raw_args()?;
+        for word in raw.by_ref() {
+            if word == "--pipy-options" {
+                break;
+            }
+            self.arguments.push(word.to_string_lossy().into_owned());
+        }
+        Ok(())
+    }
+
+    fn option(&mut self, option: &str, parser: &mut lexopt::Parser) -> Result<(), lexopt::Error> {
+        match option {
+            "eval" => self.text = true,
+            "file" => self.file = true,
+            "check" => self.check = true,
+            "force-start" => self.force_start = true,
+            "no-reload" => self.no_reload = true,
+            // Threads always share their ports, graphs are not printed, and a repository is told what it may know.
+            "reuse-port" | "no-graph" | "no-status" | "no-metrics" | "trace-objects" | "pipy-options" => {}
+            "threads" => self.threads = Some(parser.value()?.parse_with(thread_count)?),
+            "admin-port" => self.admin = Some(parser.value()?.parse_with(admin_address)?),
+            "admin-port-off" => self.admin = None,
+            "instance-uuid" => self.uuid = Some(parser.value()?.string()?),
+            "instance-name" => self.name = Some(parser.value()?.string()?),
+            "log-history-limit" => pipy_script::keep_history(parser.value()?.parse_with(size)?),
+            "log-file" => self.log_file = Some(parser.value()?.into()),
+            "log-file-max-size" => self.log_size = Some(parser.value()?.parse_with(size)? as u64),
+            "log-file-max-count" => self.log_count = Some(parser.value()?.parse()?),
+            "log-local" => {
+                let place = parser.value()?.string()?;
+                if !pipy_script::log::set_place(&place) {
+                    return Err(
+                        format!("unknown place of the log: {place}; stdout, stderr and null are").into()
+                    );
+                }
+            }
+            // Nothing of the log goes anywhere else.
+            "log-local-only" => {}
+            "log-level" => {
                 let level = parser.value()?.string()?;
                 let known = level.split(':').next().unwrap_or_default();
                 if !pipy_script::log::set_level(known) {
                     return Err(format!("unknown log level: {level}").into());
                 }
             }
-            Some(Long("check")) => check = true,
-            Some(Short('e') | Long("eval")) => text = true,
-            Some(Value(command)) if command == "check" && !asked => {
-                return checked(parser);
+            option if Link::knows(option) => self.link.option(option, parser)?,
+            other => {
+                let near = OPTIONS
+                    .iter()
+                    .map(|known| (strsim::damerau_levenshtein(known, other), known))
+                    .min()
+                    .filter(|(distance, _)| *distance <= 2)
+                    .map(|(_, known)| format!("; did you mean --{known}?"));
+                return Err(format!("unknown option: --{other}{}", near.unwrap_or_default()).into());
             }
-            Some(Value(command)) if command == "sidecar" && !asked => return sidecar(parser),
-            Some(Value(script)) => {
-                // What is no file is a script, unless it looks like the name of one.
-                let given = script.to_string_lossy().into_owned();
-                let inline = text || given.contains(['(', ' ', '\n']);
-                let remote = given.starts_with("http://") || given.starts_with("https://");
-                let code = if remote && !text {
-                    Code::Remote { url: given, uuid, name, snapshot: None }
-                } else if inline {
-                    Code::Text(given)
-                } else if PathBuf::from(&script).is_dir() {
-                    return repo(Some(PathBuf::from(script)), admin, link);
-                } else {
-                    Code::File(PathBuf::from(script))
-                };
-                return Ok(Command::Script(ScriptOptions { code, threads, check, force_start, admin, link }));
-            }
-            Some(other) => return Err(other.unexpected()),
         }
-        asked = true;
+        Ok(())
+    }
+
+    fn command(self) -> Result<Command, lexopt::Error> {
+        if let Some(path) = &self.log_file {
+            pipy_script::log::set_file(path, self.log_size.unwrap_or(u64::MAX), self.log_count.unwrap_or(1))
+                .map_err(|error| format!("--log-file: {}: {error}", path.display()))?;
+        }
+        let address = self.admin.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 6060)));
+        let (text, file) = (self.text, self.file);
+        let Some(script) = self.script else {
+            if text || file || self.check {
+                return Err("missing script".into());
+            }
+            return Ok(Command::Repo(RepoOptions { folder: None, address, link: self.link }));
+        };
+        let given = script.to_string_lossy().into_owned();
+        let path = PathBuf::from(&script);
+        // What is no file is a script, unless it looks like the name of one.
+        let inline = text || (!file && !path.exists() && given.contains(['(', ' ', '\n', '+']));
+        let remote = given.starts_with("http://") || given.starts_with("https://");
+        let code = if inline {
+            Code::Text(given)
+        } else if remote && !file {
+            Code::Remote { url: given, uuid: self.uuid, name: self.name, snapshot: None }
+        } else if path.is_dir() && !file {
+            return Ok(Command::Repo(RepoOptions { folder: Some(path), address, link: self.link }));
+        } else {
+            Code::File(path)
+        };
+        Ok(Command::Script(ScriptOptions {
+            code,
+            arguments: self.arguments,
+            threads: self.threads.unwrap_or(1),
+            check: self.check,
+            force_start: self.force_start,
+            no_reload: self.no_reload,
+            admin: self.admin,
+            link: self.link,
+        }))
     }
 }
+
+/// Options of scripts, for whoever mistypes one.
+const OPTIONS: &[&str] = &[
+    "eval",
+    "file",
+    "args",
+    "check",
+    "force-start",
+    "no-reload",
+    "reuse-port",
+    "no-graph",
+    "no-status",
+    "no-metrics",
+    "threads",
+    "admin-port",
+    "admin-port-off",
+    "instance-uuid",
+    "instance-name",
+    "log-level",
+    "log-file",
+    "log-local",
+    "log-file-max-size",
+    "log-file-max-count",
+    "log-history-limit",
+    "list-filters",
+    "help",
+    "version",
+];
 
 /// What `pipy check` is asked about.
 fn checked(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
@@ -233,8 +355,18 @@ fn size(text: &str) -> Result<usize, String> {
 /// A number of threads, or as many as there are cores.
 fn thread_count(text: &str) -> Result<usize, String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    if text == "max" { Ok(cores) } else { worker_count(text) }
+    match text.parse::<usize>() {
+        _ if text == "max" => Ok(cores),
+        Ok(count) if (1..=cores.max(WORKERS_MIN)).contains(&count) => Ok(count),
+        Ok(count) if count > 0 => {
+            Err(format!("number of threads exceeds the maximum {}: {count}", cores.max(WORKERS_MIN)))
+        }
+        _ => Err(format!("--threads expects a number: {text:?}")),
+    }
 }
+
+/// LIMIT: so many threads may be asked for on any machine: a small one is where a larger one is tried out.
+const WORKERS_MIN: usize = 8;
 
 fn filters() -> String {
     use std::fmt::Write;

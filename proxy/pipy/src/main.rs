@@ -22,11 +22,14 @@ use args::Command;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let command = match args::parse(lexopt::Parser::from_env()) {
+    let words: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
+    // What runs scripts ends as users of scripts know it.
+    let own = !matches!(words.first().and_then(|word| word.to_str()), Some("sidecar" | "check"));
+    let command = match args::parse(words) {
         Ok(command) => command,
         Err(error) => {
             eprintln!("pipy: {error}\nhint: pipy --help lists the options");
-            return ExitCode::from(2);
+            return ExitCode::from(if own { SCRIPT_FAILED } else { 2 });
         }
     };
     let result = match command {
@@ -41,10 +44,13 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pipy: {error}");
-            ExitCode::FAILURE
+            if own { ExitCode::from(SCRIPT_FAILED) } else { ExitCode::FAILURE }
         }
     }
 }
+
+/// How pipy ends where a script does not load, an address is taken, or an option is wrong.
+const SCRIPT_FAILED: u8 = 255;
 
 fn print(text: &str) -> Result<(), String> {
     use std::io::Write;

@@ -23,10 +23,14 @@ use crate::repo::Following;
 /// How a script is run.
 pub(crate) struct ScriptOptions {
     pub(crate) code: Code,
+    /// What is for the script: `pipy.argv` behind its name.
+    pub(crate) arguments: Vec<String>,
     pub(crate) threads: usize,
     /// Only say whether it loads.
     pub(crate) check: bool,
     pub(crate) force_start: bool,
+    /// Nothing changes what runs.
+    pub(crate) no_reload: bool,
     /// Where metrics and status are served.
     pub(crate) admin: Option<SocketAddr>,
     /// How that is served, and a repository followed.
@@ -114,7 +118,7 @@ fn about(options: &ScriptOptions) -> pipy_script::About {
         _ => (None, None),
     };
     pipy_script::About {
-        arguments: vec![script],
+        arguments: std::iter::once(script).chain(options.arguments.iter().cloned()).collect(),
         uuid: uuid.unwrap_or_default(),
         name: name.unwrap_or_default(),
         threads: options.threads,
@@ -235,6 +239,7 @@ impl<'o> Running<'o> {
             };
             status.loads += 1;
             status.error = None;
+            status.prefixes = loaded.admins();
             let code = self.code.clone();
             status.files = Some(Arc::new(move || code.files()));
             status.listens = loaded.listens().into_iter().map(|(address, _)| address).collect();
@@ -322,7 +327,8 @@ impl<'o> Running<'o> {
                     }
                 }
             }
-            if self.status.reload.swap(false, Ordering::Relaxed) && self.can_reload() {
+            let wanted = self.status.reload.swap(false, Ordering::Relaxed) | pipy_script::restart_wanted();
+            if wanted && self.can_reload() {
                 drop(self.reload());
             }
             if self.status.stop.swap(false, Ordering::Relaxed) && !draining {
@@ -347,7 +353,7 @@ impl<'o> Running<'o> {
 
     /// Whether there is something to load: the first version may still be to come.
     fn can_reload(&self) -> bool {
-        !matches!(self.code, Code::Remote { snapshot: None, .. })
+        !matches!(self.code, Code::Remote { snapshot: None, .. }) && !self.options.no_reload
     }
 
     /// Takes another version over, or says why not.

@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 from .conftest import Start, free_ports
-from .test_repo import until
+from .test_repo import Served, until
 
 AGENT = """
     const good = new http.Agent('127.0.0.1:PORT1')
@@ -125,3 +125,48 @@ def test_workers_know_who_they_are_and_share_what_is_shared(start: Start) -> Non
         "--threads=2",
     )
     until("both workers have answered", lambda: pipy.curl("/").stdout == "2")
+
+
+def test_a_script_answers_the_admin_port_itself(start: Start) -> None:
+    (admin,) = free_ports(1)
+    pipy = start(
+        """
+        pipy()
+          .listen(PORT0).serveHTTP(() => new Message('ok'))
+          .admin('/own').replaceMessage(req => new Message(
+            { status: 202, headers: { 'content-type': 'text/x' } },
+            `${__thread.id} ${req.head.method} ${req.head.path} ${req.body}\\n`))
+          .admin('/own/broken').replaceMessage(() => new StreamEnd())
+        """,
+        f"--admin-port={admin}",
+        "--threads=2",
+    )
+    asked = Served(pipy.process, admin, pipy.log_file)
+    both = "0 POST /own/a?b body\n1 POST /own/a?b body\n"
+    assert asked.ask("POST", "/own/a?b", "-d", "body") == (202, both)
+    assert "content-type: text/x" in asked.ask("GET", "/own", "-i")[1].lower()
+    assert asked.ask("GET", "/own/broken/x")[0] == 500
+    assert asked.ask("GET", "/owner")[0] == 404
+    assert asked.ask("GET", "/status")[0] == 200
+
+
+def test_a_script_has_itself_loaded_anew_and_reads_files(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("one,two")
+    pipy = start(
+        f"""
+        let seen = []
+        const loaded = pipy.now()
+        pipy.listen(PORT0, $ => $.serveHTTP(req => (
+          req.head.path === '/restart' ? (pipy.restart(), new Message('soon'))
+          : req.head.path === '/loaded' ? new Message(`${{loaded}}`)
+          : pipy.read('{tmp_path}/data', $ => $
+              .onStart(mark => {{ seen.push(mark) }})
+              .replaceData(data => (seen.push(data.toString()), new Data())), 'begin')
+              .then(() => new Message(seen.splice(0).join('|')), error => new Message(`${{error}}`))
+        )))
+        """
+    )
+    assert pipy.curl("/read").stdout == "begin|one,two"
+    before = pipy.curl("/loaded").stdout
+    assert pipy.curl("/restart").stdout == "soon"
+    until("it is loaded anew", lambda: pipy.curl("/loaded").stdout != before)

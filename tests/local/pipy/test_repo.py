@@ -147,7 +147,7 @@ def test_one_process_has_a_folder(run: Run, tmp_path: Path) -> None:
     serve(run, str(tmp_path / "store"))
     (port,) = free_ports(1)
     other = run_once(f"--admin-port={port}", str(tmp_path / "store"))
-    assert other.returncode == 1
+    assert other.returncode == 255
     assert "another process serves this folder" in other.stderr
 
 
@@ -185,7 +185,7 @@ def test_other_machines_need_the_token(run: Run) -> None:
     assert repo.ask("POST", "/api/v1/repo/x", *foreign, *right)[0] == 201
     (port,) = free_ports(1)
     bare = run_once(f"--admin-port=0.0.0.0:{port}")
-    assert bare.returncode == 1
+    assert bare.returncode == 255
     assert "set PIPY_TOKEN" in bare.stderr
 
 

@@ -1,0 +1,3 @@
+pipy()
+.listen(8000)
+.serveHTTP(new Message('Response from pod ' + os.env["HOSTNAME"]))

@@ -1,0 +1,3 @@
+pipy()
+.listen(8080)
+.serveHTTP(new Message('Hi, I am v1!\n'))
