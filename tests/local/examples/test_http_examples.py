@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections import Counter
@@ -162,6 +163,31 @@ def test_large_bodies_pass_the_reverse_proxy_both_ways(
     assert len(answer.content) == 20_000_000
     assert int(answer.headers["x-took-ms"]) < 1000 * PATIENCE
     assert "server" not in answer.headers
+
+
+@pytest.fixture(scope="module")
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
+    with at_work(tmp_path_factory.mktemp("proxied"), "09-reverse-proxy", 8080, 8081) as example:
+        yield example
+
+
+@pytest.mark.parametrize(
+    ("command", "fine"),
+    [
+        ("ab -q -k -n 2000 -c 16 http://127.0.0.1:{port}/", "Failed requests:        0"),
+        ("ab -q -n 500 -c 16 http://127.0.0.1:{port}/", "Complete requests:      500"),
+        ("fortio load -quiet -qps 0 -n 2000 -c 8 http://127.0.0.1:{port}/", "Code 200 : 2000"),
+    ],
+    ids=["ab, keep-alive", "ab", "fortio"],
+)
+def test_the_load_generators_of_the_benchmark_see_no_failure(
+    proxied: Example, command: str, fine: str
+) -> None:
+    if shutil.which(command.split()[0]) is None:
+        pytest.skip(f"{command.split()[0]} is not installed: tools/setup peers")
+    said = proxied.type(command.format(port=proxied.ports[8080]))
+    assert fine in said, said
+    assert "Non-2xx" not in said
 
 
 def test_without_its_server_the_reverse_proxy_says_so(start: Start) -> None:
