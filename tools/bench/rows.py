@@ -33,6 +33,8 @@ class Row:
     services: int = 0
     """So many services besides stand in the proxy's configuration, as in a mesh that lets everyone
     reach everything."""
+    plugin: bool = False
+    """A plugin of the mesh stands in the chain of the client's side and sets a header."""
     hold: int = 0
     """Not requests but connections: open so many, one request on each, and leave them idle. In a
     pair they are mTLS connections straight to proxy B, which alone is measured."""
@@ -51,6 +53,7 @@ ROWS: tuple[Row, ...] = (
     Row("tcp", "TCP proxy, keep-alive, 1 KB", Kind.TCP),
     Row("pair", "mTLS pair, redirected, routed, authorised; sum of both", Kind.PAIR),
     Row("pair-log", "the same with the access log of every request on", Kind.PAIR, access_log=True),
+    Row("pair-plugin", "the same with a plugin that sets a header", Kind.PAIR, plugin=True),
     Row("pair-c1", "mTLS pair, 1 connection", Kind.PAIR, connections=1),
     Row("pair-c1000", "mTLS pair, 1,000 connections", Kind.PAIR, connections=1000),
     Row(
@@ -133,6 +136,7 @@ GOALS: tuple[Goal, ...] = (
     # Envoy's better half: it speaks HTTP/2 to its like where it is told to.
     Goal("pair", "Envoy", 0.4, row_of_peer="pair-h2"),
     Goal("pair-log", "pipy", 1.05, row_of_peer="pair"),
+    Goal("pair-plugin", "pipy", 1.2, row_of_peer="pair"),
     Goal("pair-c1", "Envoy", 0.4),
     Goal("pair-c1000", "Envoy", 0.4),
     Goal("pair-10m", "Envoy", 0.8),
@@ -156,6 +160,7 @@ class Ceiling:
 CEILINGS: tuple[Ceiling, ...] = (
     Ceiling("plain", "idle_bytes", 10 * _MIB, "one idle proxy"),
     Ceiling("plain-services", "idle_bytes", 25 * _MIB, "1,000 services"),
+    Ceiling("pair-plugin", "idle_bytes", 2 * 12 * _MIB, "both proxies, one with a plugin"),
     Ceiling("pair-10m", "load_bytes", 2 * 20 * _MIB, "eight 10 MiB responses, both proxies"),
     Ceiling("plain-hold", "idle_connection_bytes", 4 * _KIB, "an idle connection"),
     Ceiling("mtls-hold", "idle_connection_bytes", 15 * _KIB, "an idle mTLS connection"),

@@ -168,7 +168,7 @@ def _set_up(
 ) -> _Runner:
     pair = row.kind is Kind.PAIR
     members = certificates if pair else None
-    job = Job(row.kind, row.access_log, directory, members, row.http2, row.services)
+    job = Job(row.kind, row.access_log, directory, members, row.http2, row.services, row.plugin)
     wanted = peer.proxies(installed, job)
     children = Children(directory)
     stack.callback(children.stop)

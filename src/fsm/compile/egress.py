@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from fsm.compile.chains import outbound_settings
 from fsm.compile.contract import (
     Cluster,
     ClusterKind,
     HostRule,
     OutboundMatch,
+    PluginSettings,
     Route,
     TcpRule,
     TlsRule,
@@ -26,6 +28,7 @@ from fsm.compile.hosts import bracketed
 from fsm.compile.routes import everyone, route_of
 from fsm.model.egress import Egress, EgressProtocol
 from fsm.model.names import Key, ServiceAccount
+from fsm.model.plugin import Destination
 from fsm.model.policy import RouteShape
 from fsm.model.service import Protocol
 from fsm.model.snapshot import Snapshot
@@ -96,6 +99,7 @@ class EgressBuilder:
                 names=(bracketed(host), f"{bracketed(host)}:{port}") if named else (host,),
                 service=host if named else str(policies[0].key),
                 origin=policies[0].origin,
+                plugins=self._told(policies[0]),
                 routes=self._routes(count, self._cluster(host, port, policies[0])),
             )
 
@@ -124,12 +128,25 @@ class EgressBuilder:
                     continue
                 taken.add(host)
                 clusters = self._cluster(host, port, part.policy)
-                rule = TcpRule(origin=part.policy.origin, service=host, clusters=clusters)
+                rule = TcpRule(
+                    origin=part.policy.origin,
+                    service=host,
+                    clusters=clusters,
+                    plugins=self._told(part.policy),
+                )
                 yield TlsRule(names=(host,), tcp=rule)
 
     def _tcp(self, policy: Egress, port: int) -> TcpRule:
         clusters = self._cluster(_EVERY_HOST, port, policy)
-        return TcpRule(origin=policy.origin, service=str(policy.key), clusters=clusters)
+        return TcpRule(
+            origin=policy.origin,
+            service=str(policy.key),
+            clusters=clusters,
+            plugins=self._told(policy),
+        )
+
+    def _told(self, policy: Egress) -> PluginSettings:
+        return outbound_settings(self.snapshot, Destination("Egress", *policy.key))
 
     def _cluster(self, host: str, port: int, policy: Egress) -> tuple[WeightedCluster, ...]:
         named = host != _EVERY_HOST

@@ -241,3 +241,36 @@ def test_in_place_of_a_script_that_does_not_load_stands_one_that_lets_nothing_pa
     word, reason = status(world, "Plugin", "verifier")
     assert word == "DoesNotLoad"
     assert 'line 1, column 5: "oh"' in reason
+
+
+def test_what_is_outside_of_the_mesh_tells_the_plugins_of_those_who_go_there() -> None:
+    world = shop(egress=False).plugin("out")
+    flags = world.found["MeshConfig"][0]["spec"]["featureFlags"]
+    flags["enableEgressPolicy"] = True
+    world.plugin_chain("shop", "out", "outbound-http", "out", **SHOP)
+    world.plugin_chain("shop", "out-tcp", "outbound-tcp", "out", **SHOP)
+    account = {"kind": "ServiceAccount", "name": "till", "namespace": "shop"}
+    for name, port_, hosts in (
+        ("web", {"number": 80, "protocol": "http"}, ["example.com"]),
+        ("tls", {"number": 443, "protocol": "https"}, ["example.com"]),
+        ("raw", {"number": 5432, "protocol": "tcp"}, []),
+    ):
+        spec = {"sources": [account], "ports": [port_], "hosts": hosts}
+        world.policy("Egress", "policy.flomesh.io/v1alpha1", "shop", name, spec)
+        destination = {"kind": "Egress", "name": name}
+        world.plugin_config("shop", name, "out", {"to": name}, destination)
+    outbound = world.compile("shop", "till").outbound
+    assert outbound is not None
+    found = {}
+    for match in outbound.matches:
+        rules = [
+            *match.hosts,
+            *(rule.tcp for rule in match.tls),
+            *([match.tcp] if match.tcp else []),
+        ]
+        for rule in rules:
+            if rule.origin.startswith("Egress/"):
+                found[rule.origin] = dict(rule.plugins.texts)
+    assert found == {
+        f"Egress/shop/{name}": {"out": f'{{"to":"{name}"}}'} for name in ("web", "tls", "raw")
+    }

@@ -81,6 +81,8 @@ class Job:
     http2: Http2 = HTTP1
     services: int = 0
     """So many services besides."""
+    plugin: bool = False
+    """A script sees every request at the client's side."""
 
     def members(self) -> Certificates:
         """Return the certificates of a pair."""
@@ -103,7 +105,7 @@ class Proxy:
 
 
 def refuse_services(job: Job) -> None:
-    """Raise ``UnsupportedError`` where a job has services besides its own.
+    """Raise ``UnsupportedError`` where a job has services besides its own, or a plugin.
 
     Which of them a proxy would need, and in what form, is its control plane's affair.
     """
@@ -111,6 +113,8 @@ def refuse_services(job: Job) -> None:
         raise UnsupportedError(
             "services besides the one that is asked are configured for pipy only"
         )
+    if job.plugin:
+        raise UnsupportedError("the plugin is one of the mesh, which pipy alone runs")
 
 
 class Peer(Protocol):

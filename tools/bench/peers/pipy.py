@@ -67,7 +67,7 @@ class Pipy:
                         *_identity(members, members.client),
                     ],
                     at.OUTBOUND_PORT,
-                    _client_side(members, job.http2),
+                    _plugged(_client_side(members, job.http2), job.plugin),
                 ),
             ]
         flags = ["--outbound", f"127.0.0.1:{at.PLAIN_PORT}"]
@@ -180,6 +180,34 @@ def _client_side(members: Certificates, http2: Http2) -> Json:
         "outbound": {"matches": [match]},
         "clusters": {"bookstore/bookstore|14001": cluster},
     }
+
+
+_STAGES = ("http-routing", "metrics-http", "tracing-http", "logging-http", "circuit-breaker")
+_LAST_STAGES = ("http-load-balancing", "http-default")
+_PLUGIN = """
+pipy({ _token: null })
+.import({ __service: 'outbound-http-routing' })
+.pipeline()
+.onStart(() => void (_token = __service?.Plugins?.['token-injector']?.AccessToken))
+.handleMessageStart(msg => _token && (msg.head.headers['x-iam-token'] = _token))
+.chain()
+"""
+
+
+def _plugged(config: Json, plugin: bool) -> Json:
+    """Put the token injector of the plugins' demo into the chain, as the control plane does."""
+    if plugin:
+        for match in config["outbound"]["matches"]:
+            for host in match["hosts"]:
+                host["plugins"] = {"token-injector": {"AccessToken": "2f1acc6c3a606b082e5eef5e"}}
+        config["plugins"] = [
+            {"name": "token-injector", "origin": "Plugin/token-injector", "script": _PLUGIN}
+        ]
+        first, last = (
+            [f"modules/outbound-{name}.js" for name in names] for names in (_STAGES, _LAST_STAGES)
+        )
+        config["chains"] = {"outbound-http": [*first, "plugins/token-injector.js", *last]}
+    return config
 
 
 def _server_side(members: Certificates, http2: Http2) -> Json:
