@@ -266,6 +266,7 @@ fn write(stream: &mut impl Write, response: &Response, head: bool, close: bool) 
         411 => "Length Required",
         413 => "Content Too Large",
         431 => "Request Header Fields Too Large",
+        504 => "Gateway Timeout",
         500 => "Internal Server Error",
         _ => "Other",
     };

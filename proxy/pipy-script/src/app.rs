@@ -37,6 +37,8 @@ pub enum Update {
     Done(u64, background::Result),
     /// A signal has come: `SIGINT` and so on.
     Signal(&'static str),
+    /// It is going to end: what the script wants done before is done, then this is counted up.
+    Exit(Arc<AtomicUsize>),
     /// Says what the worker has and does.
     Look(SyncSender<Facts>),
     /// A request for a pipeline that the script has for the admin port.
@@ -76,6 +78,8 @@ pub struct App {
     datagrams: Vec<(u32, Option<UdpSocket>)>,
     tasks: Vec<Task>,
     signals: Vec<&'static str>,
+    /// What runs before the end, once it has been begun; and where it is told that it is over.
+    exiting: Option<(Arc<AtomicUsize>, Option<Vec<PipelineId>>)>,
     looks: Vec<SyncSender<Facts>>,
     asked: Vec<AdminRequest>,
     /// Calls and overruns of engines that are gone.
@@ -109,6 +113,13 @@ impl Loaded {
         starts.iter().filter(|start| start.kind == "admin").map(|start| start.name.clone()).collect()
     }
 
+    /// The signals that tasks wait for.
+    pub fn signals(&self) -> Vec<String> {
+        let starts = self.script.starts.get().map(Vec::as_slice).unwrap_or_default();
+        let tasks = starts.iter().filter(|start| start.kind == "task" && start.name.starts_with("SIG"));
+        tasks.map(|start| start.name.clone()).collect()
+    }
+
     /// Whether anything runs besides listeners: tasks, timers, pipelines that the script has spawned.
     pub fn has_tasks(&self) -> bool {
         let task = |start: &Start| matches!(start.kind.as_str(), "task");
@@ -132,6 +143,7 @@ impl App {
             datagrams: Vec::new(),
             tasks: Vec::new(),
             signals: Vec::new(),
+            exiting: None,
             looks: Vec::new(),
             asked: Vec::new(),
             past: (0, 0),
@@ -268,6 +280,10 @@ impl pipy_worker::App for App {
                 self.looks.push(place);
                 return Vec::new();
             }
+            Update::Exit(done) => {
+                self.exiting = Some((done, None));
+                return Vec::new();
+            }
             Update::Signal(name) => {
                 self.signals.push(name);
                 return Vec::new();
@@ -305,6 +321,7 @@ impl pipy_worker::App for App {
         }
         self.run_admin(graph);
         self.run_tasks(graph);
+        self.run_exits(graph);
         for place in std::mem::take(&mut self.looks) {
             // Who has asked may have stopped waiting.
             let _ = place.try_send(self.facts(graph.pipelines()));
@@ -322,10 +339,15 @@ impl pipy_worker::App for App {
     fn turn_ends(&mut self, now: Instant) -> Option<Instant> {
         let tasks = self.tasks.iter().filter_map(|task| task.due);
         let scripts = self.scripts();
+        // What was freed or asked for in the last step of a turn must not wait for the next event.
+        if scripts.iter().any(|script| script.engine.is_eager()) {
+            return Some(now);
+        }
         let engines = scripts.iter().map(|script| &script.engine);
         let due = engines.flat_map(|engine| [engine.timers.due(), engine.natives.due()]);
         // Without listeners the last pipeline may end with this turn: it is looked again whether anything is left.
-        let ends = self.idle.is_some() && self.script.is_some() && self.listeners.is_empty() && !self.is_busy();
+        let ends = self.exiting.is_some()
+            || (self.idle.is_some() && self.script.is_some() && self.listeners.is_empty() && !self.is_busy());
         tasks.chain(due.flatten()).chain(ends.then(|| now + LOOK)).min()
     }
 }
@@ -380,6 +402,33 @@ impl App {
             if let (Some(start), Some(scope)) = (start, self.scope(None)) {
                 admin::answer(request, &start.layout, &scope, graph);
             }
+        }
+    }
+
+    /// Runs the pipelines of `.exit()` when the worker is going to end, and tells when they have ended.
+    fn run_exits(&mut self, graph: &mut Graph) {
+        let Some((done, begun)) = self.exiting.take() else { return };
+        let running = begun.unwrap_or_else(|| {
+            let starts = self.script.as_ref().and_then(|script| script.starts.get());
+            let exits: Vec<Rc<Layout>> = starts
+                .into_iter()
+                .flatten()
+                .filter(|start| start.kind == "exit")
+                .map(|start| Rc::clone(&start.layout))
+                .collect();
+            let mut running = Vec::new();
+            for layout in exits {
+                let Some(scope) = self.scope(None) else { continue };
+                let pipeline = graph.open_detached(alone(&layout, &scope, Vec::new()));
+                graph.send(pipeline, Event::Data(Bytes::new()));
+                running.push(pipeline);
+            }
+            running
+        });
+        if running.iter().any(|pipeline| graph.alive(*pipeline)) {
+            self.exiting = Some((done, Some(running)));
+        } else {
+            done.fetch_add(1, Ordering::Relaxed);
         }
     }
 

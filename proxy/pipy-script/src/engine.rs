@@ -73,6 +73,8 @@ pub(crate) struct Engine {
     /// Filters that look again when something was done in their family.
     watchers: RefCell<HashMap<u32, Vec<Waker>>>,
     touched: RefCell<Vec<u32>>,
+    /// The script wants pipelines to be spawned, or something done in a context of its own.
+    pub(crate) asked: Cell<bool>,
     /// Pipelines whose owner is gone.
     pub(crate) orphans: RefCell<Vec<PipelineId>>,
     families: Cell<u32>,
@@ -170,6 +172,7 @@ impl Engine {
             wakes,
             watchers: RefCell::default(),
             touched: RefCell::default(),
+            asked: Cell::new(false),
             orphans: RefCell::default(),
             families: Cell::new(0),
             hubs: RefCell::default(),
@@ -380,6 +383,15 @@ impl Engine {
         let (done, failed) = (settle(true)?, settle(false)?);
         promise.then()?.call::<_, Value<'_>>((rquickjs::function::This(promise.clone()), done, failed))?;
         Ok(outcome)
+    }
+
+    /// Whether there is something to do that no event brings: the next turn is to come at once.
+    pub(crate) fn is_eager(&self) -> bool {
+        let watched = || {
+            let watchers = self.watchers.borrow();
+            self.touched.borrow().iter().any(|family| watchers.contains_key(family))
+        };
+        self.asked.get() || !self.wakes.borrow().is_empty() || !self.orphans.borrow().is_empty() || watched()
     }
 
     /// The filters that are to be woken: what they wait for has come, or may have.

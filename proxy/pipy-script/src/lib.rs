@@ -15,6 +15,7 @@
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod admin;
 mod app;
 mod background;
 mod console;
@@ -38,8 +39,10 @@ mod objects;
 mod pipy;
 pub mod plugin;
 mod rewrite;
+mod spawn;
 mod timers;
 
+pub use admin::{AdminRequest, AdminResponse};
 pub use app::{App, Facts, Update};
 pub use background::{Result as BackgroundResult, Return};
 pub use engine::{Limits, Vars};
@@ -49,6 +52,6 @@ pub use filters::{Entry, Joint, TABLE};
 pub use load::{Loaded, graph, load};
 pub use modules::Codebase;
 pub use objects::loggers::{keep_history, log_history, log_names};
+pub use objects::process::{About, describe, restart_wanted, set_worker};
 pub use objects::sinks::flush as flush_logs;
-pub use objects::process::{About, describe, set_worker};
 pub use objects::stats::page as metrics_page;

@@ -136,7 +136,13 @@ fn begin(
     let load: Function<'_> = methods.get("load")?;
     native.set("pipy", methods)?;
     crate::timers::install(ctx, &native, engine)?;
-    native.set("changed", Function::new(ctx.clone(), || {})?)?;
+    let asking = Rc::downgrade(engine);
+    let changed = move || {
+        if let Some(engine) = asking.upgrade() {
+            engine.asked.set(true);
+        }
+    };
+    native.set("changed", Function::new(ctx.clone(), changed)?)?;
     native.set("nearest", Function::new(ctx.clone(), nearest)?)?;
     native.set("similar", Function::new(ctx.clone(), similar)?)?;
     let files = Files { engine: Rc::downgrade(engine), codebase: Rc::clone(codebase) };

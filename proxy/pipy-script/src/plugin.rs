@@ -250,6 +250,7 @@ impl Plugins {
         let engine = &self.script.engine;
         engine.run_timers(graph.now);
         engine.run_jobs();
+        crate::spawn::run_requests(&self.script, graph);
         for pipeline in engine.orphans.take() {
             graph.close(pipeline);
         }
@@ -260,6 +261,9 @@ impl Plugins {
 
     /// When [`Plugins::step`] has something to do although nothing happens.
     pub fn due(&self) -> Option<Instant> {
+        if self.script.engine.is_eager() {
+            return Some(Instant::now());
+        }
         self.script.engine.timers.due()
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pipy_repo::{Request, Response};
-use pipy_script::{Facts, Update, log};
+use pipy_script::{AdminRequest, Facts, Update, log};
 use pipy_worker::Handle;
 use serde_json::{Value, json};
 
@@ -19,6 +19,9 @@ use crate::repo::Link;
 
 /// How long workers are waited for: one that is busy with a script is left out.
 const PATIENCE: Duration = Duration::from_millis(700);
+
+/// How long a script's own answer may take.
+const SCRIPT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is known of the script at work.
 #[derive(Default)]
@@ -35,6 +38,8 @@ pub(crate) struct Status {
     pub(crate) threads: usize,
     /// The workers.
     pub(crate) workers: Vec<Handle<Update>>,
+    /// Prefixes that the script itself answers.
+    pub(crate) prefixes: Vec<String>,
     /// The files, and which of them is the script.
     pub(crate) files: Option<Files>,
 }
@@ -175,6 +180,44 @@ impl Admin {
         Some(Response::text(200, text))
     }
 
+    /// What the script's own pipelines answer, all workers together; `None` where it has none for this path.
+    fn scripted(&self, request: &Request) -> Option<Response> {
+        let (prefixes, workers) = self.look(|status| (status.prefixes.clone(), status.workers.clone()));
+        let below = |prefix: &&String| {
+            let rest = request.path.strip_prefix(prefix.trim_end_matches('/'));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let prefix = prefixes.iter().filter(below).max_by_key(|prefix| prefix.len())?;
+        let (reply, answers) = sync_channel(workers.len().max(1));
+        let query = if request.query.is_empty() { String::new() } else { format!("?{}", request.query) };
+        for worker in &workers {
+            worker.update(Update::Admin(AdminRequest {
+                prefix: prefix.clone(),
+                method: request.method.clone(),
+                path: format!("{}{query}", request.path),
+                headers: request.headers.clone(),
+                body: request.body.clone().into(),
+                reply: reply.clone(),
+            }));
+        }
+        drop(reply);
+        let until = Instant::now() + SCRIPT_PATIENCE;
+        let mut found = Vec::new();
+        while found.len() < workers.len() {
+            match answers.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(answer) => found.push(answer),
+                Err(_) => break,
+            }
+        }
+        found.sort_by_key(|(worker, _)| *worker);
+        let Some((_, first)) = found.first() else { return Some(Response::text(504, "the script does not answer\n")) };
+        let typed = first.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+        let mut response = Response::empty(first.status);
+        response.headers.extend(typed.map(|(_, value)| ("content-type", value.clone())));
+        response.body = found.iter().flat_map(|(_, answer)| answer.body.iter().copied()).collect();
+        Some(response)
+    }
+
     fn files(&self, path: &str) -> Response {
         let Some(files) = self.look(|status| status.files.clone()) else { return Response::empty(404) };
         let (files, main) = files();
@@ -204,6 +247,9 @@ pub(crate) fn serve(address: SocketAddr, link: &Link, admin: Shared) -> Result<(
 
 fn answer(request: &Request, admin: &Admin) -> Response {
     let path = request.path.as_str();
+    if let Some(response) = admin.scripted(request) {
+        return response;
+    }
     let read = matches!(request.method.as_str(), "GET" | "HEAD");
     let below =
         |prefix: &str| path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'));

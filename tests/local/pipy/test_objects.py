@@ -161,7 +161,7 @@ def test_a_script_has_itself_loaded_anew_and_reads_files(start: Start, tmp_path:
           : req.head.path === '/loaded' ? new Message(`${{loaded}}`)
           : pipy.read('{tmp_path}/data', $ => $
               .onStart(mark => {{ seen.push(mark) }})
-              .replaceData(data => (seen.push(data.toString()), new Data())), 'begin')
+              .replaceData(data => (data.size && seen.push(data.toString()), new Data())), "begin")
               .then(() => new Message(seen.splice(0).join('|')), error => new Message(`${{error}}`))
         )))
         """

@@ -67,6 +67,13 @@ pub(crate) fn thread<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     Ok(thread)
 }
 
+static RESTART: AtomicBool = AtomicBool::new(false);
+
+/// Whether a script has asked to be loaded anew, since this was asked last.
+pub fn restart_wanted() -> bool {
+    RESTART.swap(false, Ordering::Relaxed)
+}
+
 /// How long another process may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a watched file is looked at.
@@ -258,6 +265,7 @@ pub(crate) fn install<'js>(
     performance.set("timeOrigin", since.as_secs_f64() * 1000.0)?;
     performance.set("now", Function::new(ctx.clone(), || STARTED.0.elapsed().as_secs_f64() * 1000.0)?)?;
     pipy.set("performance", performance)?;
+    pipy.set("restart", Function::new(ctx.clone(), || RESTART.store(true, Ordering::Relaxed))?)?;
     pipy.set("exec", Function::new(ctx.clone(), exec)?)?;
     pipy.set("watch", watch(ctx, engine, codebase)?)?;
     let files = Rc::clone(codebase);
