@@ -40,8 +40,8 @@ const UNSENT_BYTES_MAX: usize = READ_BUDGET;
 /// LIMIT: connections accepted in a row before the open ones have their turn.
 const ACCEPT_BUDGET: usize = 64;
 
-/// LIMIT: fewer open connections than this hold too little memory to be worth the search for it.
-const GIVE_BACK_MIN: usize = 512;
+/// LIMIT: fewer closed connections than this have held too little memory to be worth the search for it.
+const GIVE_BACK_MIN: usize = 96;
 
 const WAKER: Token = Token(usize::MAX);
 const LISTENERS: usize = usize::MAX / 2;
@@ -194,7 +194,7 @@ impl<A: App> Worker<A> {
     fn give_back(&mut self) {
         let open = self.graph.sockets();
         self.peak = self.peak.max(open);
-        if self.peak < GIVE_BACK_MIN || open > self.peak / 4 {
+        if self.peak - open < GIVE_BACK_MIN.max(open * 3) {
             return;
         }
         self.peak = open;
