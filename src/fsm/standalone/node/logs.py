@@ -18,7 +18,7 @@ _LOOK_S = 0.1
 
 
 async def read_log(
-    path: Path, tail: int | None = None, done: asyncio.Event | None = None
+    path: Path, tail: int | None = None, done: asyncio.Event | None = None, begin: int = 0
 ) -> AsyncIterator[bytes]:
     """Read a log.
 
@@ -26,9 +26,10 @@ async def read_log(
         path: of the file; one that does not exist yet is empty.
         tail: only so many last lines; ``None`` means all.
         done: follow the file until this is set; ``None`` means read what is there.
+        begin: nothing before this offset.
 
     """
-    offset = _tail_offset(path, tail) if tail is not None else 0
+    offset = first_offset(path, tail, begin)
     inode: int | None = None
     while True:
         # Asked before reading: what was written before the end is still read.
@@ -51,6 +52,30 @@ async def read_log(
                 await done.wait()
         except TimeoutError:
             continue
+
+
+def first_offset(path: Path, tail: int | None, begin: int) -> int:
+    """Return where reading begins: with the last lines, and with what is behind an offset.
+
+    A line across that offset is read whole.
+    """
+    offset = _tail_offset(path, tail) if tail is not None else 0
+    return max(offset, _line_begin(path, begin)) if begin else offset
+
+
+def _line_begin(path: Path, offset: int) -> int:
+    try:
+        with open(path, "rb") as file:
+            end = min(offset, file.seek(0, os.SEEK_END))
+            while end > 0:
+                file.seek(begin := max(0, end - _CHUNK))
+                found = file.read(end - begin).rfind(b"\n")
+                if found >= 0:
+                    return begin + found + 1
+                end = begin
+    except FileNotFoundError:
+        pass
+    return 0
 
 
 def _tail_offset(path: Path, lines: int) -> int:

@@ -30,6 +30,7 @@ from fsm.standalone.box.settings import StandaloneSettings
 from fsm.standalone.node import network
 from fsm.standalone.node.events import Events, Happening, between
 from fsm.standalone.node.images import Images
+from fsm.standalone.node.log_times import Clerk
 from fsm.standalone.node.recipe import Recipes
 from fsm.standalone.node.records import ContainerState, PodRecord, load, load_pod, save_pod
 from fsm.standalone.node.runner import Runner
@@ -41,6 +42,8 @@ KubeObject = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 _REFRESH_S = 20.0
+#: How exact the times of log lines are.
+_NOTE_S = 1.0
 _DEFAULT_GRACE_S = 30
 _SECRET_DIR = Path("/run/fsm/pods")
 #: LIMIT 16 MiB per container log; beyond it the file begins anew.
@@ -159,11 +162,13 @@ class PodWorker:
             report = group.create_task(self._report())
             life = group.create_task(self._life(group))
             refresh = group.create_task(self._refresh())
+            clerk = group.create_task(self._note_logs())
             await self._stop.wait()
             life.cancel()
             await asyncio.wait([life])
             await self._terminate(group)
             refresh.cancel()
+            clerk.cancel()
             report.cancel()
         await self._remove()
 
@@ -403,6 +408,14 @@ class PodWorker:
             runner = self.runners.get(name)
             states[name] = runner.state if runner else load(self.directory / "containers" / name)
         return states
+
+    async def _note_logs(self) -> None:
+        """Keep the times of log lines."""
+        clerk = Clerk()
+        while True:
+            for name in self.runners:
+                clerk.note(self.directory / f"{name}.log", time.time())
+            await asyncio.sleep(_NOTE_S)
 
     async def _refresh(self) -> None:
         """Keep the files of volumes current, tokens valid, and logs bounded."""

@@ -15,6 +15,7 @@ there every process has the rights of the user who opened the box, whatever numb
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -25,6 +26,7 @@ from fsm.standalone.box.settings import StandaloneSettings
 from fsm.standalone.box.syscalls import CAPABILITIES
 from fsm.standalone.node import environment
 from fsm.standalone.node.images import SYSTEM_PATH, Images, command_of
+from fsm.standalone.node.log_times import notes_of
 from fsm.standalone.node.network import PodNetwork
 from fsm.standalone.node.runtime import StartError
 from fsm.standalone.node.shim import DEFAULT_CAPABILITIES, ContainerSpec
@@ -160,4 +162,7 @@ def _capability(name: str) -> str:
 def _keep_previous(log: Path) -> None:
     """Keep the log of the run before, for `kubectl logs --previous`."""
     if log.exists() and log.stat().st_size:
-        shutil.move(log, log.with_suffix(".previous.log"))
+        kept = log.with_suffix(".previous.log")
+        shutil.move(log, kept)
+        with contextlib.suppress(FileNotFoundError):
+            notes_of(log).replace(notes_of(kept))

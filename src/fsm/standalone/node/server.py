@@ -21,15 +21,17 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from fsm.standalone.node import netns, sessions
+from fsm.standalone.node import log_times, netns, sessions
 from fsm.standalone.node.capture import capture
-from fsm.standalone.node.logs import read_log
+from fsm.standalone.node.logs import first_offset, read_log
 from fsm.standalone.node.pod_worker import PodWorker
 from fsm.standalone.node.runtime import Process, Runtime
 
@@ -98,11 +100,16 @@ class NodeServer:
             raise _error(404, f"Pod {worker.where} has no container {container!r}") from None
         follow = request.query.get("follow") == "true"
         tail = _number(request, "tailLines", None)
+        times = log_times.load(log)
+        begin = times.begin(since) if (since := _since(request)) is not None else 0
         response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
         await response.prepare(request)
         done = worker.done_of(container) if follow and not previous else None
         with contextlib.suppress(ConnectionError):
-            async for chunk in read_log(log, tail, done):
+            chunks = read_log(log, tail, done, begin)
+            if request.query.get("timestamps") == "true":
+                chunks = log_times.stamped(chunks, times, first_offset(log, tail, begin))
+            async for chunk in chunks:
                 await response.write(chunk)
             await response.write_eof()
         return response
@@ -259,6 +266,20 @@ def _listener(path: Path) -> socket.socket:
     finally:
         os.umask(old)
     return listener
+
+
+def _since(request: web.Request) -> float | None:
+    """Return the time from which on a log is wanted, seconds since the epoch."""
+    if (seconds := _number(request, "sinceSeconds", None)) is not None:
+        return time.time() - seconds
+    text = request.query.get("sinceTime")
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise _error(400, f"sinceTime={text!r} is no time of RFC 3339") from None
+    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
 
 
 def _number(request: web.Request, name: str, default: int | None) -> int | None:
