@@ -11,6 +11,8 @@
 //!
 //! Not here: what a value is, where events go (pipy-script).
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod callbacks;
 mod exports;
 mod host;
