@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import subprocess
 from typing import Any
 
 import jsonpatch
@@ -375,3 +376,40 @@ def test_mesh_config_and_annotations_shape_the_containers():
 def test_the_same_pod_gets_the_same_patch():
     results = [injected(pod({"a": "b"}), settings=BOX) for _ in range(3)]
     assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize(
+    ("refused", "installed", "told"),
+    [
+        ("nothing", "tproxy", ""),
+        # A kernel without the module refuses the ruleset that names it, as a whole.
+        ("tproxy", "redirect", "UDP passes the sidecar by"),
+        # Packets that are marked and led nowhere would be lost: then rather not at all.
+        ("replace", "redirect", "UDP passes the sidecar by"),
+    ],
+)
+def test_a_kernel_that_cannot_capture_udp_keeps_no_pod_from_starting(
+    tmp_path, refused, installed, told
+):
+    stub = f"""#!/bin/sh
+for word in "$@"; do case "$word" in *{refused}*) exit 1;; esac; done
+[ "${{0##*/}}" = nft ] && printf %s "$1" > {tmp_path}/rules
+exit 0
+"""
+    for name in ("nft", "ip"):
+        (tmp_path / name).write_text(stub)
+        (tmp_path / name).chmod(0o755)
+    command = injected(pod(), settings=BOX)["spec"]["initContainers"][0]["command"]
+    done = subprocess.run(
+        ["/bin/sh", *command[1:]],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    assert done.returncode == 0, done.stderr
+    rules = (tmp_path / "rules").read_text()
+    assert installed in rules
+    assert ("tproxy" in rules) == (installed == "tproxy")
+    assert told in done.stderr
