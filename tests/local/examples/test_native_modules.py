@@ -187,6 +187,26 @@ def test_what_is_no_module_is_refused_when_the_script_loads(
     assert message.format(path=module) in done.stderr
 
 
+def test_bytes_pass_a_module_in_the_newer_style_too(start: Start, tmp_path: Path) -> None:
+    probe = compile_module(HERE / "probe.c", tmp_path / "probe.so")
+    port = free_port()
+    script = tmp_path / "main.js"
+    script.write_text(f"pipy.listen('127.0.0.1:{port}', $ => $.use('{probe}', 'echo'));\n")
+    start(port, PIPY, script)
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+        sent = bytes(range(256)) * 4096
+        sender = threading.Thread(target=client.sendall, args=(sent,))
+        sender.start()
+        received = b""
+        while len(received) < len(sent):
+            received += client.recv(65536)
+        sender.join(PATIENCE)
+        assert received == sent
+        # The end of the stream is an event as well, and comes back.
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(1) == b""
+
+
 def test_the_example_counts_words(start: Start, tmp_path: Path) -> None:
     example = EXAMPLES / "06-native-module"
     module = compile_module(example / "counter.c", tmp_path / "counter.so")
