@@ -10,13 +10,13 @@ Source: fsm-interfaces section 3.2.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fsm.cli import errors, options
+from fsm.cli import options, output
+from fsm.cli.each import each
 from fsm.cli.errors import Failure
 
 if TYPE_CHECKING:
@@ -48,9 +48,11 @@ def enable(
     namespaces: Namespaces,
     kubeconfig: options.KubeconfigOption = None,
     context: options.ContextOption = None,
+    output_format: output.OutputOption = output.Format.TABLE,
 ) -> None:
     """Have Prometheus scrape the sidecars of namespaces."""
-    _each(options.target(ctx, kubeconfig, context), namespaces, _enable, "enabled")
+    target = options.target(ctx, kubeconfig, context)
+    _each(target, namespaces, _enable, "enabled", output_format)
 
 
 def disable(
@@ -58,9 +60,11 @@ def disable(
     namespaces: Namespaces,
     kubeconfig: options.KubeconfigOption = None,
     context: options.ContextOption = None,
+    output_format: output.OutputOption = output.Format.TABLE,
 ) -> None:
     """Have Prometheus leave the sidecars of namespaces alone."""
-    _each(options.target(ctx, kubeconfig, context), namespaces, _disable, "disabled")
+    target = options.target(ctx, kubeconfig, context)
+    _each(target, namespaces, _disable, "disabled", output_format)
 
 
 async def _enable(client: KubeClient, name: str) -> None:
@@ -112,25 +116,12 @@ def _each(
     names: list[str],
     change: Callable[[KubeClient, str], Awaitable[None]],
     word: str,
+    output_format: output.Format,
 ) -> None:
-    from fsm.cli import runner
-
     wanted = [name for text in names for name in text.split(",") if name]
 
-    async def work() -> int:
-        worst = int(errors.ExitCode.OK)
-        async with target.client() as client:
-            for name in wanted:
-                try:
-                    await change(client, name)
-                    print(f"Metrics successfully {word} in namespace [{name}]")
-                except Exception as error:
-                    # One wrong name must not keep the others from being tried.
-                    if errors.explain(error) is None:
-                        raise
-                    worst = errors.report(error)
-                sys.stdout.flush()
-        return worst
+    async def one(client: KubeClient, name: str) -> str:
+        await change(client, name)
+        return f"Metrics successfully {word} in namespace [{name}]"
 
-    if code := runner.run(work()):
-        raise typer.Exit(code)
+    each(target, wanted, one, output_format)

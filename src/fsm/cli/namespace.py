@@ -9,21 +9,17 @@ Invariant: of several names each is tried; the exit code is 1 when any of them f
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fsm.cli import errors, options, output
+from fsm.cli import options, output
+from fsm.cli.each import each
 
 if TYPE_CHECKING:
     from fsm.kube import KubeClient
 
 Names = Annotated[list[str], typer.Argument(metavar="NAMESPACE...", help="Namespaces.")]
-
-Change = Callable[["KubeClient", str], Awaitable[str]]
-"""Changes one namespace and returns the line that says so."""
 
 
 def build() -> typer.Typer:
@@ -46,8 +42,10 @@ def add(
     ] = False,
     kubeconfig: options.KubeconfigOption = None,
     context: options.ContextOption = None,
+    output_format: output.OutputOption = output.Format.TABLE,
 ) -> None:
     """Add namespaces to the mesh; Pods made from now on get a sidecar."""
+    from fsm.cli import planes
     from fsm.controllers import namespaces
 
     async def change(client: KubeClient, name: str) -> str:
@@ -57,8 +55,11 @@ def add(
         how = "successfully added" if changed else "has already been added"
         return f"Namespace [{name}] {how} to mesh [{mesh_name}]"
 
+    async def there(client: KubeClient) -> object:
+        return await planes.require(client, mesh_name)
+
     target = options.target(ctx, kubeconfig, context)
-    _each(target, names, change, mesh_name)
+    each(target, names, change, output_format, there)
 
 
 def remove(
@@ -67,6 +68,7 @@ def remove(
     mesh_name: options.MeshNameOption = "fsm",
     kubeconfig: options.KubeconfigOption = None,
     context: options.ContextOption = None,
+    output_format: output.OutputOption = output.Format.TABLE,
 ) -> None:
     """Take namespaces out of the mesh; running Pods keep their sidecar until they end."""
     from fsm.controllers import namespaces
@@ -76,7 +78,7 @@ def remove(
         how = "successfully removed from" if changed else "is not in"
         return f"Namespace [{name}] {how} mesh [{mesh_name}]"
 
-    _each(options.target(ctx, kubeconfig, context), names, change)
+    each(options.target(ctx, kubeconfig, context), names, change, output_format)
 
 
 def ignore(
@@ -84,6 +86,7 @@ def ignore(
     names: Names,
     kubeconfig: options.KubeconfigOption = None,
     context: options.ContextOption = None,
+    output_format: output.OutputOption = output.Format.TABLE,
 ) -> None:
     """Keep namespaces out of every mesh."""
     from fsm.controllers import namespaces
@@ -92,7 +95,7 @@ def ignore(
         await namespaces.ignore(client, name)
         return f"Successfully configured namespace [{name}] to be ignored"
 
-    _each(options.target(ctx, kubeconfig, context), names, change)
+    each(options.target(ctx, kubeconfig, context), names, change, output_format)
 
 
 def list_(
@@ -123,28 +126,3 @@ def list_(
     ]
     rows = [[n.name, n.mesh, n.injection] for n in found]
     output.emit(output_format, data, ("NAMESPACE", "MESH", "SIDECAR-INJECTION"), rows)
-
-
-def _each(
-    target: options.Target, names: list[str], change: Change, mesh_name: str | None = None
-) -> None:
-    from fsm.cli import planes, runner
-
-    async def work() -> int:
-        worst = int(errors.ExitCode.OK)
-        async with target.client() as client:
-            if mesh_name is not None:
-                await planes.require(client, mesh_name)
-            for name in names:
-                try:
-                    print(await change(client, name))
-                except Exception as error:
-                    # One wrong name must not keep the others from being tried.
-                    if errors.explain(error) is None:
-                        raise
-                    worst = errors.report(error)
-                sys.stdout.flush()
-        return worst
-
-    if code := runner.run(work()):
-        raise typer.Exit(code)

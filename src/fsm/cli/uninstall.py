@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fsm.cli import options
+from fsm.cli import options, output
 from fsm.cli.errors import ExitCode, Failure
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def mesh(
     kubeconfig: options.KubeconfigOption = None,
     context: options.ContextOption = None,
     fsm_namespace: options.FsmNamespaceOption = None,
+    output_format: output.OutputOption = output.Format.TABLE,
 ) -> None:
     """Take the control plane out of a cluster."""
     from fsm.cli import runner, steps
@@ -68,10 +69,10 @@ def mesh(
     settings, carriers = runner.run(_look(target, mesh_name))
     if settings is None:
         if not cluster_wide:
-            print("No fsm mesh control planes found")
+            _tell(output_format, "No fsm mesh control planes found")
             return
     if not force and not _agreed(settings, cluster_wide):
-        print("Nothing was changed")
+        _tell(output_format, "Nothing was changed")
         raise typer.Exit(ExitCode.FAILED)
 
     async def work(shown: steps.Steps) -> None:
@@ -95,9 +96,29 @@ def mesh(
                 + (" …" if len(carriers) > 5 else "")
                 + "\n      `kubectl rollout restart` does that"
             )
+    text = "The kinds of the mesh were removed"
     if settings is not None:
         where = f"[mesh name: {settings.mesh_name}] in namespace [{settings.fsm_namespace}]"
-        print(f"FSM {where} uninstalled")
+        text = f"FSM {where} uninstalled"
+    _tell(output_format, text, settings, carriers)
+
+
+def _tell(
+    output_format: output.Format,
+    text: str,
+    settings: Settings | None = None,
+    carriers: Iterable[str] = (),
+) -> None:
+    if output_format is output.Format.TABLE:
+        print(text)
+        return
+    data: dict[str, object] = {
+        "message": text,
+        "mesh": settings.mesh_name if settings else None,
+        "namespace": settings.fsm_namespace if settings else None,
+        "pods_with_sidecars": list(carriers),
+    }
+    output.emit(output_format, data, (), ())
 
 
 async def remove(client: KubeClient, settings: Settings) -> None:

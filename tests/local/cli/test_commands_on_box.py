@@ -272,6 +272,19 @@ def test_metrics_are_switched_on_for_pods_that_run_and_those_to_come(shell):
     assert "prometheus.io/scrape" not in annotations()
 
 
+def test_what_changes_namespaces_tells_of_each_as_data(shell):
+    known, unknown = shell.data("namespace", "add", "curl", "nowhere", code=1)
+    assert known == {
+        "namespace": "curl",
+        "ok": True,
+        "message": "Namespace [curl] has already been added to mesh [fsm]",
+    }
+    assert (unknown["namespace"], unknown["ok"]) == ("nowhere", False)
+    assert "nowhere" in unknown["message"]
+    assert [row["ok"] for row in shell.data("metrics", "enable", "-n", "curl")] == [True]
+    shell.fsm("metrics", "disable", "-n", "curl")
+
+
 def test_bug_report_holds_what_helps_and_no_secret(shell):
     secret = {
         "apiVersion": "v1",
