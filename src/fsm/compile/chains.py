@@ -27,8 +27,8 @@ CHAIN_FIELDS = tuple(
 
 def inbound_settings(snapshot: Snapshot, pod: Pod, service: Key) -> PluginSettings:
     """Return what a Service tells the plugins of a Pod's own proxy."""
-    plugins = chains_of(snapshot, pod, BUILT_IN_STAGES).plugins
-    return _settings(service_told(snapshot, service, (plugin.name for plugin in plugins)))
+    chains = chains_of(snapshot, pod, BUILT_IN_STAGES)
+    return _settings(service_told(snapshot, service, chains.inbound()))
 
 
 def outbound_settings(snapshot: Snapshot, destination: Destination) -> PluginSettings:

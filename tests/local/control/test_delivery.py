@@ -16,7 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from fsm.ca import Tresor, new_root
-from fsm.delivery import Compiled, DeliveryServer, PodFacts, ProxyKey, ProxyRegistry
+from fsm.delivery import Compiled, DeliveryServer, FailingPlugins, PodFacts, ProxyKey, ProxyRegistry
 from fsm.delivery.metrics import DeliveryMetrics
 from fsm.delivery.tls import ServerTls, shrink_read_buffers
 from fsm.kube import TokenIdentity
@@ -73,6 +73,9 @@ async def mesh(kube, tresor):
     clock = Clock()
     metrics = DeliveryMetrics(CollectorRegistry())
     registry = ProxyRegistry(time.monotonic, time.time, metrics.applied.observe)
+    failing = FailingPlugins(
+        CollectorRegistry(), clock=time.monotonic, alive=lambda key: registry.get(key) is not None
+    )
     world = Mesh(None, registry, kube, {}, {}, {"shop"}, clock, "".join(tresor.roots))
     server = DeliveryServer(
         authority=tresor,
@@ -83,6 +86,7 @@ async def mesh(kube, tresor):
         leaf_lifetime=lambda: timedelta(hours=1),
         now=clock,
         on_new_proxy=lambda record: world.asked.append(record.key),
+        failing=failing,
     )
     tls = ServerTls(
         tresor,
@@ -95,6 +99,7 @@ async def mesh(kube, tresor):
     world.server = server
     world.tls = tls
     world.metrics = metrics
+    world.failing = failing
     yield world
     await server.stop()
 
@@ -498,3 +503,18 @@ async def test_a_proxy_that_does_not_read_holds_little_memory_and_nobody_up(
         assert taken < large.size / 2
     finally:
         writer.transport.abort()
+
+
+async def test_what_fails_in_plugins_is_heard_from_the_proxy_that_it_fails_in(mesh, proxy):
+    body = {"plugins": {"verifier": {"errors": 2, "last": "/plugins/verifier.js:2:5: oh"}}}
+    assert (await proxy.post("/v1/reports", body))[0] == 401, (
+        "without a certificate nobody is heard"
+    )
+    await proxy.certify()
+    assert (await proxy.post("/v1/reports", body))[0] == 204
+    assert str(mesh.failing.failing("verifier")) == (
+        "fails on 1 proxy; on shop/web-1: /plugins/verifier.js:2:5: oh"
+    )
+    status, answer = await proxy.post("/v1/reports", {"plugins": []})
+    assert status == 400
+    assert "plugins must be an object" in answer["error"]

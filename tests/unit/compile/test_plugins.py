@@ -3,8 +3,9 @@
 import pytest
 from world import World, port
 
-from fsm.compile import assess
+from fsm.compile import Change, IncrementalCompiler, assess
 from fsm.compile.contract import BUILT_IN_CHAINS, ProxyConfig
+from fsm.model import Key
 from fsm.policies.plugin.compile import text_of
 
 SHOP = {"podSelector": {"matchLabels": {"app": "till"}}}
@@ -274,3 +275,27 @@ def test_what_is_outside_of_the_mesh_tells_the_plugins_of_those_who_go_there() -
     assert found == {
         f"Egress/shop/{name}": {"out": f'{{"to":"{name}"}}'} for name in ("web", "tls", "raw")
     }
+
+
+def test_a_change_of_what_one_service_tells_concerns_its_pods_and_clients_alone() -> None:
+    world = shop(permissive=False).plugin("in").plugin("out")
+    world.workload("shop", "other", port(80))
+    world.group("shop", "all", {"name": "all", "pathRegex": ".*", "methods": ["*"]})
+    rule = ("HTTPRouteGroup", "all", "all")
+    world.target("till", ("shop", "till"), [("shop", "echo")], rule)
+    world.plugin_chain("shop", "in", "inbound-http", "in", **SHOP)
+    world.plugin_chain("shop", "out", "outbound-http", "out")
+    world.plugin_config("shop", "told", "out", {"a": 1}, TILL)
+    compiler = IncrementalCompiler(world.settings)
+    snapshot = compiler.begin(world.objects(), trust_roots=world.roots)
+    before = {uid: compiler.compile(uid) for uid in snapshot.pods_by_uid}
+    (policy,) = world.found["PluginConfig"]
+    policy["spec"] = policy["spec"] | {"config": {"a": 2}}
+    change = Change("PluginConfig", Key("shop", "told"), policy)
+    snapshot = compiler.update([change], trust_roots=world.roots)
+    changed = {uid for uid in before if compiler.compile(uid) is not before[uid]}
+    assert changed == {"uid-shop-echo"}
+    for uid, pod in snapshot.pods_by_uid.items():
+        text = compiler.compile(uid)
+        assert text is not None
+        assert text.to_json() == world.compile(pod.namespace, pod.name).to_json()

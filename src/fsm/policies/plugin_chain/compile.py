@@ -30,6 +30,11 @@ class PodChains:
     plugins: tuple[Plugin, ...]
     """Those that the chains name, in order of name."""
 
+    def inbound(self) -> tuple[str, ...]:
+        """Return the names of those that see traffic to the application."""
+        stages = {*self.stages["inbound-http"], *self.stages["inbound-tcp"]}
+        return tuple(plugin.name for plugin in self.plugins if stage_of(plugin.name) in stages)
+
 
 def stage_of(plugin: str) -> str:
     """Return the stage that a chain names a plugin by."""
