@@ -72,7 +72,7 @@ class Batch:
         started: arrival of the first, monotonic seconds.
         objects: names of what changed, in order of arrival, without repetition, shortened.
         touched: every object of which there was news since the last batch, as it is now, once.
-        gone: proxies whose Pods have been deleted.
+        gone: proxies whose Pods have been deleted, or have ended.
         ours: objects of ours that changed, all of them, with their generation; None: deleted.
     """
 
@@ -208,9 +208,9 @@ class World:
 
     def _left(self) -> Iterator[ProxyKey]:
         for key in self._gone:
-            pod = self.pod(key.namespace, key.pod)
+            found = self.informers["Pod"].get(key.namespace, key.pod)
             # A new list may tell of a Pod as deleted and made, though it is the same.
-            if pod is None or pod.key != key:
+            if found is None or _facts(found).key != key or _ended(found):
                 yield key
 
     # What delivery asks.
@@ -259,7 +259,8 @@ class World:
             # the snapshot never holds on to an object that is no more.
             meta = (new or old or {})["metadata"]
             self._touched[kind, meta.get("namespace", ""), meta["name"]] = None
-            if kind == "Pod" and new is None and old is not None:
+            if kind == "Pod" and old is not None and (new is None or _ended(new)):
+                # Nobody applies anything beside a Job that is done.
                 self._gone[_facts(old).key] = None
             if not matters(kind, old, new):
                 return
@@ -288,6 +289,10 @@ def _facts(pod: Mapping[str, Any]) -> PodFacts:
     meta, spec = pod.get("metadata") or {}, pod.get("spec") or {}
     key = ProxyKey(str(meta.get("namespace")), str(meta.get("name")), str(meta.get("uid")))
     return PodFacts(key, str(spec.get("serviceAccountName") or "default"))
+
+
+def _ended(pod: Mapping[str, Any]) -> bool:
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
 def _namespace(obj: Mapping[str, Any]) -> Namespace:

@@ -115,3 +115,23 @@ async def test_a_deleted_object_is_told_until_nobody_heeds_it(running, kube, fol
     assert NAME not in running.registry.objects
     target(kube, generation=2)
     assert not (await done(running, wait_until, 2))["gone"]
+
+
+async def test_a_pod_that_has_ended_is_waited_for_no_more(running, kube, follow, wait_until):
+    from fsm.kube.resources import PODS
+
+    workload(kube, STORE, "10.244.0.2")
+    await wait_until(lambda: running.world.monitored(STORE))
+    buyer, _ = await small_mesh(kube, follow, wait_until)
+
+    async def silent(version, outcome="applied", reason=""):
+        return 204, {}
+
+    buyer.ack = silent
+    target(kube)
+    while (await rollout(running))[0] != 200:
+        pass
+    pod = kube.objects[PODS][BUYER, f"{BUYER}-1"]
+    kube.put(PODS, {**pod, "status": {**pod["status"], "phase": "Succeeded"}})
+    change = (await done(running, wait_until, 1))["change"]
+    assert (change["proxies"], change["pending"]) == (1, 0)

@@ -200,9 +200,6 @@ def test_a_pod_says_what_its_own_sidecar_is_to_be(plant: Shell) -> None:
     assert found is not None
     assert found["resources"]["limits"]["memory"] == "64Mi"
     assert found["resources"]["requests"]["cpu"] == "50m"
-    name = frugal["metadata"]["name"]
-    dump = json.loads(plant.fsm("proxy", "get", "config_dump", name, "-n", PLANT).stdout)
-    assert dump["workload"]["pod"] == name
     odd = annotated("odd", sidecar_injection="perhaps")
     plant.apply(*odd)
 
