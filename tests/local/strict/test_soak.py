@@ -29,8 +29,8 @@ BUYER, STORE = spiffe("bookbuyer"), spiffe("bookstore")
 class Load:
     """Clients that ask without a pause; each answer but 200 is a failure, and so is none."""
 
-    def __init__(self, address: Address) -> None:
-        self.address = address
+    def __init__(self, address: Address, clients: int = 6) -> None:
+        self.address, self.clients = address, clients
         self.answered = 0
         self.failures: list[str] = []
         self._stop = False
@@ -53,7 +53,7 @@ class Load:
     async def during(self, work) -> None:
         """Ask as long as the work goes on."""
         async with asyncio.TaskGroup() as group:
-            for number in range(6):
+            for number in range(self.clients):
                 group.create_task(self.client(keep=number % 3 != 0))
             try:
                 await until(lambda: self.answered > 50, "load")
@@ -62,8 +62,10 @@ class Load:
                 self._stop = True
 
 
+# The requests of many share connections between the sidecars.
+@pytest.mark.parametrize("clients", [6, 40])
 @pytest.mark.timeout(3600)
-async def test_a_pair_is_restarted_in_turn_and_no_request_fails(tmp_path, amount, tell):
+async def test_a_pair_is_restarted_in_turn_and_no_request_fails(tmp_path, amount, tell, clients):
     authority, restarts = Authority("the mesh"), amount(20, 1000)
     async with AsyncExitStack() as stack:
         backend = await stack.enter_async_context(Backend("app"))
@@ -91,7 +93,7 @@ async def test_a_pair_is_restarted_in_turn_and_no_request_fails(tmp_path, amount
                 clusters={"app": config.cluster(*endpoints)},
             )
         )
-        load = Load(client.outbound)
+        load = Load(client.outbound, clients)
 
         async def restart() -> None:
             for number in range(restarts):
