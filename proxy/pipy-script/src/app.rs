@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::net::{TcpListener, UdpSocket};
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 

@@ -178,7 +178,7 @@
 
   // What a task may run at.
   const signals = ['HUP', 'INT', 'QUIT', 'TERM', 'ALRM', 'CHLD', 'CONT', 'TSTP', 'TTIN', 'TTOU', 'URG', 'WINCH', 'XCPU',
-    'XFSZ', 'VTALRM', 'PROF', 'IO', 'PWR'].map(name => `SIG${name}`);
+    'XFSZ', 'VTALRM', 'PROF', 'IO'].map(name => `SIG${name}`);
 
   class Configuration extends Builder {
     constructor(module) { super(module, null); module.configuration = this; this.entrance = null; }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use pipy_repo::{Report, Snapshot};
 use pipy_script::{App, Codebase, Folder, Inline, Limits, Loaded, Update, load, log};
 use pipy_worker::{Handle, Settings, Worker};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{self, SIGHUP, SIGINT, SIGTERM};
 
 use crate::admin::{self, Shared, Status};
 use crate::repo::Following;
@@ -63,6 +63,31 @@ impl Codebase for Pulled {
         let folder = format!("{}/", folder.trim_end_matches('/'));
         self.0.files.keys().filter(|path| path.starts_with(&folder)).cloned().collect()
     }
+}
+
+/// Signals that tasks may wait for, but for those that this process must not take from the system.
+const SIGNALS: &[(&str, i32)] = &[
+    ("SIGHUP", SIGHUP),
+    ("SIGINT", SIGINT),
+    ("SIGQUIT", consts::SIGQUIT),
+    ("SIGTERM", SIGTERM),
+    ("SIGALRM", consts::SIGALRM),
+    ("SIGCHLD", consts::SIGCHLD),
+    ("SIGCONT", consts::SIGCONT),
+    ("SIGTSTP", consts::SIGTSTP),
+    ("SIGTTIN", consts::SIGTTIN),
+    ("SIGTTOU", consts::SIGTTOU),
+    ("SIGURG", consts::SIGURG),
+    ("SIGWINCH", consts::SIGWINCH),
+    ("SIGXCPU", consts::SIGXCPU),
+    ("SIGXFSZ", consts::SIGXFSZ),
+    ("SIGVTALRM", consts::SIGVTALRM),
+    ("SIGPROF", consts::SIGPROF),
+    ("SIGIO", consts::SIGIO),
+];
+
+fn number(name: &str) -> Option<i32> {
+    SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
 }
 
 /// How often the workers' ends are looked for.
@@ -182,6 +207,8 @@ struct Running<'o> {
     threads: Vec<JoinHandle<()>>,
     /// What each key listens on: whether for datagrams, and the address.
     open: BTreeMap<u32, (bool, String)>,
+    /// The signals that the script's tasks wait for.
+    waited: Vec<String>,
     /// How many workers have nothing left that could happen.
     idle: Arc<AtomicUsize>,
 }
@@ -196,6 +223,7 @@ impl<'o> Running<'o> {
             handles: Vec::new(),
             threads: Vec::new(),
             open: BTreeMap::new(),
+            waited: Vec::new(),
             idle: Arc::default(),
         }
     }
@@ -231,7 +259,8 @@ impl<'o> Running<'o> {
     }
 
     /// Notes what is at work now.
-    fn applied(&self, loaded: &Loaded) {
+    fn applied(&mut self, loaded: &Loaded) {
+        self.waited = loaded.signals();
         self.note(|status| {
             status.version = match &self.code {
                 Code::Remote { snapshot: Some(snapshot), .. } => snapshot.version.clone(),
@@ -313,9 +342,26 @@ impl<'o> Running<'o> {
         let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])
             .map_err(|error| format!("signals: {error}"))?;
         let mut draining = false;
+        // What scripts want done before the end, on each worker.
+        let exited = Arc::new(AtomicUsize::new(0));
+        let exit = |handles: &[Handle<Update>]| {
+            handles.iter().for_each(|handle| handle.update(Update::Exit(Arc::clone(&exited))));
+        };
+        let mut exiting = false;
         loop {
+            for signal in self.waited.iter().filter_map(|name| number(name)) {
+                signals.add_signal(signal).map_err(|error| format!("signals: {error}"))?;
+            }
             for signal in signals.pending() {
+                let name = SIGNALS.iter().find(|(_, known)| *known == signal).map(|(name, _)| *name);
+                let waited = name.filter(|name| self.waited.iter().any(|waited| waited == name));
+                if let Some(name) = waited {
+                    self.handles.iter().for_each(|handle| handle.update(Update::Signal(name)));
+                }
                 match signal {
+                    // A task in its place.
+                    SIGTERM if waited.is_some() => {}
+                    other if ![SIGHUP, SIGINT, SIGTERM].contains(&other) => {}
                     SIGHUP if !self.can_reload() => {}
                     // It has said why, where it failed.
                     SIGHUP => drop(self.reload()),
@@ -323,7 +369,8 @@ impl<'o> Running<'o> {
                     _ => {
                         log::line("INF", "[shutdown] Shutting down...");
                         draining = true;
-                        self.handles.iter().for_each(Handle::drain);
+                        exiting = true;
+                        exit(&self.handles);
                     }
                 }
             }
@@ -334,6 +381,11 @@ impl<'o> Running<'o> {
             if self.status.stop.swap(false, Ordering::Relaxed) && !draining {
                 log::line("INF", "[shutdown] Shutting down...");
                 draining = true;
+                exiting = true;
+                exit(&self.handles);
+            }
+            if exiting && exited.load(Ordering::Relaxed) >= self.handles.len() {
+                exiting = false;
                 self.handles.iter().for_each(Handle::drain);
             }
             if let Some(following) = &self.following

@@ -159,3 +159,38 @@ def test_more_threads_answer_on_one_port(start: Start) -> None:
     assert seen == {"0/2", "1/2"}
 
 
+
+
+def test_tasks_run_when_their_signal_comes(start: Start) -> None:
+    pipy = start(
+        """
+        pipy()
+        .listen(PORT0).serveHTTP(new Message('ok'))
+        .task('SIGWINCH').onStart(() => (console.log('wider'), new StreamEnd))
+        .task('SIGTERM').onStart(() => (console.log('told to end'), new StreamEnd))
+        """
+    )
+    assert pipy.curl("/").stdout == "ok"
+    pipy.process.send_signal(signal.SIGWINCH)
+    pipy.logged("wider")
+    pipy.process.send_signal(signal.SIGTERM)
+    pipy.logged("told to end")
+    # A task in its place: it lives on.
+    assert pipy.curl("/").stdout == "ok"
+    pipy.process.send_signal(signal.SIGINT)
+    assert pipy.process.wait(PATIENCE) == 0
+
+
+def test_what_is_wanted_before_the_end_is_done(start: Start) -> None:
+    pipy = start(
+        """
+        pipy()
+        .listen(PORT0).serveHTTP(new Message('ok'))
+        .exit()
+          .onStart(() => new Timeout(0.05).wait().then(() => (console.log('last words'), new StreamEnd)))
+        """
+    )
+    assert pipy.curl("/").stdout == "ok"
+    pipy.process.terminate()
+    assert pipy.process.wait(PATIENCE) == 0
+    assert "last words" in pipy.log

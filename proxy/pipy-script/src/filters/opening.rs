@@ -1,8 +1,13 @@
-//! What a pipeline begins and ends with: `onStart` and `onEnd`.
+//! What a pipeline begins and ends with: `onStart` and `onEnd`. While a promise of `onStart` is open, what comes waits.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
 
 use pipy_pipeline::{CloseReason, Cx, Event, Filter};
+use rquickjs::{Ctx, Value};
 
-use crate::engine::{Callback, Kept};
+use crate::engine::{Callback, Kept, Outcome};
+use crate::events::Makers;
 use crate::layout::Scope;
 use crate::log;
 
@@ -13,6 +18,8 @@ pub(crate) struct Opening {
     on_start: Option<Kept>,
     on_end: Option<Callback>,
     arguments: Vec<Kept>,
+    /// The promise of `onStart`, and what came meanwhile.
+    waiting: Option<(Outcome, VecDeque<Event>)>,
 }
 
 impl Opening {
@@ -23,12 +30,13 @@ impl Opening {
         on_end: Option<Callback>,
         arguments: Vec<Kept>,
     ) -> Self {
-        Opening { scope, label, on_start, on_end, arguments }
+        Opening { scope, label, on_start, on_end, arguments, waiting: None }
     }
 
-    fn run(&mut self, kept: &Kept) -> Result<Vec<Event>, crate::ScriptError> {
-        let engine = self.scope.engine();
+    fn run(&mut self, cx: &Cx<'_>, kept: &Kept) -> Result<Opened, crate::ScriptError> {
+        let engine = Rc::clone(self.scope.engine());
         let arguments = std::mem::take(&mut self.arguments);
+        let waker = cx.waker(0);
         engine.with(|ctx| {
             engine.enter(ctx, &self.scope.vars)?;
             let mut value = kept.clone().restore(ctx)?;
@@ -39,15 +47,32 @@ impl Opening {
                 }
                 value = function.call_arg(args)?;
             }
-            let mut events = Vec::new();
-            let makers = engine.makers(ctx)?;
-            // What a start returns that is no event was ignored in the older releases, and scripts rely on it.
-            if makers.is_events(&value)? {
-                makers.events(ctx, &value, &mut events)?;
+            match value.as_promise() {
+                Some(promise) => engine.when_settled(ctx, promise, waker).map(Opened::Later),
+                None => Ok(Opened::Now(events(&engine.makers(ctx)?, ctx, &value)?)),
             }
-            Ok(events)
         })
     }
+
+    fn fail(&mut self, cx: &mut Cx<'_>, error: &crate::ScriptError) {
+        log::line("ERR", &format!("{}: onStart: {error}", self.label));
+        cx.forward(Event::Close(CloseReason::Script));
+    }
+}
+
+/// What a start has given.
+enum Opened {
+    Now(Vec<Event>),
+    Later(Outcome),
+}
+
+/// What a start returns that is no event was ignored in the older releases, and scripts rely on it.
+fn events<'js>(makers: &Makers<'js>, ctx: &Ctx<'js>, value: &Value<'js>) -> rquickjs::Result<Vec<Event>> {
+    let mut events = Vec::new();
+    if makers.is_events(value)? {
+        makers.events(ctx, value, &mut events)?;
+    }
+    Ok(events)
 }
 
 impl Filter for Opening {
@@ -57,14 +82,38 @@ impl Filter for Opening {
 
     fn start(&mut self, cx: &mut Cx<'_>) {
         let Some(kept) = self.on_start.take() else { return };
-        match self.run(&kept) {
-            Ok(events) => events.into_iter().for_each(|event| cx.forward(event)),
-            Err(error) => {
-                log::line("ERR", &format!("{}: onStart: {error}", self.label));
-                cx.forward(Event::Close(CloseReason::Script));
-            }
+        match self.run(cx, &kept) {
+            Ok(Opened::Now(events)) => events.into_iter().for_each(|event| cx.forward(event)),
+            Ok(Opened::Later(outcome)) => self.waiting = Some((outcome, VecDeque::new())),
+            Err(error) => self.fail(cx, &error),
         }
         self.scope.engine().run_jobs();
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        match (&mut self.waiting, event) {
+            (Some((_, held)), event) if !matches!(event, Event::Pause | Event::Resume) => {
+                held.push_back(event)
+            }
+            (_, event) => cx.forward(event),
+        }
+    }
+
+    fn wake(&mut self, cx: &mut Cx<'_>, _token: u32) {
+        let Some(settled) = self.waiting.as_ref().and_then(|(outcome, _)| outcome.take()) else { return };
+        let held = self.waiting.take().map(|(_, held)| held).unwrap_or_default();
+        let engine = Rc::clone(self.scope.engine());
+        let given = engine.with(|ctx| match settled {
+            Ok(value) => events(&engine.makers(ctx)?, ctx, &value.restore(ctx)?),
+            Err(error) => Err(ctx.throw(error.restore(ctx)?)),
+        });
+        match given {
+            Ok(events) => {
+                events.into_iter().for_each(|event| cx.forward(event));
+                held.into_iter().for_each(|event| cx.forward(event));
+            }
+            Err(error) => self.fail(cx, &error),
+        }
     }
 
     fn closed(&mut self, _cx: &mut Cx<'_>) {
