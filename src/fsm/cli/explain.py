@@ -1,7 +1,9 @@
 """``fsm explain``: whether a request would be let through, where to, and which objects say so.
 
 What comes in: the Pod that would ask, a URL, a method, headers. What goes out: the answers of the
-sidecars that would decide: the caller's, then that of each Pod which the request may reach.
+sidecars that would decide: the caller's, then that of each Pod which the request may reach. A Pod
+without a sidecar is a client outside of the mesh, known by its address; ``--as`` gives the identity
+that its certificate would carry.
 
 Invariants: nothing is decided here; every answer comes from a running sidecar, made by the function
 that decides about live requests (``/explain`` on its administration page). Nothing is sent to an
@@ -26,6 +28,7 @@ ADMIN_PORT = 15000
 COLUMNS = ("AT", "DECISION", "ALLOWED BY", "RULE", "WHY")
 
 Answer = dict[str, Any]
+_PORTS = {"http": 80, "https": 443, "tcp": 0}
 
 
 def explain(
@@ -36,13 +39,18 @@ def explain(
     url: Annotated[
         str,
         typer.Argument(
-            help="What it would ask for: http://service.namespace:port/path, or tcp://host:port."
+            help="What it would ask for: http://service.namespace:port/path, tcp://host:port, or "
+            "https://host:port for TLS that the application speaks itself."
         ),
     ],
     method: Annotated[str, typer.Option("--request", "-X", help="The method.")] = "GET",
     header: Annotated[
         list[str] | None,
         typer.Option("--header", "-H", help="A header, “name: value”; repeatable."),
+    ] = None,
+    identity: Annotated[
+        str | None,
+        typer.Option("--as", help="Of a Pod without a sidecar: the SPIFFE identity that it shows."),
     ] = None,
     namespace: options.NamespaceOption = None,
     kubeconfig: options.KubeconfigOption = None,
@@ -53,7 +61,7 @@ def explain(
     from fsm.cli import runner
 
     target = options.target(ctx, kubeconfig, context, namespace)
-    asked = Question(split_url(url), method.upper(), tuple(header or ()))
+    asked = Question(split_url(url), method.upper(), tuple(header or ()), identity)
     answers = runner.run(_ask_from(target, pod, asked))
     output.emit(output_format, answers, COLUMNS, rows(answers))
 
@@ -61,12 +69,21 @@ def explain(
 class Question:
     """A request that nobody sends."""
 
-    def __init__(self, url: SplitResult, method: str, headers: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        url: SplitResult,
+        method: str,
+        headers: tuple[str, ...],
+        identity: str | None = None,
+    ) -> None:
         self.url = url
         self.method = method
         self.headers = headers
+        self.identity = identity
 
-    def query(self, direction: str, destination: str, identity: str | None) -> str:
+    def query(
+        self, direction: str, destination: str, identity: str | None, source: str = ""
+    ) -> str:
         """Return the query string that asks a sidecar."""
         path = self.url.path or "/"
         pairs = [
@@ -79,6 +96,10 @@ class Question:
         ]
         if identity is not None:
             pairs.append(("identity", identity))
+        if source:
+            pairs.append(("source", source))
+        if self.url.scheme == "https":
+            pairs.append(("server_name", (self.url.hostname or "").lower()))
         return urlencode(pairs)
 
 
@@ -86,7 +107,7 @@ def split_url(url: str) -> SplitResult:
     """Take a URL apart.
 
     Raises:
-        Failure: it is not of the form ``http://host[:port][/path]`` or ``tcp://host:port``.
+        Failure: it is not of the form ``http[s]://host[:port][/path]`` or ``tcp://host:port``.
     """
     wrong = Failure(
         f"{url!r} is not a URL that a sidecar can judge",
@@ -94,8 +115,9 @@ def split_url(url: str) -> SplitResult:
     )
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in ("http", "tcp") and bool(parts.hostname) and parts.port != 0
-        valid = valid and (parts.scheme == "http" or parts.port is not None)
+        known = parts.scheme in ("http", "https", "tcp")
+        valid = known and bool(parts.hostname) and parts.port != 0
+        valid = valid and (parts.scheme != "tcp" or parts.port is not None)
     except ValueError:
         raise wrong from None
     if not valid:
@@ -144,8 +166,12 @@ async def ask_all(client: KubeClient, source: dict[str, Any], asked: Question) -
     Raises:
         Failure: a name means nothing, or a sidecar does not answer.
     """
+    from fsm.cli import pods
+
     home, name = source["metadata"]["namespace"], source["metadata"]["name"]
     destination = await _destination(client, home, asked)
+    if not pods.has_sidecar(source):
+        return await _stranger(client, source, asked, destination)
     first = await _ask(client, source, asked.query("outbound", destination, None))
     answers = [{"at": f"{home}/{name}", "direction": "outbound", **first}]
     if first["decision"] != "allowed":
@@ -159,6 +185,60 @@ async def ask_all(client: KubeClient, source: dict[str, Any], asked: Question) -
         at = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
         answers.append({"at": at, "direction": "inbound", **await _ask(client, pod, there)})
     return answers
+
+
+async def _stranger(
+    client: KubeClient, source: dict[str, Any], asked: Question, destination: str
+) -> list[Answer]:
+    """Ask the sidecars that a client outside of the mesh would come to.
+
+    Raises:
+        Failure: the client has no address yet, or none of them has a sidecar.
+    """
+    from fsm.cli import pods
+
+    home, name = source["metadata"]["namespace"], source["metadata"]["name"]
+    address = (source.get("status") or {}).get("podIP")
+    if not address:
+        raise Failure(f"Pod {home}/{name} has no address yet")
+    by_address = await _pods_by_address(client)
+    answers = []
+    for endpoint in await _endpoints(client, home, asked, destination):
+        pod = by_address.get(endpoint.rpartition(":")[0].strip("[]"))
+        if pod is None or not pods.has_sidecar(pod):
+            continue
+        query = asked.query("inbound", endpoint, asked.identity, address)
+        at = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        answers.append({"at": at, "direction": "inbound", **await _ask(client, pod, query)})
+    if not answers:
+        raise Failure(
+            f"neither Pod {home}/{name} nor what it would reach at {destination} has a sidecar",
+            hint="the mesh decides nothing about this request",
+        )
+    return answers
+
+
+async def _endpoints(client: KubeClient, home: str, asked: Question, destination: str) -> list[str]:
+    """Return the addresses of Pods behind what would be dialled."""
+    from fsm.kube import NotFound
+    from fsm.kube.resources import ENDPOINTS, SERVICES
+
+    service, _, rest = (asked.url.hostname or "").partition(".")
+    namespace = rest.partition(".")[0] or home
+    port = int(destination.rpartition(":")[2])
+    try:
+        found = await client.get(SERVICES, service, namespace)
+        listed = await client.get(ENDPOINTS, service, namespace)
+    except NotFound:
+        return [destination]
+    names = [p.get("name") for p in found["spec"].get("ports") or [] if p.get("port") == port]
+    return [
+        f"[{a['ip']}]:{p['port']}" if ":" in a["ip"] else f"{a['ip']}:{p['port']}"
+        for subset in listed.get("subsets") or []
+        for p in subset.get("ports") or []
+        if p.get("name") in names
+        for a in subset.get("addresses") or []
+    ]
 
 
 def _reached(answer: Answer) -> list[str]:
@@ -177,7 +257,7 @@ async def _destination(client: KubeClient, home: str, asked: Question) -> str:
     from fsm.kube import NotFound
     from fsm.kube.resources import ENDPOINTS, SERVICES
 
-    host, port = asked.url.hostname or "", asked.url.port or 80
+    host, port = asked.url.hostname or "", asked.url.port or _PORTS[asked.url.scheme]
     try:
         ip = str(ipaddress.ip_address(host))
     except ValueError:

@@ -1,5 +1,7 @@
 """What ``fsm explain`` makes of its words and of the sidecars' answers."""
 
+from urllib.parse import parse_qsl
+
 import pytest
 
 from fsm.cli.errors import Failure
@@ -32,7 +34,7 @@ OUTBOUND = {
 
 @pytest.mark.parametrize(
     "url",
-    ["bookstore", "https://bookstore/", "http://", "http:///x", "http://a:0/", "http://a:99999/"],
+    ["bookstore", "ftp://bookstore/", "http://", "http:///x", "http://a:0/", "http://a:99999/"],
 )
 def test_a_url_that_no_sidecar_can_judge_is_refused_with_an_example(url):
     with pytest.raises(Failure, match="not a URL") as refused:
@@ -77,3 +79,17 @@ def test_the_table_names_the_objects_and_the_shares():
             "no policy allows this identity on the routes that fit",
         ],
     ]
+
+
+def test_tls_that_passes_unopened_is_asked_about_by_its_server_name():
+    asked = Question(split_url("https://HTTPBIN.example"), "GET", ())
+    pairs = dict(parse_qsl(asked.query("outbound", "192.0.2.1:443", None)))
+    assert pairs["server_name"] == "httpbin.example"
+    assert "source" not in pairs
+
+
+def test_a_client_outside_of_the_mesh_is_asked_about_by_its_address():
+    asked = Question(split_url("http://till.shop/"), "GET", (), "spiffe://cluster.local/ns/a/sa/b")
+    pairs = dict(parse_qsl(asked.query("inbound", "10.0.0.1:80", asked.identity, "10.0.0.9")))
+    assert (pairs["source"], pairs["identity"]) == ("10.0.0.9", "spiffe://cluster.local/ns/a/sa/b")
+    assert "server_name" not in pairs
