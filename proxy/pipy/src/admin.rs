@@ -44,6 +44,9 @@ pub(crate) struct Status {
     pub(crate) files: Option<Files>,
 }
 
+/// A column of a table: its head, and what stands in it.
+type Column = (&'static str, fn(&Facts) -> u64);
+
 /// Gives the files of the codebase.
 pub(crate) type Files = Arc<dyn Fn() -> (Vec<(String, Vec<u8>)>, String) + Send + Sync>;
 
@@ -142,7 +145,7 @@ impl Admin {
 
     fn dump(&self, sections: &str) -> Option<Response> {
         let facts = self.facts();
-        let name = |section: &str| -> Option<Vec<(&'static str, fn(&Facts) -> u64)>> {
+        let name = |section: &str| -> Option<Vec<Column>> {
             Some(match section {
                 "pipelines" => vec![("pipelines", |facts| facts.pipelines as u64)],
                 "inbound" => vec![("accepted", |facts| facts.connections)],
@@ -210,7 +213,9 @@ impl Admin {
             }
         }
         found.sort_by_key(|(worker, _)| *worker);
-        let Some((_, first)) = found.first() else { return Some(Response::text(504, "the script does not answer\n")) };
+        let Some((_, first)) = found.first() else {
+            return Some(Response::text(504, "the script does not answer\n"));
+        };
         let typed = first.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         let mut response = Response::empty(first.status);
         response.headers.extend(typed.map(|(_, value)| ("content-type", value.clone())));

@@ -56,9 +56,12 @@ impl Link {
             "tls-key" => &mut self.asked.key,
             "tls-trusted" => &mut self.asked.trusted,
             "init-repo" => &mut self.init,
-            "no-reload" => return Ok(self.no_reload = true),
-            "no-status" => return Ok(self.no_status = true),
-            _ => return Ok(self.no_metrics = true),
+            _ => {
+                self.no_reload |= name == "no-reload";
+                self.no_status |= name == "no-status";
+                self.no_metrics |= name == "no-metrics";
+                return Ok(());
+            }
         };
         *place = Some(PathBuf::from(parser.value()?));
         Ok(())

@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -174,8 +174,8 @@ fn exec<'js>(ctx: Ctx<'js>, command: Value<'js>, options: Opt<Object<'js>>) -> R
 }
 
 /// What a path leads to now: for a folder, all files below it.
-fn stamps(path: &PathBuf) -> Vec<(PathBuf, SystemTime, u64)> {
-    let (mut found, mut open) = (Vec::new(), vec![path.clone()]);
+fn stamps(path: &Path) -> Vec<(PathBuf, SystemTime, u64)> {
+    let (mut found, mut open) = (Vec::new(), vec![path.to_owned()]);
     while let Some(path) = open.pop() {
         let Ok(known) = std::fs::metadata(&path) else { continue };
         if known.is_dir() {
