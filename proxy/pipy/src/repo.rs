@@ -174,11 +174,13 @@ pub(crate) fn follow(
     let ((snapshots, found), (reports, outcomes)) = (channel(), channel());
     let no_metrics = link.no_metrics;
     let facts = move || {
-        let logs = pipy_script::log_names();
-        if no_metrics {
-            return json!({"logs": logs, "program": env!("CARGO_PKG_VERSION")});
+        let mut facts = json!({"program": env!("CARGO_PKG_VERSION")});
+        if !no_metrics {
+            facts["metrics"] = metrics().into();
         }
-        json!({"logs": logs, "program": env!("CARGO_PKG_VERSION"), "metrics": metrics()})
+        // Last, for workers may have been waited for.
+        facts["logs"] = pipy_script::log_names().into();
+        facts
     };
     let follower = Follower {
         url: url.to_owned(),
