@@ -1,4 +1,7 @@
 //! TCP: carries bytes between a client and an endpoint, each direction ending in its own time.
+//!
+//! An endpoint that can't be reached costs the client nothing: another one is told what it has said. INVARIANT: bytes go to
+//! another endpoint only while certainly none of them has reached one.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -54,6 +57,16 @@ pub(crate) struct TcpForward {
     in_hand: Option<InHand>,
     address: Option<SocketAddr>,
     cluster: Option<usize>,
+    /// Number of the attempt; the slot that its events come under.
+    attempt: Slot,
+    /// The endpoint's place in its cluster.
+    place: Option<usize>,
+    /// Endpoints of the cluster that could not be reached.
+    tried: Vec<usize>,
+    /// Clusters that have no endpoint left.
+    failed: Vec<usize>,
+    /// What the client has said, as long as another endpoint may be told it instead.
+    kept: Option<Vec<Bytes>>,
     refusal: Option<Refusal>,
     failure: Option<CloseReason>,
     received: u64,
@@ -88,6 +101,11 @@ impl TcpForward {
             in_hand: None,
             address: None,
             cluster: None,
+            attempt: 0,
+            place: None,
+            tried: Vec::new(),
+            failed: Vec::new(),
+            kept: Some(Vec::new()),
             refusal: None,
             failure: None,
             received: 0,
@@ -113,28 +131,43 @@ impl TcpForward {
 
     fn begin(&mut self, cx: &mut Cx<'_>) {
         self.begun = true;
-        let runtime = Rc::clone(&self.runtime);
-        let endpoint = match &self.way {
-            Way::Original => Some(Endpoint::new(&(self.connection.accepted.destination, None))),
-            Way::Rule(rule) => match decide::tcp(rule, self.connection.caller()).verdict {
+        if let Way::Rule(rule) = &self.way {
+            match decide::tcp(rule, self.connection.caller()).verdict {
                 Err(refusal) => {
                     self.refusal = Some(refusal);
                     self.connection.shared.metrics.proxy.denied.get(refusal.label()).inc();
                     return self.end(cx, CloseReason::Denied);
                 }
-                Ok(rule) => self.pick(rule).and_then(|position| {
-                    self.cluster = Some(position);
-                    let key = of_address(self.connection.accepted.peer.ip());
-                    let cluster = runtime.cluster(position)?;
-                    cluster.chosen(&self.connection.accepted).or_else(|| {
-                        let mut dice = runtime.dice.borrow_mut();
-                        let ipv6 = self.connection.accepted.destination.is_ipv6();
-                        cluster.endpoint(Some(key), ipv6, cx.now(), &mut dice).cloned()
-                    })
-                }),
-            },
-        };
-        let Some(endpoint) = endpoint else { return self.fail(cx, CloseReason::ConnectFailed) };
+                Ok(rule) => self.cluster = self.pick(rule),
+            }
+        }
+        if let Err(reason) = self.connect(cx) {
+            self.fail(cx, reason);
+        }
+    }
+
+    /// An endpoint that was not tried: where the client wants to go, or the next of the cluster.
+    fn endpoint(&mut self, cx: &Cx<'_>) -> Option<Rc<Endpoint>> {
+        let accepted = &self.connection.accepted;
+        if let Way::Original = &self.way {
+            return self.tried.is_empty().then(|| Endpoint::new(&(accepted.destination, None)));
+        }
+        let cluster = self.runtime.cluster(self.cluster?)?;
+        if let Some(chosen) = cluster.chosen(accepted) {
+            self.place = Some(0);
+            return self.tried.is_empty().then_some(chosen);
+        }
+        let key = of_address(accepted.peer.ip());
+        let ipv6 = accepted.destination.is_ipv6();
+        let mut dice = self.runtime.dice.borrow_mut();
+        let (place, endpoint) = cluster.pick(Some(key), &self.tried, ipv6, cx.now(), &mut dice)?;
+        self.place = Some(place);
+        Some(Rc::clone(endpoint))
+    }
+
+    fn connect(&mut self, cx: &mut Cx<'_>) -> Result<(), CloseReason> {
+        let runtime = Rc::clone(&self.runtime);
+        let endpoint = self.endpoint(cx).ok_or(CloseReason::ConnectFailed)?;
         self.address = Some(endpoint.address);
         if let Some(facts) = &self.facts {
             facts.upstream.set(Some(endpoint.address));
@@ -153,20 +186,62 @@ impl TcpForward {
         if let Some(cluster) = cluster {
             if !cluster.load.may_connect() {
                 cluster.load.counters.cx_overflow.inc();
-                return self.fail(cx, CloseReason::Overloaded);
+                return Err(CloseReason::Overloaded);
             }
             self.active = Some(cluster.load.connection());
             self.in_hand = Some(endpoint.request(cx.now()));
         }
-        match open_upstream(cx, &self.connection.shared, &endpoint, &upstream, None, &[]) {
-            Some(pipeline) => {
-                cx.adopt(pipeline, 0);
-                self.upstream = Some(pipeline);
-                if let Some(version) = config.and_then(|cluster| cluster.config.proxy_protocol) {
-                    cx.send(pipeline, Event::Data(self.header(version)));
-                }
-            }
-            None => self.fail(cx, CloseReason::TlsFailed),
+        let pipeline = open_upstream(cx, &self.connection.shared, &endpoint, &upstream, None, &[])
+            .ok_or(CloseReason::TlsFailed)?;
+        self.attempt = self.attempt.wrapping_add(1);
+        cx.adopt(pipeline, self.attempt);
+        self.upstream = Some(pipeline);
+        if let Some(version) = config.and_then(|cluster| cluster.config.proxy_protocol) {
+            cx.send(pipeline, Event::Data(self.header(version)));
+        }
+        Ok(())
+    }
+
+    /// The endpoint could not be reached, so that no byte has reached anybody: tries another one, of this cluster or of a
+    /// spare one. False when there is none.
+    fn elsewhere(&mut self, cx: &mut Cx<'_>) -> bool {
+        if self.kept.is_none() || self.tried.len() + self.failed.len() + 1 >= ENDPOINTS_MAX {
+            return false;
+        }
+        if let Some(upstream) = self.upstream.take() {
+            cx.destroy(upstream);
+        }
+        (self.active, self.in_hand) = (None, None);
+        self.tried.extend(self.place.take());
+        if self.connect(cx).is_err() && !self.spare(cx) {
+            return false;
+        }
+        let Some(upstream) = self.upstream else { return false };
+        for piece in self.kept.iter().flatten() {
+            cx.send(upstream, Event::Data(piece.clone()));
+        }
+        if self.client_finished {
+            cx.send(upstream, Event::Close(CloseReason::Finished));
+        }
+        true
+    }
+
+    /// Goes to a cluster of weight 0, when the one before has no endpoint left.
+    fn spare(&mut self, cx: &mut Cx<'_>) -> bool {
+        let Way::Rule(rule) = &self.way else { return false };
+        self.failed.extend(self.cluster);
+        let Some(target) = self.runtime.failover(&rule.targets, &self.failed) else { return false };
+        self.cluster = Some(target.cluster);
+        self.tried.clear();
+        self.connect(cx).is_ok()
+    }
+
+    /// Keeps what the client says, up to a bound, until the server says something.
+    fn keep(&mut self, data: &Bytes) {
+        let Some(kept) = &mut self.kept else { return };
+        kept.push(data.clone());
+        if self.received > 0 || self.sent > KEPT_BYTES_MAX {
+            self.kept = None;
         }
     }
 
@@ -198,21 +273,27 @@ impl TcpForward {
         self.seen = None;
     }
 
-    fn fail(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
-        self.failure = Some(reason);
-        if let Some(cluster) = self.cluster.and_then(|position| self.runtime.cluster(position)) {
-            match reason {
-                CloseReason::ConnectFailed if self.upstream.is_some() => {
-                    cluster.load.counters.cx_connect_fail.inc();
-                }
-                CloseReason::ConnectTimeout => cluster.load.counters.cx_connect_timeout.inc(),
-                _ => {}
+    /// Counts what was wrong with the upstream.
+    fn blame(&self, cx: &Cx<'_>, reason: CloseReason) {
+        let Some(cluster) = self.cluster.and_then(|position| self.runtime.cluster(position)) else { return };
+        match reason {
+            CloseReason::ConnectFailed if self.upstream.is_some() => {
+                cluster.load.counters.cx_connect_fail.inc();
             }
-            let unreachable = matches!(reason, CloseReason::ConnectFailed | CloseReason::ConnectTimeout);
-            if let Some(in_hand) = self.in_hand.as_ref().filter(|_| unreachable) {
-                in_hand.report(cluster, HealthResult::Unreachable, cx.now());
-            }
+            CloseReason::ConnectTimeout => cluster.load.counters.cx_connect_timeout.inc(),
+            _ => {}
         }
+        if let Some(in_hand) = self.in_hand.as_ref().filter(|_| is_unreachable(reason)) {
+            in_hand.report(cluster, HealthResult::Unreachable, cx.now());
+        }
+    }
+
+    fn fail(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
+        self.blame(cx, reason);
+        if is_unreachable(reason) && self.upstream.is_some() && self.elsewhere(cx) {
+            return;
+        }
+        self.failure = Some(reason);
         // WHY: an upstream that breaks before it says a word looks to the client like one that closes, so that a client
         // in the mesh (curl: 52) can be told from one that is kept out of it (curl: 56).
         let seen = if self.received == 0 { CloseReason::Finished } else { CloseReason::Reset };
@@ -276,6 +357,17 @@ const CONNECT_TIMEOUT_MS: u64 = 5_000;
 /// LIMIT: how long a client may take to close after our end of the stream.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// LIMIT: bytes of the client's that are kept for another endpoint while none has answered.
+const KEPT_BYTES_MAX: u64 = 64 * 1024;
+
+/// LIMIT: endpoints that one connection is tried at; as for requests.
+const ENDPOINTS_MAX: usize = 3;
+
+/// Whether certainly no byte has reached a server.
+fn is_unreachable(reason: CloseReason) -> bool {
+    matches!(reason, CloseReason::ConnectFailed | CloseReason::ConnectTimeout)
+}
+
 const TIMER_IDLE: u32 = 0;
 const TIMER_LINGER: u32 = 1;
 
@@ -307,6 +399,7 @@ impl Filter for TcpForward {
             (Event::Data(data), Some(upstream)) => {
                 self.sent += data.len() as u64;
                 self.watch(&data);
+                self.keep(&data);
                 cx.send(upstream, Event::Data(data));
             }
             (Event::Close(reason), Some(_)) if !reason.is_clean() => self.end(cx, reason),
@@ -319,14 +412,15 @@ impl Filter for TcpForward {
         }
     }
 
-    fn sub(&mut self, cx: &mut Cx<'_>, _slot: Slot, event: Event) {
-        if self.over {
+    fn sub(&mut self, cx: &mut Cx<'_>, slot: Slot, event: Event) {
+        if self.over || slot != self.attempt {
             return;
         }
         self.last_active = cx.now();
         match event {
             Event::Data(data) => {
                 self.received += data.len() as u64;
+                self.kept = None;
                 let cluster = self.cluster.and_then(|position| self.runtime.cluster(position));
                 if let (Some(cluster), Some(in_hand)) = (cluster, &self.in_hand) {
                     in_hand.report(cluster, HealthResult::Success, cx.now());

@@ -6,6 +6,7 @@ One proxy in plain text; what a pair does over mTLS is in ``test_tcp_servers``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import socket
 import struct
@@ -168,6 +169,62 @@ async def test_nobody_there_looks_like_a_server_that_closes(rig):
             assert await wire.rest() == b""
     [line] = await proxy.log(1, protocol="tcp")
     assert line["reason"] == "connect_failed"
+
+
+@contextlib.contextmanager
+def nobody():
+    """Give an address where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{free.getsockname()[1]}"
+
+
+async def test_an_endpoint_that_cannot_be_reached_costs_no_connection(rig):
+    async with server(echo) as app:
+        proxy = await rig.pipy()
+        with nobody() as gone, nobody() as away:
+            endpoints = [config.endpoint(one) for one in (gone, app, away)]
+            # Never ejected, so that each connection meets them anew.
+            health = {"connect_failures": 0}
+            told = config.whole(
+                outbound={"matches": [config.tcp_match(proxy.outbound.port)]},
+                clusters={"app": config.cluster(*endpoints, health=health)},
+            )
+            await proxy.apply(told)
+            for _ in range(12):
+                async with await Wire.open(proxy.outbound) as wire:
+                    # All of it said, and the end, before anybody has answered.
+                    await wire.send(b"all that there is")
+                    wire.finish()
+                    assert await wire.rest() == b"all that there is"
+        lines = await proxy.log(12, protocol="tcp")
+        assert {(line["decision"], line["upstream"]) for line in lines} == {("allowed", str(app))}
+        stats = await proxy.stats()
+        assert int(stats["cluster.app.upstream_cx_connect_fail"]) >= 8
+        assert stats["cluster.app.upstream_cx_active"] == "0"
+
+
+async def test_a_cluster_of_weight_0_takes_a_connection_over(rig):
+    async with server(greeting(b"spare")) as app:
+        proxy = await rig.pipy()
+        with nobody() as gone:
+            match = config.tcp_match(proxy.outbound.port)
+            match["tcp"]["clusters"] = [
+                {"cluster": "first", "weight": 100},
+                {"cluster": "spare", "weight": 0},
+            ]
+            told = config.whole(
+                outbound={"matches": [match]},
+                clusters={
+                    "first": config.cluster(config.endpoint(gone)),
+                    "spare": config.cluster(config.endpoint(app)),
+                },
+            )
+            await proxy.apply(told)
+            async with await Wire.open(proxy.outbound) as wire:
+                assert await wire.exactly(5) == b"spare"
+        [line] = await proxy.log(1, protocol="tcp")
+        assert (line["decision"], line["cluster"]) == ("allowed", "spare")
 
 
 async def test_connections_beyond_the_limit_are_reset_and_counted(rig):

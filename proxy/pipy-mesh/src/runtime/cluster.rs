@@ -111,17 +111,6 @@ impl Cluster {
         Some((position, self.endpoints.get(position)?))
     }
 
-    /// The endpoint for a connection that is tried at no other before or after.
-    pub(crate) fn endpoint(
-        &self,
-        key: Option<u64>,
-        ipv6: bool,
-        now: Instant,
-        dice: &mut Dice,
-    ) -> Option<&Rc<Endpoint>> {
-        self.pick(key, &[], ipv6, now, dice).map(|(_, endpoint)| endpoint)
-    }
-
     /// The endpoint that the client itself chose, where that is the cluster's kind.
     pub(crate) fn chosen(&self, accepted: &Accepted) -> Option<Rc<Endpoint>> {
         // A client that calls the listener itself would be connected to it again, without end.
