@@ -69,7 +69,9 @@ class Example:
         """Each of so many commands shows what the README says."""
         assert len(self.commands) == count
         for command, expected in self.commands:
-            assert self.type(command) == expected.strip(), f"{command}\n{self.log.read_text()}"
+            shown = self.type(command)
+            said = f"$ {command}\n{shown}\n-- not:\n{expected}\n-- log:\n{self.log.read_text()}"
+            assert shown == expected.strip(), said
 
 
 def listens(port: int) -> bool:
@@ -80,7 +82,8 @@ def listens(port: int) -> bool:
 @contextmanager
 def at_work(folder: Path, name: str, *known: int) -> Iterator[Example]:
     """Starts what the README of an example says, on other ports than those that are known."""
-    ports = {port: free_port() for port in known}
+    # In the same order, for commands that sort what they show.
+    ports = dict(zip(sorted(known), sorted(free_port() for _ in known), strict=True))
     (folder / "proxy").symlink_to(ROOT / "proxy")
     examples = folder / "examples" / "pipy"
     shutil.copytree(EXAMPLES, examples)

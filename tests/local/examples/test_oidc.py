@@ -72,7 +72,13 @@ class World:
 
 
 @pytest.fixture
-def world(start: Start) -> Iterator[World]:
+def session_seconds() -> int:
+    """How long sessions last."""
+    return 3600
+
+
+@pytest.fixture
+def world(start: Start, session_seconds: int) -> Iterator[World]:
     issuer = module().Issuer(0, "proxy", "client-secret", "alice")
     application = ThreadingHTTPServer(("127.0.0.1", 0), Application)
     application.daemon_threads = True
@@ -90,7 +96,7 @@ def world(start: Start) -> Iterator[World]:
         CLIENT_ID="proxy",
         CLIENT_SECRET="client-secret",
         COOKIE_SECRET=SECRET,
-        SESSION_SECONDS="2",
+        SESSION_SECONDS=str(session_seconds),
         APPLICATION=f"127.0.0.1:{application.server_port}",
     )
     yield World(f"http://127.0.0.1:{port}", issuer)
@@ -113,6 +119,7 @@ def test_who_logs_in_gets_where_they_wanted_and_only_the_application_knows(world
         assert again.history == []
 
 
+@pytest.mark.parametrize("session_seconds", [2])
 def test_a_session_ends(world: World) -> None:
     with world.browser() as browser:
         browser.get(world.url, timeout=PATIENCE)
