@@ -90,10 +90,13 @@ pub struct Http2Client {
 impl Http2Client {
     /// A client on a new connection. `guard` is dropped when the connection is gone.
     pub fn new(session: Rc<Session>, settings: Http2Settings, now: Instant, guard: Box<dyn Any>) -> Self {
+        // Requests of many clients share the connection.
+        let config = Config::default();
+        let config = Config { connection_window: config.window_apart(STREAMS_MAX), ..config };
         Http2Client {
             session,
             settings,
-            connection: Connection::client(Config::default()),
+            connection: Connection::client(config),
             requests: Ids::default(),
             slots: Ids::default(),
             upgrades: Vec::new(),

@@ -70,7 +70,10 @@ pub(crate) struct Http2Server {
 impl Http2Server {
     /// A server for a connection whose client's first bytes are those of HTTP/2.
     pub(crate) fn new(service: Rc<dyn HttpService>, limits: Limits, congested: bool, now: Instant) -> Self {
-        let config = Config { extended_connect: true, ..Config::default() };
+        let mut config = Config { extended_connect: true, ..Config::default() };
+        if service.carries_many() {
+            config.connection_window = config.window_apart(config.max_concurrent_streams);
+        }
         Self::turned(Connection::server(config), service, limits, congested, now)
     }
 

@@ -70,6 +70,12 @@ pub trait HttpService {
     /// and what was wrong.
     fn broken(&self, _label: &'static str, _why: &dyn std::fmt::Display) {}
 
+    /// Whether the client passes on the requests of many others, so that one who takes or gives nothing must not hold up the
+    /// rest. Such a client may make us hold more.
+    fn carries_many(&self) -> bool {
+        false
+    }
+
     /// What the client agreed to speak when TLS began; `None` without TLS or without ALPN.
     fn agreed(&self) -> Option<HttpVersion> {
         None

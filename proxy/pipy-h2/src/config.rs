@@ -90,6 +90,13 @@ impl Default for Limits {
 }
 
 impl Config {
+    /// The [`connection_window`](Self::connection_window) with which so many streams can't hold each other up: it has room
+    /// for all of their windows when nobody takes what came on them, and as much again for what was taken and is not
+    /// announced yet. The bound on memory is then that of the streams together.
+    pub fn window_apart(&self, streams: u32) -> u32 {
+        self.stream_window.saturating_mul(2).saturating_mul(streams).min(WINDOW_MAX)
+    }
+
     /// The same with every value in the range that the protocol has for it.
     pub(crate) fn within_protocol(mut self) -> Self {
         self.stream_window = self.stream_window.min(WINDOW_MAX);

@@ -223,6 +223,11 @@ impl HttpService for Requests {
         self.refused(label, why, None);
     }
 
+    fn carries_many(&self) -> bool {
+        // A sidecar, for its applications. Our own application has proved its identity by where it runs.
+        self.connection.direction == Direction::Inbound && self.connection.peer.identity().is_some()
+    }
+
     fn agreed(&self) -> Option<HttpVersion> {
         self.connection.peer.agreed()
     }

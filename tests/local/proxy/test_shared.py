@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import Counter
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -18,6 +19,9 @@ from proxyrig.waiting import until
 from proxyrig.wire import Address, Response, Wire, fetch, request
 
 BUYER, STORE = spiffe("bookbuyer"), spiffe("bookstore")
+
+# More than all buffers between the application and a client that reads nothing.
+LARGE = 16 << 20
 
 
 class Relay:
@@ -77,6 +81,14 @@ class Gate:
             while data := await connection.reader.read(65536):
                 await connection.send(data)
             return False
+        if asked.target == "/large":
+            await connection.respond(200, bytes(LARGE))
+            return True
+        if asked.method == "PUT":
+            # Of the body nothing is read, and no answer given.
+            await asyncio.Event().wait()
+        if asked.method == "POST":
+            await connection.body(asked)
         await self.is_open.wait()
         await connection.respond(200, asked.target.encode())
         return True
@@ -88,14 +100,13 @@ class Site:
     def __init__(self, client: Any, relay: Relay, backend: Backend, gate: Gate) -> None:
         self.client, self.relay, self.backend, self.gate = client, relay, backend, gate
 
-    def ask(self, count: int, method: str = "GET", first: int = 0) -> list[asyncio.Task[Response]]:
+    def ask(
+        self, count: int, method: str = "GET", body: bytes = b""
+    ) -> list[asyncio.Task[Response]]:
         """Send so many requests at once, each for a path of its own."""
-        return [
-            asyncio.create_task(
-                fetch(self.client.outbound, request(method, f"/{number}", "Host: bookstore"))
-            )
-            for number in range(first, first + count)
-        ]
+        fields = ("Host: bookstore",)
+        asked = [request(method, f"/{number}", *fields, body=body) for number in range(count)]
+        return [asyncio.create_task(fetch(self.client.outbound, raw)) for raw in asked]
 
     async def arrived(self, count: int) -> None:
         """Wait until the application has heard so many."""
@@ -198,6 +209,66 @@ async def test_requests_that_may_not_be_repeated_are_not(site):
     its.relay.cut()
     assert Counter([(await task).status for task in tasks]) == {502: 40}
     assert len(its.backend.requests) == 40
+
+
+async def test_clients_that_read_nothing_do_not_hold_up_those_who_share_their_connection(site):
+    its = await site()
+    await its.warm(40)
+    # Requests that wait keep the connection shared.
+    waiting = its.ask(10)
+    await its.arrived(10)
+    async with AsyncExitStack() as stack:
+        deaf = []
+        for number in range(20):
+            wire = await stack.enter_async_context(await Wire.open(its.client.outbound, 4096))
+            deaf.append(wire)
+            await wire.send(request("GET", "/large", "Host: bookstore"))
+            await its.arrived(11 + number)
+        its.gate.is_open.set()
+        assert [(await task).status for task in waiting] == [200] * 10
+        tasks = its.ask(20)
+        assert [(await asyncio.wait_for(task, 10)).status for task in tasks] == [200] * 20
+        # What was held back for them is still theirs.
+        assert len((await deaf[-1].response()).body) == LARGE
+    assert its.relay.opened <= 40
+
+
+async def test_uploads_that_nobody_reads_do_not_hold_up_those_who_share_their_connection(site):
+    its = await site()
+    await its.warm(40)
+    its.backend.reads_body = False
+    waiting = its.ask(10)
+    await its.arrived(10)
+    sent = [0] * 20
+
+    async def upload(number: int) -> None:
+        async with await Wire.open(its.client.outbound) as wire:
+            fields = ("Host: bookstore", f"Content-Length: {1 << 40}")
+            await wire.send(request("PUT", f"/{number}", *fields))
+            while True:
+                await wire.send(bytes(1 << 16))
+                sent[number] += 1
+
+    uploads = []
+    for number in range(len(sent)):
+        uploads.append(asyncio.create_task(upload(number)))
+        await its.arrived(11 + number)
+    seen: list[int] = []
+
+    async def stuck() -> bool:
+        nonlocal seen
+        before, seen = seen, list(sent)
+        await asyncio.sleep(0.3)
+        return before == sent
+
+    await until(stuck, "no upload moves", 30)
+    tasks = its.ask(20, "POST", b"read before the answer")
+    its.gate.is_open.set()
+    for task in (*waiting, *tasks):
+        assert (await asyncio.wait_for(task, 10)).status == 200
+    for task in uploads:
+        task.cancel()
+    await asyncio.gather(*uploads, return_exceptions=True)
 
 
 async def test_a_tunnel_has_a_connection_of_its_own(site):

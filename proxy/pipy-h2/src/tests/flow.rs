@@ -105,6 +105,14 @@ fn section_6_9_2_settings_move_the_windows_of_all_streams_also_below_zero() {
 }
 
 #[test]
+fn windows_apart_let_no_stream_use_up_what_the_others_need() {
+    let config = Config::default();
+    let apart = config.window_apart(100);
+    assert!(apart >= 2 * 100 * config.stream_window);
+    assert_eq!(Config { stream_window: 1 << 30, ..config }.window_apart(100), (1 << 31) - 1);
+}
+
+#[test]
 fn streams_take_turns_by_some_frames() {
     let (mut hand, ids) = answering(Config::default(), &settings(&[(4, 1 << 20)]), &[1, 3, 5]);
     hand.good(&window_update(0, 1 << 20));
