@@ -279,6 +279,54 @@ def test_unknown_and_wrong_fields_are_refused_without_flags(cluster: Cluster) ->
     assert "spec.containers[0].image: Required value" in told
 
 
+RULED = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: ranges.mesh.example.com}
+spec:
+  group: mesh.example.com
+  scope: Namespaced
+  names: {plural: ranges, singular: range, kind: Range}
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema:
+        openAPIV3Schema:
+          type: object
+          properties:
+            spec:
+              type: object
+              properties: {low: {type: integer}, high: {type: integer}}
+              x-kubernetes-validations:
+                - {rule: "self.low <= self.high", message: low is above high}
+                - {rule: "self.high >= oldSelf.high", message: high never falls}
+                - {rule: "quantity('1').isLessThan(quantity('2'))"}
+"""
+
+
+def test_rules_of_crds_refuse_objects_in_their_words(cluster: Cluster) -> None:
+    done = cluster.kubectl("apply", "-f", "-", stdin=RULED)
+    assert "not evaluated" in done.stderr
+    assert "quantity" in done.stderr
+    wrong = RULED.replace("self.low <= self.high", "self.low <=").replace("ranges", "others")
+    assert (
+        "compilation failed" in cluster.kubectl("apply", "-f", "-", stdin=wrong, check=False).stderr
+    )
+
+    def put(low: int, high: int) -> str:
+        text = (
+            "apiVersion: mesh.example.com/v1\nkind: Range\nmetadata: {name: r}\n"
+            f"spec: {{low: {low}, high: {high}}}\n"
+        )
+        return cluster.kubectl("apply", "-f", "-", stdin=text, check=False).stderr
+
+    assert 'spec: Invalid value: "object": low is above high' in put(2, 1)
+    assert put(1, 5) == ""
+    assert "high never falls" in put(1, 4)
+    assert put(1, 6) == ""
+
+
 def test_dry_run_stores_nothing_and_diff_tells(cluster: Cluster, shop: str) -> None:
     text = manifests(shop).replace("web:1", "web:9").replace("color: blue", "color: red")
     done = cluster.kubectl("apply", "--dry-run=server", "-f", "-", stdin=text)

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from fsm.standalone.apiserver import cel
 from fsm.standalone.apiserver.errors import Cause
 from fsm.standalone.apiserver.metadata import LABEL_1035, SUBDOMAIN, now
 from fsm.standalone.apiserver.registry import ApiResource, Registry
@@ -140,6 +141,7 @@ def _version_causes(version: KubeObject, path: str, seen: set[str]) -> list[Caus
         causes.append(_bad(f"{where}.type", schema.get("type"), "must be object at the root"))
     try:
         Structural(schema)
+        causes += [Cause(where, text) for text in cel.rules_of(schema)[0]]
     except SchemaError as error:
         causes.append(Cause(where, f"Invalid value: {error}"))
     except (AttributeError, TypeError, KeyError) as error:
@@ -151,18 +153,10 @@ def warnings_of(crd: KubeObject) -> list[str]:
     """Say what of a CRD is accepted but not acted upon."""
     found = []
     for version in crd["spec"].get("versions") or []:
-        if _has_cel((version.get("schema") or {}).get("openAPIV3Schema")):
-            found.append(
-                f"{crd['metadata']['name']} {version['name']}: x-kubernetes-validations rules are"
-                " not evaluated by the embedded API server"
-            )
+        schema = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+        name = f"{crd['metadata']['name']} {version['name']}"
+        found += [f"{name}: not evaluated: {text}" for text in cel.rules_of(schema)[1]]
     return found
-
-
-def _has_cel(schema: Any) -> bool:
-    if isinstance(schema, dict):
-        return "x-kubernetes-validations" in schema or any(map(_has_cel, schema.values()))
-    return isinstance(schema, list) and any(map(_has_cel, schema))
 
 
 def establish(crd: KubeObject, old: KubeObject | None) -> None:

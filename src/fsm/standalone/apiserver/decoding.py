@@ -100,7 +100,11 @@ def causes_of(call: Call, new: KubeObject, old: KubeObject | None) -> list[Cause
     causes = metadata_causes(call.resource, new)
     version = version_of(call)
     if version is not None:
-        return causes + version.schema.causes(new)
+        causes += version.schema.causes(new)
+        # Rules rely on what the schema says: they are not asked about what it refuses.
+        if not causes and version.schema.rules is not None:
+            causes += version.schema.rules.causes(new, old)
+        return causes
     _, problems = shapes.check(call.resource.kind, new)
     causes += [Cause(path, "Required value", "FieldValueRequired") for path in problems.missing]
     if not problems.missing:

@@ -6,8 +6,7 @@ what was dropped, defaults in place, and every violation with its path.
 Invariants: the schema is read once per CRD change (``Structural``), objects many times; pruning
 drops only what the schema does not know, never what ``x-kubernetes-preserve-unknown-fields``
 protects; apiVersion, kind and metadata of the root always stay.
-Not done here: CEL rules (``x-kubernetes-validations``): a CRD that has them is accepted with a
-warning (``crds``).
+Not done here: rules in CEL (``cel``).
 Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema
 """
 
@@ -23,6 +22,7 @@ from typing import Any, cast
 import jsonschema
 import orjson
 
+from fsm.standalone.apiserver import cel
 from fsm.standalone.apiserver.errors import Cause
 
 Schema = dict[str, Any]
@@ -95,6 +95,7 @@ class Structural:
         except jsonschema.SchemaError as error:
             where = ".".join(str(step) for step in error.absolute_path)
             raise SchemaError(f"{where}: {error.message}") from error
+        self.rules = cel.Rules(schema) if cel.has_rules(schema) else None
         self._validator = jsonschema.Draft4Validator(converted, format_checker=_formats)
 
     def prune(self, obj: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
