@@ -2,24 +2,23 @@
 
 use std::collections::BinaryHeap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use pipy_pipeline::{CloseReason, ConnectTo, Event, Graph, Op, SocketId};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 
-use crate::app::{Accepted, App, Command, Handle, Settings, Verdict};
+use crate::app::{App, Command, Handle, Settings};
 use crate::datagrams::Datagrams;
 use crate::leaving::Leaving;
-use crate::listen::original_destination;
 use crate::socket::{OUT_HIGH, OUT_LOW, Socket};
 
+mod accept;
 mod udp;
 
 /// LIMIT: bytes asked for in one read. Large enough that bulk transfer is not bound by system calls.
@@ -37,9 +36,6 @@ const READ_BUDGET: usize = 4 * READ_BYTES;
 /// and the peers wait longer than is saved.
 const UNSENT_BYTES_MAX: usize = READ_BUDGET;
 
-/// LIMIT: connections accepted in a row before the open ones have their turn.
-const ACCEPT_BUDGET: usize = 64;
-
 /// LIMIT: fewer closed connections than this have held too little memory to be worth the search for it.
 const GIVE_BACK_MIN: usize = 96;
 
@@ -47,10 +43,6 @@ const WAKER: Token = Token(usize::MAX);
 const LISTENERS: usize = usize::MAX / 2;
 const LEAVING: usize = usize::MAX / 4;
 const DATAGRAMS: usize = usize::MAX / 8;
-
-/// How long to wait before accepting again when the process had no file descriptor for a connection. The queue of the
-/// kernel holds it meanwhile, and no readiness would tell of it again.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 /// What the operating system says of a socket.
 #[derive(Debug, Clone, Copy)]
@@ -238,85 +230,6 @@ impl<A: App> Worker<A> {
             }
         }
         true
-    }
-
-    fn listen(&mut self, key: usize, listener: Option<std::net::TcpListener>) {
-        if self.listeners.len() <= key {
-            self.listeners.resize_with(key + 1, || None);
-        }
-        let mut listener = listener.filter(|_| !self.graph.draining).map(TcpListener::from_std);
-        if let Some(listener) = &mut listener {
-            // Registration fails only when the process is out of kernel memory; the listener then stays deaf.
-            let _ = self.poll.registry().register(listener, Token(LISTENERS + key), Interest::READABLE);
-        }
-        if let Some(place) = self.listeners.get_mut(key) {
-            *place = listener;
-        }
-        self.accept(key);
-    }
-
-    /// Accepts what waits, up to the budget; true when more may wait.
-    fn accept(&mut self, key: usize) -> bool {
-        for _ in 0..ACCEPT_BUDGET {
-            let Some(Some(listener)) = self.listeners.get(key) else { return false };
-            match listener.accept() {
-                Ok((stream, peer)) => self.accepted(key, stream, peer),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                // A client that went away before we came is no reason to stop.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                // Most likely there are no more file descriptors, which passes.
-                Err(_) => {
-                    self.accept_again.get_or_insert(self.graph.now + ACCEPT_AGAIN);
-                    return false;
-                }
-            }
-        }
-        // More may wait, and the edge was used up: come back in the next turn.
-        if let Some(Some(listener)) = self.listeners.get_mut(key) {
-            let _ = self.poll.registry().reregister(listener, Token(LISTENERS + key), Interest::READABLE);
-        }
-        true
-    }
-
-    /// Accepts what could not be accepted for want of file descriptors.
-    fn accept_late(&mut self) {
-        if self.accept_again.is_some_and(|at| at <= self.graph.now) {
-            self.accept_again = None;
-            for key in 0..self.listeners.len() {
-                self.accept(key);
-            }
-        }
-    }
-
-    fn accepted(&mut self, key: usize, stream: TcpStream, peer: SocketAddr) {
-        let Ok(local) = stream.local_addr() else { return };
-        let destination = original_destination(&stream, local);
-        let listener = u32::try_from(key).unwrap_or(u32::MAX);
-        match self.app.accept(listener, Accepted { peer, local, destination }, self.graph.now) {
-            verdict @ (Verdict::Run(_) | Verdict::RunTurning(_)) => {
-                let (id, _) = match verdict {
-                    Verdict::RunTurning(filters) => self.graph.accept_turning(filters),
-                    Verdict::Run(filters) => self.graph.accept(filters),
-                    Verdict::Close | Verdict::Reset => return,
-                };
-                let mut socket = Socket::new(id.serial, stream, false);
-                // WHY: most clients speak at once, and their first words came with the connection: reading now spares a
-                // wait for readiness, and costs one read where there is nothing yet.
-                socket.readable = true;
-                self.insert(id, socket);
-                self.turn();
-                self.read(id);
-                self.turn();
-            }
-            Verdict::Close => {
-                let socket = Socket::new(0, stream, false);
-                self.leaving.take(socket, self.poll.registry(), self.graph.now);
-            }
-            Verdict::Reset => {
-                let socket = Socket::new(0, stream, false);
-                self.leaving.take_reset(socket, self.poll.registry(), self.graph.now);
-            }
-        }
     }
 
     fn insert(&mut self, id: SocketId, mut socket: Socket) {
