@@ -124,6 +124,8 @@ pub struct Plugins {
     pub sources: Vec<Source>,
     script: Rc<Script>,
     entrances: Vec<Rc<Layout>>,
+    /// Whether any of them looks at the client's connection.
+    inbound: bool,
     objects: RefCell<HashMap<usize, (Arc<str>, Kept)>>,
 }
 
@@ -165,7 +167,9 @@ impl Plugins {
         }
         let _ = script.host_slots.set(slots);
         doubts.extend(strangers(&script));
-        let plugins = Plugins { sources: sources.to_vec(), script, entrances, objects: RefCell::default() };
+        let inbound = sources.iter().any(|source| source.script.contains("__inbound"));
+        let sources = sources.to_vec();
+        let plugins = Plugins { sources, script, entrances, inbound, objects: RefCell::default() };
         Ok((Rc::new(plugins), doubts))
     }
 
@@ -180,6 +184,10 @@ impl Plugins {
     /// When there is no memory for them.
     pub fn context(&self, id: u64, accepted: &Accepted) -> Result<Vars, ScriptError> {
         let vars = self.script.engine.fresh()?;
+        // WHY: the object costs every request more than a simple callback does.
+        if !self.inbound {
+            return Ok(vars);
+        }
         self.script.engine.with(|ctx| {
             let variables: Array<'_> = vars.0.clone().restore(ctx)?;
             variables.set(0, inbound::object(ctx, id, accepted)?)
