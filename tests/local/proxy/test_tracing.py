@@ -97,6 +97,9 @@ async def test_both_sidecars_tell_the_two_halves_of_one_span(rig, authority):
     assert seen.header("x-b3-traceid") == made["traceId"]
     assert seen.header("x-b3-spanid") == served["id"]
     assert seen.header("x-b3-sampled") == "1"
+    # And it is told whose request it is.
+    parts = [seen.header(f"fsm-stats-{part}") for part in ("namespace", "kind", "name", "pod")]
+    assert parts == ["bookbuyer", None, "bookbuyer", "b-1"]
     for proxy, direction in ((client, "outbound"), (server, "inbound")):
         stats = await proxy.stats()
         assert stats[f"{direction}_http_tracing.sampled_1"] == "1"

@@ -74,6 +74,21 @@ impl Tracing {
         if !headers.contains("x-forwarded-proto") {
             let _ = headers.insert("x-forwarded-proto", "http");
         }
+        if exchange.connection.direction == Direction::Outbound {
+            let workload = &exchange.runtime.plan.workload;
+            // Names of Kubernetes objects are valid header values. What the application claims is overwritten.
+            for (name, value) in [
+                ("fsm-stats-namespace", &workload.namespace),
+                ("fsm-stats-kind", &workload.kind),
+                ("fsm-stats-name", &workload.service_account),
+                ("fsm-stats-pod", &workload.pod),
+            ] {
+                match value.as_str() {
+                    "" => drop(headers.remove(name)),
+                    value => drop(headers.insert(name, value)),
+                }
+            }
+        }
         facts.trace_id = Some(span.trace.text().into_bytes());
         facts.span_id = Some(span.id_text().into_bytes());
         self.seen.scheme = headers.get("x-forwarded-proto").unwrap_or_default().to_vec();
