@@ -39,7 +39,7 @@ def ask(target: options.Target) -> Report:
 
     async def go() -> Report:
         async with target.client() as client:
-            return dict(await planes.report(client, target.fsm_namespace, "/certs"))
+            return await planes.certificates(client, target.fsm_namespace)
 
     return runner.run(go())
 

@@ -124,6 +124,28 @@ async def report(client: KubeClient, namespace: str, path: str) -> Any:
         await http.close()
 
 
+async def certificates(client: KubeClient, namespace: str) -> dict[str, Any]:
+    """Return what the replica that writes says of roots, with the proxies of all replicas."""
+    told: list[dict[str, Any]] = []
+    for http in await every_controller(client, namespace):
+        try:
+            told.append(dict(await http.get_json("/certs")))
+        finally:
+            await http.close()
+    found, *others = told
+    known = {proxy["name"]: proxy for proxy in found.get("proxies", [])}
+    for proxy in (proxy for other in others for proxy in other.get("proxies", [])):
+        before = known.get(proxy["name"])
+        if before is None or _shown(proxy) > _shown(before):
+            known[proxy["name"]] = proxy
+    return {**found, "proxies": [known[name] for name in sorted(known)]}
+
+
+def _shown(proxy: dict[str, Any]) -> tuple[bool, float]:
+    # Of two certificates the one that was issued last ends last, and is the one in use.
+    return bool(proxy.get("connected")), float(proxy.get("not_after") or 0)
+
+
 async def proxies(client: KubeClient, namespace: str) -> list[dict[str, Any]]:
     """Return what is known of every proxy: of each, by the replica that heard of it last."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}

@@ -140,6 +140,7 @@ class Controller:
                 lambda: self._phase,
                 self._status_of,
                 lambda: self.rotator.report() if self.rotator else None,
+                self.replicas.pending,
             )
             await observer.start(self._settings.host, self._settings.mesh.ports.health)
             stack.push_async_callback(observer.stop)

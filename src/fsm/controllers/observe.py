@@ -39,6 +39,7 @@ class Observer:
         not_ready: Callable[[], str],
         status: Callable[[str], Mapping[str, Any] | None] = lambda name: None,
         certificates: Callable[[], dict[str, Any] | None] = lambda: None,
+        pending: Callable[[Change], int] = lambda change: change.pending,
     ) -> None:
         """Put it together.
 
@@ -49,6 +50,7 @@ class Observer:
             not_ready: says why the controller is not ready; empty when it is.
             status: finds the status of an object by ``Kind/namespace/name``.
             certificates: tells about roots and their rotation; ``None`` before there are any.
+            pending: counts the proxies that have to answer about a change here.
         """
         metrics.register(AppliedTimes(registry))
         self._registry = registry
@@ -57,6 +59,7 @@ class Observer:
         self._not_ready = not_ready
         self._status = status
         self._certificates = certificates
+        self._pending = pending
         self._runner: web.AppRunner | None = None
         self.port = 0
 
@@ -146,7 +149,14 @@ class Observer:
             for key, state, reason in self._registry.rows(change)
         ]
         row = _change_row(change)
-        return {**row, "pending": change.pending, "done": change.done, "rows": rows}
+        pending = self._pending(change)
+        return {
+            **row,
+            "proxies": change.proxies - change.pending + pending,
+            "pending": pending,
+            "done": change.published and not pending,
+            "rows": rows if pending else [r for r in rows if r["state"] != "pending"],
+        }
 
     def _row(self, record: ProxyRecord) -> dict[str, Any]:
         target = record.target.version if record.target else None

@@ -22,7 +22,7 @@ from typing import Any
 
 from fsm.ca.rotation import ProxyFact
 from fsm.controllers.world import World
-from fsm.delivery import ProxyKey, ProxyRegistry
+from fsm.delivery import Change, ProxyKey, ProxyRegistry
 from fsm.kube import Informer, KubeClient, NotFound
 from fsm.kube.resources import CONFIGMAPS
 
@@ -153,20 +153,31 @@ class Replicas:
         for name, (generation, change) in self._registry.objects.items():
             if change is None or (change.done and not change.refused):
                 continue
+            pending = self.pending(change)
             why = {str(key): self._registry.refuses(key) for key in change.refusers}
             refusers = {key: text for key, text in why.items() if text}
-            if change.done and not refusers:
+            if not pending and not refusers:
                 continue
             yield (
                 name,
                 {
                     "generation": generation,
-                    "proxies": change.proxies,
+                    "proxies": change.proxies - change.pending + pending,
                     "refused": change.refused,
-                    "pending": change.pending,
+                    "pending": pending,
                     "refusers": dict(sorted(refusers.items())[:REFUSERS_MAX]),
                 },
             )
+
+    def pending(self, change: Change) -> int:
+        """Count the proxies that this replica has to wait for.
+
+        With other replicas those that have gone may be there; who is gone from all is not waited
+        for, as nobody here could tell.
+        """
+        if change.done or not self.others():
+            return change.pending
+        return self._registry.pending_here(change)
 
     def _reports(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the other replicas, each with its report; an empty one where there is none yet."""

@@ -129,18 +129,19 @@ class StatusWriter:
             f"{key}: {why}" for key in change.refusers if (why := self._registry.refuses(key))
         ]
         refusals += [f"{key}: {why}" for key, why in elsewhere.refusers.items()]
-        proxies = change.proxies + elsewhere.proxies
+        here = self._replicas.pending(change) if self._replicas else change.pending
+        proxies = change.proxies - change.pending + here + elsewhere.proxies
         if refusals:
             count = change.refused + elsewhere.refused
             text = f"refused by {count} of {proxies} proxies: {'; '.join(refusals)}"
             return _replaced(conditions, Condition("Programmed", False, "Refused", text))
-        if change.done and not elsewhere.pending:
+        if change.published and not here and not elsewhere.pending:
             return conditions
         left = change.started + self._settle_s - time.monotonic()
         if left > 0:
             asyncio.get_running_loop().call_later(left, self.again)
             return None
-        pending = change.pending + elsewhere.pending
+        pending = here + elsewhere.pending
         text = f"{pending} of {proxies} proxies have not applied it yet"
         return _replaced(conditions, Condition("Programmed", False, "Pending", text))
 

@@ -34,6 +34,8 @@ TOLD_BY_PROXY = 50
 REFUSERS_KEPT = 5
 # LIMIT: a proxy polls at least every 55 s; one that missed that and a back-off is gone.
 CONNECTED_S = 75.0
+# LIMIT: a proxy that polls another replica is not waited for here after this; applying takes less.
+PRESENT_S = 5.0
 
 
 class ProxyKey(NamedTuple):
@@ -387,6 +389,14 @@ class ProxyRegistry:
             if any(pending is change for _, pending in record.pending)
         ]
         return sorted(found)
+
+    def pending_here(self, change: Change) -> int:
+        """Count the proxies that have not answered about a change and poll here, not elsewhere."""
+        return sum(
+            any(pending is change for _, pending in record.pending)
+            for record in self._records.values()
+            if record.polls or self._clock() - record.seen < PRESENT_S
+        )
 
     def _settle(self, record: ProxyRecord, version: str, outcome: Outcome) -> None:
         """Close the changes that a version brought to a proxy, and all before it."""
