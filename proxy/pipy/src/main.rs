@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         Command::Script(options) => script::run(&options),
         Command::Repo(options) => repo::run(&options),
     };
+    // Lines that loggers of scripts and plugins still have are sent before the process ends.
+    pipy_script::flush_logs();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -153,12 +153,6 @@ fn about(options: &ScriptOptions) -> pipy_script::About {
 /// Runs it; returns when it is over.
 pub(crate) fn run(options: &ScriptOptions) -> Result<(), String> {
     pipy_script::describe(about(options));
-    let ended = run_to_its_end(options);
-    pipy_script::flush_logs();
-    ended
-}
-
-fn run_to_its_end(options: &ScriptOptions) -> Result<(), String> {
     if let Code::Remote { url, uuid, name, .. } = &options.code {
         if options.check {
             return Err("--check needs a file".into());
