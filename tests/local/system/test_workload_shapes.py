@@ -200,7 +200,9 @@ def test_a_pod_says_what_its_own_sidecar_is_to_be(plant: Shell) -> None:
     assert found is not None
     assert found["resources"]["limits"]["memory"] == "64Mi"
     assert found["resources"]["requests"]["cpu"] == "50m"
-    odd = annotated("odd", sidecar_injection="perhaps")[1]["spec"]["template"]
+    account, found = annotated("odd", sidecar_injection="perhaps")
+    plant.apply(account)
+    odd = found["spec"]["template"]
     meta = {**odd["metadata"], "name": "odd", "namespace": PLANT}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": odd["spec"]}
     told = plant.apply(pod, fails=True).stderr
