@@ -4,12 +4,12 @@ set -eu
 port=${1:-8081} folder=${2:-$(mktemp -d)} here=$(cd "$(dirname "$0")" && pwd)
 PATH=$PATH:/usr/sbin
 user=$(id -un)
+trap 'trap - EXIT; kill ${database:-} ${php:-} 2>/dev/null; wait' EXIT
+trap 'exit 0' INT TERM
 mkdir -p "$folder"
 mariadb-install-db --no-defaults --datadir="$folder/data" --user="$user" --auth-root-authentication-method=normal >/dev/null
 mariadbd --no-defaults --datadir="$folder/data" --user="$user" --socket="$folder/mariadb" --skip-networking &
 database=$!
-trap 'trap - EXIT; kill $database ${php:-} 2>/dev/null; wait' EXIT
-trap 'exit 0' INT TERM
 until mariadb-admin --no-defaults --socket="$folder/mariadb" --user=root ping >/dev/null 2>&1; do
   kill -0 "$database"
   sleep 0.1

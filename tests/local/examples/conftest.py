@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,12 @@ def starting(folder: Path) -> Iterator[Start]:
         path = folder / f"log-{len(running)}"
         with path.open("wb") as log:
             process = subprocess.Popen(
-                command, stdout=log, stderr=log, env={**os.environ, **variables}, cwd=folder
+                command,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **variables},
+                cwd=folder,
+                start_new_session=True,
             )
         running.append(process)
         deadline = time.monotonic() + PATIENCE
@@ -67,6 +73,9 @@ def starting(folder: Path) -> Iterator[Start]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(PATIENCE)
+        # What a script has started, and was killed before it could end it.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture
