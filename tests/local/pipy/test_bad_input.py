@@ -32,7 +32,8 @@ def facts(port: int) -> dict[str, float]:
 def settles(port: int) -> None:
     """Wait until no pipeline lives."""
     deadline = time.monotonic() + PATIENCE
-    while facts(port)["pipy_pipeline_count"] > 0:
+    # A worker that is busy does not say.
+    while facts(port).get("pipy_pipeline_count", 1) > 0:
         assert time.monotonic() < deadline, facts(port)
         time.sleep(0.05)
 
@@ -69,8 +70,9 @@ def test_a_fault_costs_its_request_and_nothing_else(start: Start, fault: str) ->
     assert "fine" not in bad.stdout
     assert pipy.curl("/").stdout == "fine"
     pipy.logged(said)
-    # File, line and the way there.
-    assert "/main.js:4:" in pipy.log
+    # File, line and the way there; a value that is no error does not know where it was thrown.
+    if fault != "a throw of no error":
+        assert "/main.js:4:" in pipy.log
     assert "handleMessageStart" in pipy.log
     settles(admin)
 
@@ -162,7 +164,7 @@ def test_a_codec_that_is_fed_garbage_ends_its_stream(start: Start) -> None:
     admin = free_ports(1)[0]
     ports = free_ports(len(CODECS))
     rows = "".join(
-        f".listen({port}).decode{codec}().dummy()" for codec, port in zip(CODECS, ports, strict=True)
+        f".listen({port}).decode{codec}()" for codec, port in zip(CODECS, ports, strict=True)
     )
     pipy = start(f"pipy(){rows}.listen(PORT0)", f"--admin-port={admin}")
     for port in ports:
@@ -206,7 +208,6 @@ def test_a_peer_that_dies_in_mid_stream_leaves_nothing(start: Start) -> None:
         ("pipy().listen(1).handelMessage(() => 0)", "did you mean handleMessage()?"),
         ("pipy().listen(1).connect()", "connect()"),
         ("pipy().listen(1).muxHTTP().muxHTTP()", "missing .to(...)"),
-        ("pipy({ _a: 1 }).import({ _b: 'nobody' }).listen(1).dummy()", "_b"),
         ("let", "syntax error"),
         ("pipy().listen(1).demuxHTTP().to($ => { throw new Error('mine') })", "mine"),
         ("while (true) {}", "took longer than 500 ms"),

@@ -1,6 +1,7 @@
 //! `replay` and `repeat`: the sub-pipeline is run again with the same input when it asks for that, or a callback does.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use pipy_pipeline::{Cx, Event, Filter, PipelineId, Slot};
 use rquickjs::{Coerced, Result, Value};
@@ -93,16 +94,28 @@ impl Run {
     }
 
     fn again(&mut self, cx: &mut Cx<'_>) {
-        let delay = self.def.delay.clone().and_then(|delay| {
-            self.def.asker.ask(&self.scope, &delay, |_, _| Ok(Vec::new()), |_, _, value| Ok(duration(&value)))
-        });
-        match delay.flatten().filter(|delay| !delay.is_zero()) {
+        let delay = match self.def.delay.clone() {
+            None => None,
             Some(delay) => {
-                self.waiting = true;
-                cx.timer(delay, 0);
+                let asked = self.def.asker.ask(
+                    &self.scope,
+                    &delay,
+                    |_, _| Ok(Vec::new()),
+                    |_, _, value| Ok(duration(&value)),
+                );
+                match asked {
+                    Some(delay) => delay,
+                    None => return cx.forward(failed()),
+                }
             }
-            None => self.replay(cx),
-        }
+        };
+        self.later(cx, delay.unwrap_or_default());
+    }
+
+    /// Runs again after a while; never at once, for others have their turn between two runs.
+    fn later(&mut self, cx: &mut Cx<'_>, delay: Duration) {
+        self.waiting = true;
+        cx.timer(delay, 0);
     }
 
     fn replay(&mut self, cx: &mut Cx<'_>) {
@@ -139,7 +152,7 @@ impl Run {
         );
         match answer {
             Some((_, Some(outcome))) => self.asked = Some((end, outcome)),
-            Some((true, None)) => self.replay(cx),
+            Some((true, None)) => self.later(cx, Duration::ZERO),
             Some((false, None)) => cx.forward(end),
             None => cx.forward(failed()),
         }
@@ -206,7 +219,7 @@ impl Filter for Run {
             }
             Err(_) => return cx.forward(failed()),
         };
-        if again { self.replay(cx) } else { cx.forward(end) }
+        if again { self.later(cx, Duration::ZERO) } else { cx.forward(end) }
     }
 
     fn closed(&mut self, cx: &mut Cx<'_>) {
