@@ -238,6 +238,9 @@ pub fn outbound_datagrams(plan: &Plan, destination: SocketAddr) -> OutboundConne
     outbound(plan, destination, |outbound| &outbound.udp)
 }
 
+/// Why something is refused, and the object that says so, where there is one.
+pub type Refused<'p> = (Refusal, Option<&'p Arc<str>>);
+
 /// Decides about datagrams to the application: the rule that they follow, and the object that lets the peer send them.
 ///
 /// # Errors
@@ -246,7 +249,7 @@ pub fn inbound_datagrams(
     plan: &Plan,
     destination: SocketAddr,
     peer: IpAddr,
-) -> Result<(&InboundMatch, Option<&str>), (Refusal, Option<&Arc<str>>)> {
+) -> Result<(&InboundMatch, Option<&str>), Refused<'_>> {
     let Some(rule) = plan.inbound_udp.get(&destination.port()) else { return Err((Refusal::NoMatch, None)) };
     if let Some(by) = rule.sources.iter().find(|s| s.cidrs.iter().any(|net| net.contains(&peer))) {
         return Ok((rule, Some(&by.origin)));

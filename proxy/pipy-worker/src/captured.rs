@@ -119,9 +119,12 @@ fn pseudo_header(from: IpAddr, to: IpAddr, length: u16) -> u64 {
 
 /// The sum of all 16-bit words; a last odd byte counts as if a zero followed.
 fn words(bytes: &[u8]) -> u64 {
-    let (pairs, rest) = bytes.as_chunks::<2>();
-    let odd = rest.first().map_or(0, |byte| u64::from(*byte) << 8);
-    pairs.iter().map(|pair| u64::from(u16::from_be_bytes(*pair))).sum::<u64>() + odd
+    let word = |pair: &[u8]| match *pair {
+        [high, low] => u64::from(u16::from_be_bytes([high, low])),
+        [high] => u64::from(high) << 8,
+        _ => 0,
+    };
+    bytes.chunks(2).map(word).sum()
 }
 
 /// The complement of the sum in ones' complement arithmetic (RFC 1071).
