@@ -1,7 +1,7 @@
 """What scripts and peers do wrong: each ends its own pipeline, says where, and leaves nothing behind.
 
 The counters of the admin port prove it: when all is over, as many pipelines live as before.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ def settles(port: int) -> None:
 # What a callback does, and what the log says of it.
 FAULTS = {
     "an endless loop": ("{ for (;;) {} }", "took longer than 500 ms and was stopped"),
-    "a deep recursion": ("{ const f = n => f(n + 1) + 1; f(0) }", "Maximum call stack size exceeded"),
+    "a deep recursion": (
+        "{ const f = n => f(n + 1) + 1; f(0) }",
+        "Maximum call stack size exceeded",
+    ),
     "a growing list": ("{ const a = []; for (;;) a.push('x'.repeat(1 << 20) + a.length) }", ""),
     "a slow pattern": ("/^(a+)+$/.test('a'.repeat(40) + '!')", "took longer than 500 ms"),
     "a throw": ("{ throw new Error('mine') }", "mine"),
@@ -114,7 +117,7 @@ SAYS = {
     "acceptSOCKS": b"\x04\x01\x00\x50\x01\x02\x03\x04x\x00",
     "acceptProxyProtocol": b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n",
     "handleTLSClientHello": bytes.fromhex(
-        "16030100310100002d0303" + "00" * 32 + "000002c02f0100000200" "00"
+        "16030100310100002d0303" + "00" * 32 + "000002c02f010000020000"
     ),
 }
 
@@ -157,7 +160,17 @@ def test_a_throw_in_each_place_is_told_and_leaves_nothing(start: Start) -> None:
     settles(admin)
 
 
-CODECS = ["MQTT", "RESP", "Dubbo", "Thrift", "BGP", "Netlink", "WebSocket", "HTTPRequest", "HTTPResponse"]
+CODECS = [
+    "MQTT",
+    "RESP",
+    "Dubbo",
+    "Thrift",
+    "BGP",
+    "Netlink",
+    "WebSocket",
+    "HTTPRequest",
+    "HTTPResponse",
+]
 
 
 def test_a_codec_that_is_fed_garbage_ends_its_stream(start: Start) -> None:
@@ -190,7 +203,11 @@ def test_a_peer_that_dies_in_mid_stream_leaves_nothing(start: Start) -> None:
         ports=3,
     )
     linger = struct.pack("ii", 1, 0)
-    for words in (b"POST / HTTP/1.1\r\nContent-Length: 99\r\n\r\nhalf", b"GET / HT", b"GET / HTTP/1.1\r\n\r\n"):
+    for words in (
+        b"POST / HTTP/1.1\r\nContent-Length: 99\r\n\r\nhalf",
+        b"GET / HT",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ):
         for port in (pipy.ports[0], pipy.ports[2]):
             with socket.create_connection(("127.0.0.1", port), PATIENCE) as peer:
                 peer.sendall(words)

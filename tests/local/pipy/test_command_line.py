@@ -59,7 +59,10 @@ def test_what_is_wrong_is_said_and_ends_with_255(arguments: list[str], said: str
         (["-e", "new Data('hi')"], "Data[ 68 69 ]\n"),
         (["-e", "pipy.argv.slice(1).join()", "--", "a", "--b"], "a,--b\n"),
         (["-e", "pipy.argv.slice(1).join()", "--args", "a", "-c"], "a,-c\n"),
-        (["-e", "pipy.argv.slice(1).join()", "--args", "a", "--pipy-options", "--threads=1"], "a\n"),
+        (
+            ["-e", "pipy.argv.slice(1).join()", "--args", "a", "--pipy-options", "--threads=1"],
+            "a\n",
+        ),
         (["1 + 2"], "3\n"),
         (["-e", "void 0"], ""),
     ],
@@ -119,7 +122,9 @@ def test_an_interrupt_drains_and_a_second_ends(start: Start) -> None:
 
 
 def test_what_has_nothing_left_to_do_ends_with_0() -> None:
-    done = run_once("-e", "pipy().task().onStart(() => console.log('ran')).replaceStreamStart(new StreamEnd)")
+    done = run_once(
+        "-e", "pipy().task().onStart(() => console.log('ran')).replaceStreamStart(new StreamEnd)"
+    )
     assert done.returncode == 0
     assert "ran" in done.stderr
 
@@ -135,8 +140,15 @@ def test_nothing_is_loaded_anew_where_that_is_said(start: Start) -> None:
 
 def test_the_log_goes_where_it_is_said(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    script = "pipy().task().onStart(() => { for (let i = 0; i < 50; i++) console.log('line', i) }).replaceStreamStart(new StreamEnd)"
-    done = run_once("--log-local=null", f"--log-file={log}", "--log-file-max-size=1k", "--log-file-max-count=2", "-e", script)
+    script = "pipy().task().onStart(() => { for (let i = 0; i < 50; i++) console.log('line', i) }).replaceStreamStart(new StreamEnd)"  # noqa: E501
+    done = run_once(
+        "--log-local=null",
+        f"--log-file={log}",
+        "--log-file-max-size=1k",
+        "--log-file-max-count=2",
+        "-e",
+        script,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "line 49" in log.read_text()
     assert "line" in Path(f"{log}.1").read_text()
@@ -151,14 +163,12 @@ def test_the_log_goes_where_it_is_said(tmp_path: Path) -> None:
 
 def test_more_threads_answer_on_one_port(start: Start) -> None:
     pipy = start(
-        "pipy().listen(PORT0).serveHTTP(() => new Message(`${__thread.id}/${__thread.concurrency}`))",
+        "pipy().listen(PORT0).serveHTTP(() => new Message(`${__thread.id}/${__thread.concurrency}`))",  # noqa: E501
         "--threads=2",
         "--reuse-port",
     )
     seen = {pipy.curl("/").stdout for _ in range(40)}
     assert seen == {"0/2", "1/2"}
-
-
 
 
 def test_tasks_run_when_their_signal_comes(start: Start) -> None:
@@ -188,7 +198,7 @@ def test_what_is_wanted_before_the_end_is_done(start: Start) -> None:
         .listen(PORT0).serveHTTP(new Message('ok'))
         .exit()
           .onStart(() => new Timeout(0.05).wait().then(() => (console.log('last words'), new StreamEnd)))
-        """
+        """  # noqa: E501
     )
     assert pipy.curl("/").stdout == "ok"
     pipy.process.terminate()

@@ -1,4 +1,4 @@
-"""More filters of scripts, one by one: codecs in halves, compression, races, hubs, programs, files, FastCGI, PROXY."""
+"""More filters of scripts, one by one: codecs, races, hubs, programs, files, FastCGI, PROXY."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import PATIENCE, Running, Start, run_once
+from .conftest import PATIENCE, Start, run_once
 from .test_filters import talk
 
 
@@ -28,7 +28,7 @@ def test_bodies_are_packed_and_unpacked_as_heads_say(start: Start) -> None:
         .listen(PORT2).demuxHTTP().to($ => $
           .decompressHTTP()
           .replaceMessage(m => new Message(m.body)))
-        """,
+        """,  # noqa: E501
         ports=3,
     )
     assert "content-encoding: gzip" in pipy.curl("/", "-D", "-", "-o", "/dev/null").stdout.lower()
@@ -73,7 +73,7 @@ def test_http_is_read_and_written_in_halves(start: Start) -> None:
           .connect('127.0.0.1:PORT0')
           .decodeHTTPResponse(() => ({ method: 'POST' }))
           .replaceMessage(m => new Data(m.head.status + m.head.headers['x-path'] + m.body.toString()))
-        """,
+        """,  # noqa: E501
         ports=2,
     )
     answer = pipy.curl("/some", "-i", "-d", "body").stdout
@@ -82,7 +82,7 @@ def test_http_is_read_and_written_in_halves(start: Start) -> None:
     assert answer.endswith("body")
     assert pipy.curl("/", "-I").stdout.startswith("HTTP/1.1 201 Created")
     assert talk(pipy, b"data", port=1) == b"201/madedata"
-    with pytest.raises(OSError):
+    with pytest.raises(OSError):  # noqa: PT011
         talk(pipy, b"no HTTP at all\r\n\r\n")
     pipy.logged("decodeHTTPRequest: ")
 
@@ -95,7 +95,7 @@ def test_the_parts_of_a_form_are_its_payload(start: Start) -> None:
           .decodeMultipart()
           .replaceMessage(m => new Message(m.payload.map(
             p => p.head.headers['content-disposition'].split('name=')[1] + p.body.toString()).join(' '))))
-        """
+        """  # noqa: E501
     )
     assert pipy.curl("/", "-F", "a=1", "-F", "b=two").stdout == '"a"1 "b"two'
 
@@ -114,7 +114,7 @@ def test_branches_join_and_race(start: Start) -> None:
           .forkRace([3, 1, 2]).to($ => $
             .onStart(n => { $wait = n })
             .replaceData(() => new Timeout($wait * 0.05).wait().then(() => [new Data('first ' + $wait), new StreamEnd]))))
-        """,
+        """,  # noqa: E501
         ports=2,
     )
     with socket.create_connection(("127.0.0.1", pipy.ports[0]), PATIENCE) as peer:
@@ -138,7 +138,7 @@ def test_a_loop_feeds_itself(start: Start) -> None:
 
 
 def reach(one: socket.socket, other: socket.socket) -> None:
-    """Say something until the other side hears it: the connections that looked for the listeners may still be there."""
+    """Say something until the other side hears it: the connections that looked for the listeners may still be there."""  # noqa: E501
     deadline = time.monotonic() + PATIENCE
     other.settimeout(0.1)
     while True:
@@ -284,7 +284,7 @@ def test_a_program_reads_and_writes(start: Start) -> None:
         .listen(PORT1).exec(['sh', '-c', 'printf "%s" "$GREETING"; exit 3'], {
            env: { GREETING: 'hi' }, onExit: code => console.log('code', code) })
         .listen(PORT2).exec('no-such-program-anywhere')
-        """,
+        """,  # noqa: E501
         ports=3,
     )
     assert talk(pipy, b"hello" * 1000) == b"HELLO" * 1000
@@ -292,7 +292,7 @@ def test_a_program_reads_and_writes(start: Start) -> None:
     pipy.logged("exit 0")
     assert talk(pipy, b"x", port=1) == b"hi"
     pipy.logged("code 3")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError):  # noqa: PT011
         talk(pipy, b"x", port=2)
     pipy.logged("cannot run no-such-program-anywhere")
 
@@ -354,13 +354,13 @@ def test_the_proxy_header_is_written_and_read(start: Start) -> None:
         .listen(PORT2)
           .connectProxyProtocol(() => ({ sourceAddress: '::1', sourcePort: 7, targetAddress: '::2', targetPort: 8 }))
           .to($ => $.connect('127.0.0.1:PORT0'))
-        """,
+        """,  # noqa: E501
         ports=3,
     )
     assert talk(pipy, b"hi", port=1) == b"1,PROXY,TCP4,1.2.3.4,5,80 hi"
     assert talk(pipy, b"hi", port=2) == b"2,PROXY,TCP6,::1,7,8 hi"
     assert talk(pipy, b"PROXY TCP4 6.6.6.6 5.6.7.8 1 2\r\nevil") == b""
-    with pytest.raises(OSError):
+    with pytest.raises(OSError):  # noqa: PT011
         talk(pipy, b"GET / HTTP/1.1\r\n\r\n")
     pipy.logged("does not begin with a PROXY header")
 
@@ -375,12 +375,12 @@ def test_fastcgi_is_spoken_on_both_sides(start: Start) -> None:
           .replaceMessage(m => new Message({ status: 200 }, m.body)))
         .listen(PORT1).demuxFastCGI().to($ => $
           .replaceMessage(m => new Message({}, 'ran ' + m.head.params.SCRIPT_NAME + ' with ' + m.body.toString())))
-        """,
+        """,  # noqa: E501
         ports=2,
     )
     assert pipy.curl("/x.php", "-d", "abc").stdout == "ran /x.php with abc"
     assert pipy.curl("/y.php").stdout == "ran /y.php with "
-    with pytest.raises(OSError):
+    with pytest.raises(OSError):  # noqa: PT011
         talk(pipy, b"garbage!garbage!", port=1)
     pipy.logged("demuxFastCGI: ")
 
