@@ -150,6 +150,7 @@ impl TcpForward {
     fn endpoint(&mut self, cx: &Cx<'_>) -> Option<Rc<Endpoint>> {
         let accepted = &self.connection.accepted;
         if let Way::Original = &self.way {
+            self.place = Some(0);
             return self.tried.is_empty().then(|| Endpoint::new(&(accepted.destination, None)));
         }
         let cluster = self.runtime.cluster(self.cluster?)?;
@@ -205,7 +206,7 @@ impl TcpForward {
     /// The endpoint could not be reached, so that no byte has reached anybody: tries another one, of this cluster or of a
     /// spare one. False when there is none.
     fn elsewhere(&mut self, cx: &mut Cx<'_>) -> bool {
-        if self.kept.is_none() || self.tried.len() + self.failed.len() + 1 >= ENDPOINTS_MAX {
+        if self.kept.is_none() || self.attempt >= ENDPOINTS_MAX {
             return false;
         }
         if let Some(upstream) = self.upstream.take() {
@@ -361,7 +362,7 @@ const LINGER: Duration = Duration::from_secs(1);
 const KEPT_BYTES_MAX: u64 = 64 * 1024;
 
 /// LIMIT: endpoints that one connection is tried at; as for requests.
-const ENDPOINTS_MAX: usize = 3;
+const ENDPOINTS_MAX: Slot = 3;
 
 /// Whether certainly no byte has reached a server.
 fn is_unreachable(reason: CloseReason) -> bool {
