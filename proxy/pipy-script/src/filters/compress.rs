@@ -36,7 +36,7 @@ pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
         None => reading.kept(0),
     };
     // ('inflate') is what it does; a function of `decompressHTTP` says whether it does it.
-    if method.is_none() && !(http && !packs) {
+    if method.is_none() && (packs || !http) {
         method =
             Some(keep(reading.ctx, rquickjs::String::from_str(reading.ctx.clone(), "deflate")?.into_value()));
     }
