@@ -1,5 +1,7 @@
 //! Loggers: files that are rotated, servers that fail and come back, the system's log.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails may say so")]
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::rc::Rc;
