@@ -186,7 +186,7 @@ def test_check_says_whether_a_script_loads(tmp_path: Path) -> None:
     bad.write_text("pipy()\n  .listen(80)\n  .nothing()")
     assert run_once("--check", str(good)).returncode == 0
     refused = run_once("--check", str(bad))
-    assert refused.returncode == 1
+    assert refused.returncode == 255
     assert "/bad.js:2:4" in refused.stderr
     assert "does not exist" in run_once(str(tmp_path / "none.js")).stderr
 
