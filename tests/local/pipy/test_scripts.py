@@ -187,7 +187,7 @@ def test_check_says_whether_a_script_loads(tmp_path: Path) -> None:
     assert run_once("--check", str(good)).returncode == 0
     refused = run_once("--check", str(bad))
     assert refused.returncode == 255
-    assert "/bad.js:2:4" in refused.stderr
+    assert "/bad.js:3:4" in refused.stderr
     assert "does not exist" in run_once(str(tmp_path / "none.js")).stderr
 
 
