@@ -227,7 +227,9 @@ impl<'js> Reading<'_, 'js> {
 
     /// The target that must be there.
     pub(crate) fn needed(&self) -> Result<Target> {
-        self.target.clone().ok_or_else(|| self.refuse("leads to a pipeline: missing .to(...) for the last filter"))
+        self.target
+            .clone()
+            .ok_or_else(|| self.refuse("leads to a pipeline: missing .to(...) for the last filter"))
     }
 
     /// A pipeline by what stands for it: a layout, or the name of one of this file.
