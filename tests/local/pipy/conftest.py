@@ -16,6 +16,7 @@ import pytest
 
 PIPY = Path(os.environ.get("PIPY") or Path(sys.executable).parent / "pipy")
 PATIENCE = 15.0
+GRACE = 3.0
 
 
 def free_ports(count: int) -> list[int]:
@@ -118,7 +119,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         if made.process.poll() is None:
             made.process.terminate()
             try:
-                made.process.wait(PATIENCE)
+                made.process.wait(GRACE)
             except subprocess.TimeoutExpired:
-                made.process.kill()
+                # Somebody has connections open still; a second signal ends it at once.
+                made.process.terminate()
                 made.process.wait(PATIENCE)

@@ -124,16 +124,18 @@ SAYS = {
 
 def hear(port: int, words: bytes) -> None:
     """Say something, end, and hear whatever comes until the end."""
-    with socket.create_connection(("127.0.0.1", port), PATIENCE) as peer:
-        peer.settimeout(PATIENCE)
-        try:
+    try:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as peer:
+            peer.settimeout(PATIENCE)
             peer.sendall(words)
             peer.shutdown(socket.SHUT_WR)
             while peer.recv(65536):
                 pass
-        except OSError:
-            # It has reset the connection, which is an answer too.
-            return
+    except TimeoutError:
+        raise
+    except OSError:
+        # It has reset the connection, maybe before we knew that it was there: an answer too.
+        return
 
 
 def test_a_throw_in_each_place_is_told_and_leaves_nothing(start: Start) -> None:

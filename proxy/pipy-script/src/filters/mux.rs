@@ -97,6 +97,15 @@ struct Head {
     max_idle: Duration,
 }
 
+impl Head {
+    /// The session takes no more messages.
+    fn end(&self, cx: &mut Cx<'_>) {
+        self.session.open.set(false);
+        let own = cx.pipeline();
+        cx.close(own);
+    }
+}
+
 impl Filter for Head {
     fn name(&self) -> &'static str {
         "session"
@@ -122,8 +131,7 @@ impl Filter for Head {
             for (port, _) in self.session.clients.take() {
                 cx.send_to(port, duplicate(&event).unwrap_or(Event::Close(CloseReason::Reset)));
             }
-            let own = cx.pipeline();
-            return cx.close(own);
+            return self.end(cx);
         }
         let ends = is_end(&event);
         let mut clients = self.session.clients.borrow_mut();
@@ -136,8 +144,20 @@ impl Filter for Head {
                 clients.pop_front();
             }
         }
-        if clients.is_empty() {
+        let idle = clients.is_empty();
+        drop(clients);
+        if idle {
             self.session.idle_since.set(Some(cx.now()));
+            if cx.draining() {
+                self.end(cx);
+            }
+        }
+    }
+
+    fn drain(&mut self, cx: &mut Cx<'_>) {
+        // What is kept for messages to come is kept for nobody now.
+        if self.session.clients.borrow().is_empty() {
+            self.end(cx);
         }
     }
 
@@ -145,11 +165,7 @@ impl Filter for Head {
         let since = self.session.idle_since.get().filter(|_| self.session.clients.borrow().is_empty());
         let left = since.map(|since| self.max_idle.saturating_sub(cx.now().saturating_duration_since(since)));
         match left {
-            Some(left) if left.is_zero() => {
-                self.session.open.set(false);
-                let own = cx.pipeline();
-                cx.close(own);
-            }
+            Some(left) if left.is_zero() => self.end(cx),
             Some(left) => drop(cx.timer(left, 0)),
             None => drop(cx.timer(self.max_idle, 0)),
         }
