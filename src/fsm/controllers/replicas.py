@@ -24,7 +24,7 @@ from fsm.ca.rotation import ProxyFact
 from fsm.controllers.world import World
 from fsm.delivery import Change, ProxyKey, ProxyRegistry
 from fsm.kube import Informer, KubeClient, NotFound
-from fsm.kube.resources import CONFIGMAPS
+from fsm.kube.resources import CONFIGMAPS, PODS
 
 APP = "fsm-controller"
 LABEL = "flomesh.io/replica-of"
@@ -89,21 +89,34 @@ class Replicas:
         self._identity, self._uid = identity, uid
         self._leads, self._rotating, self._servers = leads, rotating, servers
         self._written = ""
+        self._others: set[str] = set()
+        for pod in world.informers["Pod"].store.values():
+            self._on_pod("ADDED", None, pod)
+        world.subscribe(PODS, self._on_pod)
         self._read: dict[str, tuple[str, dict[str, Any]]] = {}
         self.informer = Informer(client, CONFIGMAPS, namespace, labels=f"{LABEL}={mesh_name}")
 
     def others(self) -> list[str]:
         """Name the Pods of the other replicas."""
-        found = []
-        for (namespace, name), pod in self._world.informers["Pod"].store.items():
-            meta, status = pod.get("metadata") or {}, pod.get("status") or {}
-            labels = meta.get("labels") or {}
-            ours = labels.get("app") == APP and namespace == self._namespace
-            ours = ours and labels.get("app.kubernetes.io/instance", self._mesh) == self._mesh
-            alive = status.get("phase") not in ENDED and not meta.get("deletionTimestamp")
-            if ours and alive and name != self._identity:
-                found.append(name)
-        return sorted(found)
+        return sorted(self._others)
+
+    def _on_pod(self, type_: str, old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
+        # WHY kept: it is asked for once for each proxy, and a mesh has thousands of Pods.
+        meta = (new or old or {}).get("metadata") or {}
+        name, labels = str(meta.get("name")), meta.get("labels") or {}
+        if meta.get("namespace") != self._namespace or name == self._identity:
+            return
+        ours = labels.get("app") == APP
+        ours = ours and labels.get("app.kubernetes.io/instance", self._mesh) == self._mesh
+        alive = (
+            new is not None
+            and (new.get("status") or {}).get("phase") not in ENDED
+            and not meta.get("deletionTimestamp")
+        )
+        if ours and alive:
+            self._others.add(name)
+        else:
+            self._others.discard(name)
 
     def gone(self, identity: str) -> bool:
         """Whether a replica is no more: we know all Pods, and it is none of them."""
