@@ -1,4 +1,4 @@
-"""Carries out what ``fsm.compile.difference`` says, as a proxy does: the definition of its meaning."""
+"""Carries out what ``fsm.compile.difference`` says, as a proxy does: what it says means this."""
 
 from __future__ import annotations
 
