@@ -1,7 +1,7 @@
 """TCPRoute, specs.smi-spec.io v1alpha1 to v1alpha4: the shape.
 
 In: the object's JSON. Out: pydantic models, and ``TCPRoute``. Before v1alpha4 a TCPRoute has no
-fields and means every port.
+fields and means every port. UDPRoute has the shape of v1alpha4.
 
 Source: SMI specification, Traffic Specs; fsm-interfaces section 2.2.
 """
@@ -14,7 +14,7 @@ from fsm.policies.strict import PortNumber, Reading, Strict, read
 
 
 class Matches(Strict):
-    """Which connections are meant."""
+    """Which connections, or datagrams, are meant."""
 
     name: str | None = None
     ports: list[PortNumber] | None = None
@@ -34,11 +34,16 @@ def read_route(obj: JsonObject) -> Reading[Body]:
 def model(obj: JsonObject) -> TCPRoute:
     """Return the dataclass of a valid object."""
     reading = read_route(obj)
-    assert reading.body is not None, "the object was validated"
-    matches = reading.body.matches
     return TCPRoute(
         namespace=reading.key.namespace,
         name=reading.key.name,
-        ports=tuple(sorted(set(matches.ports or ()))) if matches else (),
+        ports=ports_of(reading),
         generation=reading.generation,
     )
+
+
+def ports_of(reading: Reading[Body]) -> tuple[int, ...]:
+    """Return the ports of a valid route, in order; none stands for all."""
+    assert reading.body is not None, "the object was validated"
+    matches = reading.body.matches
+    return tuple(sorted(set(matches.ports or ()))) if matches else ()

@@ -7,7 +7,8 @@ port.
 from __future__ import annotations
 
 from fsm.model.fields import JsonObject
-from fsm.policies.tcp_route.schema import read_route
+from fsm.policies.strict import Reading
+from fsm.policies.tcp_route.schema import Body, ports_of, read_route
 from fsm.policies.violation import Violation
 from fsm.settings import Settings
 
@@ -19,13 +20,17 @@ def validate(obj: JsonObject, settings: Settings) -> list[Violation]:
 
 def warnings(obj: JsonObject) -> list[Violation]:
     """Return what is allowed and probably not meant."""
-    reading = read_route(obj)
-    if reading.body is None or (reading.body.matches and reading.body.matches.ports):
+    return warn_of_every_port(read_route(obj), "TCP")
+
+
+def warn_of_every_port(reading: Reading[Body], protocol: str) -> list[Violation]:
+    """Tell that a route that lists no port means every one of this protocol."""
+    if reading.body is None or ports_of(reading):
         return []
     return [
         Violation(
             reading.at("matches", "ports"),
-            "no port is listed, so every TCP port of the destination is meant",
+            f"no port is listed, so every {protocol} port of the destination is meant",
             "list the ports of the Pods, such as [9000]",
         )
     ]

@@ -1,7 +1,4 @@
-"""UDPRoute, specs.smi-spec.io v1alpha4: the shape.
-
-In: the object's JSON. Out: pydantic models, and ``UDPRoute``. Invariant: the same shape as
-TCPRoute's newest.
+"""UDPRoute, specs.smi-spec.io v1alpha4: TCPRoute's newest shape, read as a ``UDPRoute``.
 
 Source: SMI specification, Traffic Specs; fsm-interfaces section 2.2.
 """
@@ -10,20 +7,8 @@ from __future__ import annotations
 
 from fsm.model.fields import JsonObject
 from fsm.model.policy import UDPRoute
-from fsm.policies.strict import PortNumber, Reading, Strict, read
-
-
-class Matches(Strict):
-    """Which datagrams are meant."""
-
-    name: str | None = None
-    ports: list[PortNumber] | None = None
-
-
-class Body(Strict):
-    """The route."""
-
-    matches: Matches | None = None
+from fsm.policies.strict import Reading, read
+from fsm.policies.tcp_route.schema import Body, ports_of
 
 
 def read_route(obj: JsonObject) -> Reading[Body]:
@@ -34,11 +19,9 @@ def read_route(obj: JsonObject) -> Reading[Body]:
 def model(obj: JsonObject) -> UDPRoute:
     """Return the dataclass of a valid object."""
     reading = read_route(obj)
-    assert reading.body is not None, "the object was validated"
-    matches = reading.body.matches
     return UDPRoute(
         namespace=reading.key.namespace,
         name=reading.key.name,
-        ports=tuple(sorted(set(matches.ports or ()))) if matches else (),
+        ports=ports_of(reading),
         generation=reading.generation,
     )

@@ -7,6 +7,7 @@ port.
 from __future__ import annotations
 
 from fsm.model.fields import JsonObject
+from fsm.policies.tcp_route.validate import warn_of_every_port
 from fsm.policies.udp_route.schema import read_route
 from fsm.policies.violation import Violation
 from fsm.settings import Settings
@@ -19,13 +20,4 @@ def validate(obj: JsonObject, settings: Settings) -> list[Violation]:
 
 def warnings(obj: JsonObject) -> list[Violation]:
     """Return what is allowed and probably not meant."""
-    reading = read_route(obj)
-    if reading.body is None or (reading.body.matches and reading.body.matches.ports):
-        return []
-    return [
-        Violation(
-            reading.at("matches", "ports"),
-            "no port is listed, so every UDP port of the destination is meant",
-            "list the ports of the Pods, such as [9000]",
-        )
-    ]
+    return warn_of_every_port(read_route(obj), "UDP")
