@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,80 +14,10 @@ from proxyrig.backend import Connection, Request
 from proxyrig.waiting import until
 from proxyrig.wire import Wire, fetch, request
 
-TOKEN_INJECTOR = """
-(
-pipy({
-  _pluginName: '',
-  _pluginConfig: null,
-  _accessToken: null,
-})
-.import({
-    __service: 'outbound-http-routing',
-})
-.pipeline()
-.onStart(
-    () => void (
-        _pluginName = __filename.slice(9, -3),
-        _pluginConfig = __service?.Plugins?.[_pluginName],
-        _accessToken = _pluginConfig?.AccessToken
-    )
-)
-.handleMessageStart(
-    msg => _accessToken && (msg.head.headers['x-iam-token'] = _accessToken)
-)
-.chain()
-)
-"""
-"""The injector of the demo, word for word."""
-
-TOKEN_VERIFIER = """
-(
-pipy({
-    _pluginName: '',
-    _pluginConfig: null,
-    _verifier: null,
-    _authPaths: null,
-    _authRequred: false,
-    _authSuccess: undefined,
-})
-.import({
-    __service: 'inbound-http-routing',
-})
-.pipeline()
-.onStart(
-    () => void (
-        _pluginName = __filename.slice(9, -3),
-        _pluginConfig = __service?.Plugins?.[_pluginName],
-        _verifier = _pluginConfig?.Verifier,
-        _authPaths = _pluginConfig?.Paths && _pluginConfig.Paths?.length > 0 && (
-          new algo.URLRouter(Object.fromEntries(_pluginConfig.Paths.map(path => [path, true])))
-        )
-    )
-)
-.handleMessageStart(
-    msg => _authRequred = (_verifier && _authPaths?.find(msg.head.headers.host, msg.head.path))
-)
-.branch(
-    () => _authRequred, (
-    $ => $
-      .fork().to($ => $
-        .muxHTTP().to($ => $.connect(()=> _verifier))
-        .handleMessageStart(
-          msg => _authSuccess = (msg.head.status == 200)
-        )
-      )
-      .wait(() => _authSuccess !== undefined)
-      .branch(() => _authSuccess, $ => $.chain(),
-        $ => $.replaceMessage(
-          () => new Message({ status: 401 }, 'Unauthorized!')
-        )
-      )
-  ),
-    $ => $.chain()
-  )
-)
-"""
-"""The verifier of the demo, word for word."""
+DEMO = Path(__file__).parents[3] / "examples/pipy/02-token-plugins/plugins"
+TOKEN_INJECTOR = (DEMO / "token-injector.js").read_text()
+TOKEN_VERIFIER = (DEMO / "token-verifier.js").read_text()
+"""Injector and verifier of the demo, word for word."""
 
 MARK = """
 pipy().pipeline()
