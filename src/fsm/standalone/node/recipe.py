@@ -69,6 +69,8 @@ class Recipes:
             "KUBERNETES_SERVICE_PORT_HTTPS": "443",
             "KUBERNETES_PORT": f"tcp://{settings.api_ip}:443",
         } | image.env
+        if container.get("tty"):
+            base.setdefault("TERM", "xterm")
         env = environment.environment(
             pod, container, base, sources, self._net.ips, settings.node_ips
         )
@@ -99,6 +101,9 @@ class Recipes:
             gid=gid,
             capabilities=tuple(sorted(_capabilities(container))),
             hidden=(str(settings.state_dir),),
+            stdin=bool(container.get("stdin")),
+            stdin_once=bool(container.get("stdinOnce")),
+            tty=bool(container.get("tty")),
         )
 
 

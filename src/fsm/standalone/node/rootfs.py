@@ -218,7 +218,9 @@ def _special(root: str) -> None:
     # Terminals are a convenience: some sandboxes allow no devpts, and services need none.
     with contextlib.suppress(OSError):
         options = "newinstance,ptmxmode=0666,mode=620"
-        syscalls.mount("devpts", f"{root}/dev/pts", "devpts", _QUIET, options)
+        # Not MS_NODEV: terminals are devices.
+        flags = syscalls.MS_NOSUID | syscalls.MS_NOEXEC
+        syscalls.mount("devpts", f"{root}/dev/pts", "devpts", flags, options)
         os.symlink("pts/ptmx", f"{root}/dev/ptmx")
 
 

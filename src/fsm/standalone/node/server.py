@@ -5,7 +5,7 @@
     WS   /portforward/{ns}/{pod}/{port}                                binary frames, both ways
     POST /exec/{ns}/{pod}/{container}  {"command": [..], "stdin": ".."}   one JSON answer
     WS   /exec/{ns}/{pod}/{container}?command=&stdin=&stdout=&stderr=&tty=   see ``sessions``
-    WS   /attach/{ns}/{pod}/{container}                                      its output, live
+    WS   /attach/{ns}/{pod}/{container}?stdin=                               see ``attach``
     GET  /capture/{ns}/{pod}?seconds=&max_bytes=&port=                 a pcap stream
     GET  /pods                                                         what runs here
 
@@ -29,7 +29,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from fsm.standalone.node import log_times, netns, sessions
+from fsm.standalone.node import attach, log_times, netns, sessions
 from fsm.standalone.node.capture import capture
 from fsm.standalone.node.logs import first_offset, read_log
 from fsm.standalone.node.pod_worker import PodWorker
@@ -171,29 +171,24 @@ class NodeServer:
         inside = runtime.command_inside(process, argv)
         stream = web.WebSocketResponse(max_msg_size=16 << 20)
         await stream.prepare(request)
-        await sessions.serve(stream, inside, sessions.Wanted(**flags))
+        root = f"/proc/{process.pid}/root"
+        await sessions.serve(stream, inside, sessions.Wanted(**flags), root)
         return stream
 
     async def _attach(self, request: web.Request) -> web.StreamResponse:
-        """Send a container's output from now on; its input is not connected to anything."""
+        """Connect a client with the streams of a container as it runs."""
         worker = self._worker(request)
         name = request.match_info["container"]
-        await self._running(worker, name)
+        runtime, _ = await self._running(worker, name)
+        stdin = request.query.get("stdin") == "true"
         stream = web.WebSocketResponse(max_msg_size=16 << 20)
         await stream.prepare(request)
-
-        async def send() -> None:
-            async for chunk in read_log(worker.log_of(name), 0, worker.done_of(name)):
-                await stream.send_bytes(bytes([sessions.STDOUT]) + chunk)
-
-        sending = asyncio.ensure_future(send())
-        sending.add_done_callback(lambda _: asyncio.ensure_future(stream.close()))
-        try:
-            async for _ in stream:
-                continue
-        finally:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+        container = worker.runners[name].container
+        if container.get("stdin") or container.get("tty"):
+            await attach.to_console(stream, runtime.directory, stdin=stdin)
+        else:
+            chunks = read_log(worker.log_of(name), 0, worker.done_of(name))
+            await attach.to_log(stream, chunks, stdin=stdin)
         return stream
 
     async def _running(self, worker: PodWorker, name: str) -> tuple[Runtime, Process]:

@@ -23,6 +23,7 @@ import signal
 import struct
 import termios
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from aiohttp import WSMsgType, web
@@ -67,10 +68,23 @@ def failure(message: str) -> dict[str, Any]:
     }
 
 
-async def serve(socket: web.WebSocketResponse, argv: list[str], wanted: Wanted) -> None:
-    """Run ``argv`` (already led into the container) until it or the client ends."""
+async def serve(
+    socket: web.WebSocketResponse, argv: list[str], wanted: Wanted, root: str = ""
+) -> None:
+    """Run ``argv`` (already led into the container) until it or the client ends.
+
+    Args:
+        socket: the client.
+        argv: the command line.
+        wanted: which streams.
+        root: where the container's root directory can be reached, for a terminal of its own.
+
+    """
     try:
-        session = await (_Terminal if wanted.tty else _Pipes).start(socket, argv, wanted)
+        if wanted.tty:
+            session = await _Terminal.start(socket, argv, wanted, root)
+        else:
+            session = await _Pipes.start(socket, argv, wanted)
     except OSError as error:
         await _end(socket, failure(f"cannot run the command: {error}"))
         return
@@ -198,13 +212,16 @@ class _Terminal(_Session):
 
     @classmethod
     async def start(
-        cls, socket: web.WebSocketResponse, argv: list[str], wanted: Wanted
+        cls, socket: web.WebSocketResponse, argv: list[str], wanted: Wanted, root: str
     ) -> _Session:
-        master, slave = os.openpty()
+        master, slave = _open_terminal(root)
         try:
-            # `setsid --ctty` makes the terminal the controlling one, so that Ctrl-C arrives.
+            # `setsid --ctty` makes the terminal the controlling one, so that Ctrl-C arrives; in
+            # there, as shells look for the group that has it among the processes that they see.
+            place = argv.index("--") + 1 if "--" in argv else 0
+            argv = [*argv[:place], "setsid", "--ctty", *argv[place:]]
             process = await asyncio.create_subprocess_exec(
-                "setsid", "--ctty", *argv, stdin=slave, stdout=slave, stderr=slave
+                *argv, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
             )
         except BaseException:
             os.close(master)
@@ -226,6 +243,16 @@ class _Terminal(_Session):
             made._readers.append((STDOUT, reader))
         return made
 
+    def kill(self) -> None:
+        # The command leads a session of its own, and whatever has the terminal now a group.
+        groups = _children(self._process.pid)
+        with contextlib.suppress(OSError):
+            groups.append(os.tcgetpgrp(self._master))
+        super().kill()
+        for group in filter(None, groups):
+            with contextlib.suppress(OSError):
+                os.killpg(group, signal.SIGKILL)
+
     def feed_end(self) -> None:
         """Type Ctrl-D: a terminal has no other end."""
         with contextlib.suppress(OSError):
@@ -243,3 +270,28 @@ class _Terminal(_Session):
             self._writer.close()
         os.close(self._master)
         await super().close()
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    return [int(word) for word in text.split()]
+
+
+def _open_terminal(root: str) -> tuple[int, int]:
+    """Open a terminal of the container's, which has a name there; else one of the box's."""
+    with contextlib.suppress(OSError):
+        master = os.open(f"{root}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+        try:
+            fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+            return master, fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
+        except OSError:
+            os.close(master)
+            raise
+    return os.openpty()
+
+
+#: asm-generic/ioctls.h: unlock the other end; open the other end, whatever its path (Linux 4.13).
+_TIOCSPTLCK, _TIOCGPTPEER = 0x40045431, 0x5441

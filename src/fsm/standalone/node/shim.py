@@ -25,10 +25,15 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fsm.standalone.box import syscalls
 from fsm.standalone.node import rootfs
+
+if TYPE_CHECKING:
+    import socket
+
+    from fsm.standalone.node.console import Console
 
 #: What a container may do unless its securityContext says otherwise: the usual list of runtimes.
 DEFAULT_CAPABILITIES = frozenset(
@@ -63,6 +68,9 @@ class ContainerSpec:
         gid: group to run as; ``None`` as is.
         capabilities: the bounding set, names without ``CAP_``.
         hidden: directories of the host that appear empty: the box's own state, with its keys.
+        stdin: whether what people type can reach the application (see ``console``).
+        stdin_once: whether its input ends when the first who brought some goes.
+        tty: whether its streams are a terminal.
 
     """
 
@@ -78,6 +86,9 @@ class ContainerSpec:
     gid: int | None = None
     capabilities: tuple[str, ...] = tuple(sorted(DEFAULT_CAPABILITIES))
     hidden: tuple[str, ...] = ()
+    stdin: bool = False
+    stdin_once: bool = False
+    tty: bool = False
 
     def to_json(self) -> str:
         """Write the spec as JSON text."""
@@ -110,9 +121,15 @@ def main() -> None:
 def launch(spec: ContainerSpec, directory: str) -> str:
     """Start the container and wait until its application runs; returns what went wrong, or ""."""
     state = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    for stale in ("process.json", "exit.json"):
+    for stale in ("process.json", "exit.json", "console.sock"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(stale, dir_fd=state)
+    listener = None
+    if spec.stdin or spec.tty:
+        # Imported by the few containers that have one. Here, where /proc knows our descriptors.
+        from fsm.standalone.node import console
+
+        listener = console.listen(state)
     if spec.netns:
         netns = os.open(spec.netns, os.O_RDONLY)
         syscalls.setns(netns, syscalls.CLONE_NEWNET, spec.netns)
@@ -126,7 +143,7 @@ def launch(spec: ContainerSpec, directory: str) -> str:
     if pid == 0:
         os.close(go_write)
         os.close(failed_read)
-        _init(spec, state, go_read, failed_write)
+        _init(spec, state, go_read, failed_write, listener)
     os.close(go_read)
     os.close(failed_write)
     ticks = syscalls.start_ticks(pid)
@@ -138,7 +155,9 @@ def launch(spec: ContainerSpec, directory: str) -> str:
         return pipe.read().decode(errors="replace")
 
 
-def _init(spec: ContainerSpec, state: int, go: int, failed: int) -> None:
+def _init(
+    spec: ContainerSpec, state: int, go: int, failed: int, listener: socket.socket | None
+) -> None:
     """Be PID 1 of the container; never returns."""
     code = 128
     try:
@@ -146,7 +165,7 @@ def _init(spec: ContainerSpec, state: int, go: int, failed: int) -> None:
             os.setsid()
             log = os.open(spec.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             _enter(spec)
-            code = _run(spec, log, state, failed)
+            code = _run(spec, log, state, failed, _console(spec, listener))
     except Exception as error:
         with contextlib.suppress(OSError):
             os.write(failed, str(error).encode())
@@ -166,21 +185,30 @@ def _enter(spec: ContainerSpec) -> None:
     rootfs.leave_old_root()
 
 
-def _run(spec: ContainerSpec, log: int, state: int, failed: int) -> int:
+def _console(spec: ContainerSpec, listener: socket.socket | None) -> Console | None:
+    if listener is None:
+        return None
+    from fsm.standalone.node.console import Console
+
+    return Console(listener, stdin=spec.stdin, once=spec.stdin_once, tty=spec.tty)
+
+
+def _run(spec: ContainerSpec, log: int, state: int, failed: int, console: Console | None) -> int:
     # Blocked until the application exists, so that an early SIGTERM is forwarded, not lost.
     signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
     child = os.fork()
     if child == 0:
-        _application(spec, log, failed)
+        _application(spec, log, failed, console)
     os.close(failed)
-    os.close(log)
+    if console is None:
+        os.close(log)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     for number in _FORWARDED:
         signal.signal(number, lambda received, _: _forward(child, received))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
-    status = _wait(child)
+    status = _wait(child) if console is None else console.serve(child, log)
     code = os.waitstatus_to_exitcode(status)
     end = {
         "exit_code": code if code >= 0 else 128 - code,
@@ -205,7 +233,7 @@ def _forward(child: int, number: int) -> None:
         os.kill(child, number)
 
 
-def _application(spec: ContainerSpec, log: int, failed: int) -> None:
+def _application(spec: ContainerSpec, log: int, failed: int, console: Console | None) -> None:
     """Become the application; never returns."""
     try:
         os.setsid()
@@ -213,10 +241,13 @@ def _application(spec: ContainerSpec, log: int, failed: int) -> None:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
         os.umask(0o022)
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        if console is not None:
+            console.give(spec.uid, spec.gid)
+        else:
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, 0)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
         os.makedirs(spec.cwd, exist_ok=True)
         os.chdir(spec.cwd)
         syscalls.limit_capabilities(set(spec.capabilities))
