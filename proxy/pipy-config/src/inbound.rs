@@ -76,4 +76,12 @@ pub struct SourceRule {
     /// With `mtls`: names (CN, DNS or URI) of which the client's certificate must carry one. Empty: any.
     #[serde(default)]
     pub principals: Vec<SpiffeId>,
+    /// With TLS: server names of which the client must ask for one, lower case; `*.` at the begin stands for one label or
+    /// more. Empty: any, or none.
+    #[serde(default)]
+    pub server_names: Vec<String>,
+    /// Origins of the routes that the client may use, whoever else may. `null`: every route. For HTTP and gRPC. Rules that
+    /// cover the same client and expect it to speak alike add up.
+    #[serde(default)]
+    pub routes: Option<Vec<Origin>>,
 }

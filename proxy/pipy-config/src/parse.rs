@@ -9,8 +9,8 @@ use regex::bytes::RegexBuilder;
 use thiserror::Error;
 
 use crate::{
-    Allow, CircuitBreaker, HostRule, Path, Probe, ProbeKind, Protocol, ProxyConfig, RateLimit, Retry, Route,
-    TcpRule, TlsRule, WeightedCluster,
+    Allow, CircuitBreaker, HostRule, InboundMatch, Path, Probe, ProbeKind, Protocol, ProxyConfig, RateLimit,
+    Retry, Route, TcpRule, TlsRule, WeightedCluster,
 };
 
 /// LIMIT: compiled size of one regular expression, bytes. Larger than any path or header pattern met in practice,
@@ -71,6 +71,7 @@ fn check(config: &ProxyConfig) -> Vec<String> {
             }
             check.rate_limit(&path, rule.rate_limit.as_ref());
             check.protocol(&path, rule.protocol, &rule.hosts, rule.tcp.as_ref(), &[]);
+            check.sources(&path, rule);
             if rule.protocol == Protocol::Udp {
                 check.datagrams(config, &path, rule.tcp.as_ref());
                 if rule.sources.iter().any(|source| source.mtls || source.tls) {
@@ -210,6 +211,24 @@ impl Checker<'_> {
         if let Some(rule) = tcp {
             self.allowed(&format!("{path}.tcp"), rule.allowed.as_deref());
             self.targets(&format!("{path}.tcp"), &rule.clusters);
+        }
+    }
+
+    fn sources(&mut self, path: &str, rule: &InboundMatch) {
+        let requests = matches!(rule.protocol, Protocol::Http | Protocol::Grpc);
+        for (i, source) in rule.sources.iter().enumerate() {
+            let path = format!("{path}.sources[{i}]");
+            if source.routes.is_some() && !requests {
+                self.fault(&format!("{path}.routes"), "is set, but what is spoken are no requests");
+            }
+            if !source.server_names.is_empty() && !source.mtls && !source.tls {
+                self.fault(&format!("{path}.server_names"), "is set, but no TLS is asked for");
+            }
+            for (j, name) in source.server_names.iter().enumerate().filter(|(_, name)| !is_server_name(name))
+            {
+                let path = format!("{path}.server_names[{j}]");
+                self.fault(&path, &format!("{name:?} is no lower-case server name"));
+            }
         }
     }
 

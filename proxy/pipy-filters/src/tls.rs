@@ -38,6 +38,14 @@ impl TlsStream {
         self.connection.alpn_protocol()
     }
 
+    /// The server that a client asks for.
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        match &self.connection {
+            Connection::Server(server) => server.server_name(),
+            Connection::Client(_) => None,
+        }
+    }
+
     pub(crate) fn peer_certificate(&self) -> Option<&rustls::pki_types::CertificateDer<'static>> {
         self.connection.peer_certificates()?.first()
     }

@@ -30,6 +30,7 @@ pub struct Peer {
     certificate: OnceCell<Vec<u8>>,
     certificate_wanted: Cell<bool>,
     agreed: OnceCell<HttpVersion>,
+    server_name: OnceCell<String>,
 }
 
 impl Peer {
@@ -41,6 +42,11 @@ impl Peer {
     /// The version of HTTP that both sides agreed on when TLS began.
     pub fn agreed(&self) -> Option<HttpVersion> {
         self.agreed.get().copied()
+    }
+
+    /// The server name that the client asked for, lower case.
+    pub fn server_name(&self) -> Option<&str> {
+        self.server_name.get().map(String::as_str)
     }
 
     /// Every name in the peer's certificate, where [`Peer::want_names`] was called before the handshake.
@@ -147,6 +153,9 @@ impl TlsServer {
             self.established = true;
             if let Some(identity) = tls.peer_certificate().and_then(spiffe_id) {
                 self.peer.prove(identity);
+            }
+            if let Some(name) = tls.server_name() {
+                let _ = self.peer.server_name.set(name.to_ascii_lowercase());
             }
             let version = match tls.agreed() {
                 Some(b"h2") => Some(HttpVersion::Http2),

@@ -8,9 +8,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use pipy_config::{Protocol, SourceRule, Unmatched};
+use pipy_config::{Protocol, Unmatched};
 use pipy_http::{Headers, Method};
 
+pub use crate::callers::{Bounds, Caller, Proof, SourcePlan, caller};
 use crate::outbound_table::OutboundTable;
 use crate::plan::{
     Allowed, HostTable, InboundMatch, Outbound, OutboundMatch, PathPlan, Plan, RoutePlan, TcpPlan, TlsTable,
@@ -23,8 +24,8 @@ pub enum InboundConnection<'p> {
     Member(&'p InboundMatch),
     /// Anyone may come in plain text: the mesh's encryption is off.
     Plain(&'p InboundMatch),
-    /// A client outside the mesh that a rule lets in.
-    Source(&'p InboundMatch, &'p SourceRule),
+    /// A client outside the mesh whom these rules are for: one at least, and all speak alike.
+    Source(&'p InboundMatch, Vec<Arc<SourcePlan>>),
     /// No rule for this port: reset.
     Refuse(Refusal),
 }
@@ -55,6 +56,8 @@ pub enum Refusal {
     NotAllowed,
     /// A rule fits the datagrams, but not from this address.
     AddressNotAllowed,
+    /// The rule that lets the client in is bounded to routes, and none of them fits.
+    OutOfBounds,
     /// The peer showed no identity.
     NoIdentity,
     /// The path can be read in two ways.
@@ -90,6 +93,7 @@ impl Refusal {
             Refusal::NoHost => "no_host",
             Refusal::NoRoute => "no_route",
             Refusal::NotAllowed => "not_allowed",
+            Refusal::OutOfBounds => "out_of_bounds",
             Refusal::AddressNotAllowed => "address_not_allowed",
             Refusal::NoIdentity => "no_identity",
             Refusal::BadPath => "bad_path",
@@ -117,6 +121,9 @@ impl Refusal {
             Refusal::AddressNotAllowed => {
                 "no policy allows datagrams from the Pod that has this address, or none has it"
             }
+            Refusal::OutOfBounds => {
+                "the policy that lets this client in is bounded to routes, and none of them fits"
+            }
             Refusal::NoIdentity => "the peer showed no identity",
             Refusal::BadPath => "the path can be read in two ways",
             Refusal::NoMutualTls => {
@@ -137,20 +144,6 @@ impl Refusal {
             }
         }
     }
-}
-
-/// Who asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Caller<'c> {
-    /// A member of the mesh, by the identity that it has proved.
-    Member(&'c str),
-    /// Someone outside the mesh whom a source rule lets in: the rule has decided already.
-    Admitted,
-    /// Someone outside the mesh whose certificate carries none of the names that the source rule asks for: may nothing,
-    /// also where members may everything.
-    Stranger,
-    /// Someone who has proved nothing.
-    Unknown,
 }
 
 /// A request, as far as decisions depend on it.
@@ -183,21 +176,6 @@ pub struct Decision<'p, Rule> {
     pub allowed_by: Option<&'p Arc<str>>,
 }
 
-/// Who asks, by the source rule that let it in, the identity that it has proved and the names of its certificate.
-pub fn caller<'c>(
-    admitted: Option<&SourceRule>,
-    identity: Option<&'c str>,
-    names: impl Fn(&str) -> bool,
-) -> Caller<'c> {
-    match (admitted, identity) {
-        (Some(by), _) if !by.mtls || by.principals.is_empty() => Caller::Admitted,
-        (Some(by), _) if by.principals.iter().any(|principal| names(principal)) => Caller::Admitted,
-        (_, Some(identity)) => Caller::Member(identity),
-        (Some(_), None) => Caller::Stranger,
-        (None, None) => Caller::Unknown,
-    }
-}
-
 /// Whether one more connection may be open on a listener, beside those that are open on it and on the other one.
 pub fn has_room(limit: u32, open: u64, total: u32, other: u64) -> bool {
     let below = |limit: u32, open: u64| limit == 0 || open < u64::from(limit);
@@ -219,8 +197,11 @@ pub fn inbound_connection<'p>(
     let Some(rule) = plan.inbound.as_ref().and_then(|matches| matches.get(&destination.port())) else {
         return InboundConnection::Refuse(Refusal::NoMatch);
     };
-    if let Some(source) = rule.sources.iter().find(|s| s.cidrs.iter().any(|net| net.contains(&peer))) {
-        return InboundConnection::Source(rule, source);
+    let mut covering = rule.sources.iter().filter(|s| s.cidrs.iter().any(|net| net.contains(&peer)));
+    if let Some(first) = covering.next() {
+        // How a client speaks is known before who it is: rules that expect it otherwise are not for it.
+        let alike = covering.filter(|other| other.speaks_like(first));
+        return InboundConnection::Source(rule, std::iter::once(first).chain(alike).cloned().collect());
     }
     match rule.mtls {
         pipy_config::Mtls::Strict => InboundConnection::Member(rule),
@@ -249,7 +230,7 @@ pub fn inbound_datagrams(
     plan: &Plan,
     destination: SocketAddr,
     peer: IpAddr,
-) -> Result<(&InboundMatch, Option<&str>), Refused<'_>> {
+) -> Result<(&InboundMatch, Option<&Arc<str>>), Refused<'_>> {
     let Some(rule) = plan.inbound_udp.get(&destination.port()) else { return Err((Refusal::NoMatch, None)) };
     if let Some(by) = rule.sources.iter().find(|s| s.cidrs.iter().any(|net| net.contains(&peer))) {
         return Ok((rule, Some(&by.origin)));
@@ -280,7 +261,7 @@ fn outbound(
 pub fn request<'p>(
     hosts: &'p HostTable,
     request: Request<'_>,
-    caller: Caller<'_>,
+    caller: Caller<'p>,
 ) -> Decision<'p, Arc<RoutePlan>> {
     let Some(host) = hosts.find(request.authority, request.port) else {
         return Decision { verdict: Err(Refusal::NoHost), service: None, origin: None, allowed_by: None };
@@ -290,26 +271,36 @@ pub fn request<'p>(
         if !fits(route, request) {
             continue;
         }
-        if let Some(allowed_by) = allows(route.allowed.as_ref(), caller) {
+        if let Some(allowed_by) = allows(route, caller) {
             let origin = Some(&route.origin);
             return Decision { verdict: Ok(route), service: Some(&host.service), origin, allowed_by };
         }
         fitted.get_or_insert(route);
     }
-    let (refusal, origin) = match fitted {
-        Some(route) if caller == Caller::Unknown => (Refusal::NoIdentity, &route.origin),
-        Some(route) => (Refusal::NotAllowed, &route.origin),
-        None => (Refusal::NoRoute, &host.origin),
+    let (refusal, origin) = match (fitted, caller) {
+        (_, Caller::Bounded(bounds)) => (Refusal::OutOfBounds, bounds.origin().unwrap_or(&host.origin)),
+        (Some(route), Caller::Unknown) => (Refusal::NoIdentity, &route.origin),
+        (Some(route), Caller::Stranger(refusal)) => (refusal, &route.origin),
+        (Some(route), _) => (Refusal::NotAllowed, &route.origin),
+        (None, _) => (Refusal::NoRoute, &host.origin),
     };
     Decision { verdict: Err(refusal), service: Some(&host.service), origin: Some(origin), allowed_by: None }
 }
 
 /// Decides about a TCP connection.
 pub fn tcp<'p>(rule: &'p Arc<TcpPlan>, caller: Caller<'_>) -> Decision<'p, Arc<TcpPlan>> {
-    let (verdict, allowed_by) = match allows(rule.allowed.as_ref(), caller) {
-        Some(allowed_by) => (Ok(rule), allowed_by),
-        None if caller == Caller::Unknown => (Err(Refusal::NoIdentity), None),
-        None => (Err(Refusal::NotAllowed), None),
+    // Bytes are no routes: who may only some of these is here what it has proved to be.
+    let caller = match caller {
+        Caller::Bounded(bounds) => {
+            bounds.identity().map_or(Caller::Stranger(Refusal::OutOfBounds), Caller::Member)
+        }
+        other => other,
+    };
+    let (verdict, allowed_by) = match (grants(rule.allowed.as_ref(), caller), caller) {
+        (Some(allowed_by), _) => (Ok(rule), allowed_by),
+        (None, Caller::Unknown) => (Err(Refusal::NoIdentity), None),
+        (None, Caller::Stranger(refusal)) => (Err(refusal), None),
+        (None, _) => (Err(Refusal::NotAllowed), None),
     };
     Decision { verdict, service: Some(&rule.service), origin: Some(&rule.origin), allowed_by }
 }
@@ -357,10 +348,18 @@ fn path_fits(path: &PathPlan, request: Request<'_>) -> bool {
     }
 }
 
-/// `None`: not allowed. `Some(None)`: everyone is. `Some(Some(origin))`: allowed by that object.
-pub fn allows<'p>(allowed: Option<&'p Allowed>, caller: Caller<'_>) -> Option<Option<&'p Arc<str>>> {
+/// Whether someone may use a route. `None`: not allowed. `Some(None)`: everyone is. `Some(Some(origin))`: by that object.
+pub fn allows<'p>(route: &'p RoutePlan, caller: Caller<'p>) -> Option<Option<&'p Arc<str>>> {
+    let Caller::Bounded(bounds) = caller else { return grants(route.allowed.as_ref(), caller) };
+    if let Some(by) = bounds.on(&route.origin) {
+        return Some(Some(by));
+    }
+    grants(route.allowed.as_ref(), Caller::Member(bounds.identity()?))
+}
+
+fn grants<'p>(allowed: Option<&'p Allowed>, caller: Caller<'_>) -> Option<Option<&'p Arc<str>>> {
     match (allowed, caller) {
-        (_, Caller::Stranger) => None,
+        (_, Caller::Stranger(_) | Caller::Bounded(_)) => None,
         (None, _) | (Some(_), Caller::Admitted) => Some(None),
         (Some(allowed), Caller::Member(identity)) => allowed.get(identity).map(Some),
         (Some(_), Caller::Unknown) => None,

@@ -9,13 +9,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pipy_config::{Protocol, SourceRule};
+use pipy_config::Protocol;
 use pipy_filters::Peer;
 use pipy_observe::Span;
 use pipy_pipeline::CloseReason;
 use pipy_worker::Accepted;
 
-use crate::decide::{self, Caller, Refusal};
+use crate::decide::{self, Caller, Proof, Refusal, SourcePlan};
 use crate::plan::RoutePlan;
 use crate::runtime::{Cluster, Runtime};
 use crate::sidecar::Shared;
@@ -42,8 +42,8 @@ pub(crate) struct Connection {
     pub(crate) direction: Direction,
     pub(crate) accepted: Accepted,
     pub(crate) peer: Rc<Peer>,
-    /// The rule that lets this client in although it is no member of the mesh.
-    pub(crate) admitted: Option<SourceRule>,
+    /// The rules that are for this client although it may be no member of the mesh.
+    pub(crate) admitted: Vec<Arc<SourcePlan>>,
     pub(crate) id: u64,
     /// The TLS server that the client asks for, where its TLS is carried unopened.
     pub(crate) server_name: OnceCell<String>,
@@ -56,8 +56,13 @@ pub(crate) struct Connection {
 impl Connection {
     /// Who is at the client's end, as far as decisions depend on it.
     pub(crate) fn caller(&self) -> Caller<'_> {
-        let named = |principal: &str| self.peer.names().iter().any(|name| *name == *principal);
-        decide::caller(self.admitted.as_ref(), self.peer.identity(), named)
+        let proof = Proof {
+            encrypted: self.encrypted.get(),
+            identity: self.peer.identity(),
+            names: self.peer.names(),
+            server_name: self.peer.server_name(),
+        };
+        decide::caller(&self.admitted, proof)
     }
 }
 

@@ -10,7 +10,7 @@ use pipy_config as config;
 use pipy_http::{Headers, Method, normalise_path};
 use serde::Serialize;
 
-use crate::decide::{self, Caller, InboundConnection, OutboundConnection, Refusal, Request};
+use crate::decide::{self, Caller, InboundConnection, OutboundConnection, Proof, Refusal, Request};
 use crate::plan::{HostTable, Plan, RoutePlan, Targets, TcpPlan};
 
 /// A question.
@@ -18,13 +18,17 @@ use crate::plan::{HostTable, Plan, RoutePlan, Targets, TcpPlan};
 pub struct Question {
     /// To the application, or from it.
     pub inbound: bool,
+    /// About datagrams, not about a connection.
+    pub datagrams: bool,
     /// Where the connection goes; inbound only the port counts.
     pub destination: SocketAddr,
     /// Where the client is, inbound: rules for clients outside of the mesh look at it.
     pub source: Option<IpAddr>,
-    /// The server that a TLS client asks for, where its TLS is carried unopened.
+    /// The server that a TLS client asks for: where its TLS is carried unopened, or where clients outside of the mesh are let
+    /// in by it.
     pub server_name: Option<String>,
-    /// Who asks: a SPIFFE identity. Outbound it is the proxy's own and need not be given.
+    /// Who asks: a SPIFFE identity, or inbound another name that its certificate carries. Outbound it is the proxy's own and
+    /// need not be given.
     pub identity: Option<String>,
     /// Method, such as `GET`.
     pub method: String,
@@ -150,7 +154,11 @@ pub fn explain(plan: &Plan, question: &Question) -> Result<Explanation, String> 
         rate_limits: Vec::new(),
         destination: question.destination,
     };
-    if question.inbound { answer.inbound(plan, question, identity) } else { answer.outbound(plan, question) }
+    match (question.inbound, question.datagrams) {
+        (true, true) => Ok(answer.inbound_datagrams(plan, question)),
+        (true, false) => answer.inbound(plan, question, identity),
+        (false, _) => answer.outbound(plan, question),
+    }
 }
 
 impl Explanation {
@@ -162,38 +170,77 @@ impl Explanation {
     ) -> Result<Self, String> {
         // An address that no rule names: a client of the mesh.
         let source = question.source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let (rule, admitted) = match decide::inbound_connection(plan, question.destination, source) {
+        let (rule, sources) = match decide::inbound_connection(plan, question.destination, source) {
             InboundConnection::Refuse(refusal) => return Ok(self.refused(refusal)),
             InboundConnection::Member(rule) if identity.is_none() => {
                 self.matched_by = Some(Arc::clone(&rule.origin));
                 return Ok(self.refused(Refusal::NoMutualTls));
             }
-            InboundConnection::Member(rule) => (rule, None),
+            InboundConnection::Member(rule) => (rule, Vec::new()),
             // Nobody can prove there who it is.
             InboundConnection::Plain(rule) => {
                 (self.identity, identity) = (None, None);
-                (rule, None)
+                (rule, Vec::new())
             }
-            InboundConnection::Source(rule, by) => {
+            InboundConnection::Source(rule, sources) => {
+                let (mtls, tls) = sources.first().map_or((false, false), |by| (by.mtls, by.tls));
                 // Members that come from there speak mutual TLS, and are told apart by it.
-                let open = !by.mtls && !by.tls && rule.mtls == config::Mtls::Strict;
+                let open = !mtls && !tls && rule.mtls == config::Mtls::Strict;
                 let member = open && identity.is_some() && decide::is_http(rule.protocol);
-                if by.mtls && identity.is_none() {
-                    self.matched_by = Some(by.origin.as_str().into());
+                if mtls && identity.is_none() {
+                    self.matched_by = sources.first().map(|by| Arc::clone(&by.origin));
                     return Ok(self.refused(Refusal::NoCertificate));
                 }
-                (rule, (!member).then_some(by))
+                // Without a certificate nobody has shown anything.
+                if !mtls && !member {
+                    identity = None;
+                }
+                (rule, if member { Vec::new() } else { sources })
             }
         };
-        let origin = admitted.map_or_else(|| Arc::clone(&rule.origin), |by| by.origin.as_str().into());
-        self.matched_by = Some(origin);
-        let caller = decide::caller(admitted, identity, |principal| identity == Some(principal));
+        let encrypted = match sources.first() {
+            Some(by) => by.mtls || by.tls,
+            None => rule.mtls == config::Mtls::Strict,
+        };
+        self.matched_by = Some(Arc::clone(sources.first().map_or(&rule.origin, |by| &by.origin)));
+        let names: Vec<String> = identity.iter().map(|name| (*name).to_owned()).collect();
+        let server_name = question.server_name.as_deref().map(str::to_ascii_lowercase);
+        let proof = Proof {
+            encrypted,
+            identity: identity.filter(|name| name.starts_with("spiffe://")),
+            names: &names,
+            server_name: server_name.as_deref(),
+        };
+        let caller = decide::caller(&sources, proof);
         self.carried(plan, question, (rule.protocol, &rule.hosts, rule.tcp.as_ref()), caller)
+    }
+
+    /// Nobody proves anything: who may is told by the address.
+    fn inbound_datagrams(mut self, plan: &Plan, question: &Question) -> Self {
+        self.identity = None;
+        let source = question.source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let (rule, by) = match decide::inbound_datagrams(plan, question.destination, source) {
+            Err((refusal, origin)) => {
+                self.matched_by = origin.cloned();
+                return self.refused(refusal);
+            }
+            Ok(found) => found,
+        };
+        self.matched_by = Some(Arc::clone(&rule.origin));
+        self.allowed_by = by.cloned();
+        let Some(tcp) = &rule.tcp else { return self.refused(Refusal::NoMatch) };
+        self.service = Some(Arc::clone(&tcp.service));
+        self.rule = Some(Arc::clone(&tcp.origin));
+        self.routed(plan, &tcp.targets)
     }
 
     fn outbound(mut self, plan: &Plan, question: &Question) -> Result<Self, String> {
         let caller = plan.identity.as_deref().map_or(Caller::Unknown, Caller::Member);
-        match decide::outbound_connection(plan, question.destination) {
+        let decided = match question.datagrams {
+            true => decide::outbound_datagrams(plan, question.destination),
+            false => decide::outbound_connection(plan, question.destination),
+        };
+        match decided {
             OutboundConnection::Refuse(refusal) => Ok(self.refused(refusal)),
             OutboundConnection::Passthrough => {
                 self.decision = "passthrough";
@@ -214,12 +261,12 @@ impl Explanation {
     }
 
     /// By the rule for bytes or by those for requests. Where the protocol is found out, a question with a host is about HTTP.
-    fn carried(
+    fn carried<'p>(
         self,
-        plan: &Plan,
+        plan: &'p Plan,
         question: &Question,
-        (protocol, hosts, tcp): (config::Protocol, &HostTable, Option<&Arc<TcpPlan>>),
-        caller: Caller<'_>,
+        (protocol, hosts, tcp): (config::Protocol, &'p HostTable, Option<&'p Arc<TcpPlan>>),
+        caller: Caller<'p>,
     ) -> Result<Self, String> {
         let found_out = protocol == config::Protocol::Auto && !question.authority.is_empty();
         match tcp {
@@ -244,12 +291,12 @@ impl Explanation {
         }
     }
 
-    fn http(
+    fn http<'p>(
         mut self,
-        plan: &Plan,
-        hosts: &HostTable,
+        plan: &'p Plan,
+        hosts: &'p HostTable,
         question: &Question,
-        caller: Caller<'_>,
+        caller: Caller<'p>,
     ) -> Result<Self, String> {
         let method = Method::from_bytes(question.method.as_bytes()).map_err(|error| error.to_string())?;
         let mut headers = Headers::new();
@@ -334,7 +381,7 @@ fn unless_default<T: Default + PartialEq + Clone>(value: &T) -> Option<T> {
     (*value != T::default()).then(|| value.clone())
 }
 
-fn tried(route: &RoutePlan, request: Request<'_>, caller: Caller<'_>) -> Tried {
+fn tried<'p>(route: &'p RoutePlan, request: Request<'_>, caller: Caller<'p>) -> Tried {
     let fits = decide::fits(route, request);
     let mut allows: Vec<String> = route
         .allowed
@@ -342,11 +389,16 @@ fn tried(route: &RoutePlan, request: Request<'_>, caller: Caller<'_>) -> Tried {
         .flat_map(|allowed| allowed.keys())
         .map(|identity| identity.to_string())
         .collect();
+    if let Caller::Bounded(bounds) = caller
+        && let Some(by) = bounds.on(&route.origin)
+    {
+        allows.push(by.to_string());
+    }
     allows.sort();
     Tried {
         rule: Arc::clone(&route.origin),
         fits,
-        allowed: fits.then(|| decide::allows(route.allowed.as_ref(), caller).is_some()),
+        allowed: fits.then(|| decide::allows(route, caller).is_some()),
         allows,
     }
 }

@@ -17,13 +17,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipy_config::{Mtls, Protocol, SourceRule};
+use pipy_config::{Mtls, Protocol};
 use pipy_filters::proxy_protocol::{AcceptProxyProtocol, Addresses, Header, HeaderError};
 use pipy_filters::{Handshake, HttpServer, HttpServerLimits, TlsServer};
 use pipy_pipeline::Filter;
 use pipy_worker::{Accepted, Verdict};
 
-use crate::decide::{self, InboundConnection, OutboundConnection, Refusal};
+use crate::decide::{self, InboundConnection, OutboundConnection, Refusal, SourcePlan};
 use crate::exchange::{Connection, Direction};
 use crate::plan::{InboundMatch, OutboundMatch, TcpPlan};
 use crate::runtime::Runtime;
@@ -61,11 +61,12 @@ enum Tls {
 }
 
 impl Tls {
-    fn of(source: &SourceRule) -> Self {
-        match (source.mtls, source.tls) {
-            (true, _) => Tls::Mutual,
-            (false, true) => Tls::Open,
-            (false, false) => Tls::None,
+    /// What all of the rules that cover a client ask of it.
+    fn of(sources: &[Arc<SourcePlan>]) -> Self {
+        match sources.first().map(|source| (source.mtls, source.tls)) {
+            Some((true, _)) => Tls::Mutual,
+            Some((false, true)) => Tls::Open,
+            _ => Tls::None,
         }
     }
 }
@@ -92,7 +93,7 @@ impl Front {
                 Err(error) => {
                     let label = error.map_or("proxy_timeout", HeaderError::label);
                     front.shared.metrics.proxy.protocol_errors.get(label).inc();
-                    let connection = front.connection(Direction::Inbound, accepted, None);
+                    let connection = front.connection(Direction::Inbound, accepted, Vec::new());
                     connection.refused(Refusal::NoProxyHeader, None);
                     return false;
                 }
@@ -117,22 +118,22 @@ impl Front {
         let decision = decide::inbound_connection(&runtime.plan, accepted.destination, accepted.peer.ip());
         match decision {
             InboundConnection::Refuse(refusal) => {
-                self.connection(Direction::Inbound, accepted, None).refused(refusal, None);
+                self.connection(Direction::Inbound, accepted, Vec::new()).refused(refusal, None);
                 Verdict::Reset
             }
             InboundConnection::Member(rule) => {
-                self.admit(accepted, &runtime, rule, None, Tls::Mutual, after_header)
+                self.admit(accepted, &runtime, rule, Vec::new(), Tls::Mutual, after_header)
             }
             InboundConnection::Plain(rule) => {
-                self.admit(accepted, &runtime, rule, None, Tls::None, after_header)
+                self.admit(accepted, &runtime, rule, Vec::new(), Tls::None, after_header)
             }
-            InboundConnection::Source(rule, source) => {
-                let tls = Tls::of(source);
+            InboundConnection::Source(rule, sources) => {
+                let tls = Tls::of(&sources);
                 let members = rule.mtls == Mtls::Strict && decide::is_http(rule.protocol);
                 if tls == Tls::None && members {
                     return self.plain_or_member(accepted, &runtime, after_header);
                 }
-                self.admit(accepted, &runtime, rule, Some(source.clone()), tls, after_header)
+                self.admit(accepted, &runtime, rule, sources, tls, after_header)
             }
         }
     }
@@ -145,10 +146,10 @@ impl Front {
             let (to, peer) = (accepted.destination, accepted.peer.ip());
             match (decide::inbound_connection(&runtime.plan, to, peer), answer) {
                 (InboundConnection::Source(rule, _), Answer::Tls) => {
-                    front.admit(accepted, &runtime, rule, None, Tls::Mutual, true)
+                    front.admit(accepted, &runtime, rule, Vec::new(), Tls::Mutual, true)
                 }
-                (InboundConnection::Source(rule, source), _) => {
-                    front.admit(accepted, &runtime, rule, Some(source.clone()), Tls::None, true)
+                (InboundConnection::Source(rule, sources), _) => {
+                    front.admit(accepted, &runtime, rule, sources, Tls::None, true)
                 }
                 // The same plan, asked the same again.
                 _ => Verdict::Reset,
@@ -163,11 +164,11 @@ impl Front {
         accepted: Accepted,
         runtime: &Rc<Runtime>,
         rule: &InboundMatch,
-        source: Option<SourceRule>,
+        sources: Vec<Arc<SourcePlan>>,
         tls: Tls,
         after_header: bool,
     ) -> Verdict {
-        let connection = self.connection(Direction::Inbound, accepted, source);
+        let connection = self.connection(Direction::Inbound, accepted, sources);
         if let Some(limit) = &rule.limit
             && !runtime.lets_in(limit, self.shared.now.get())
         {
@@ -202,7 +203,7 @@ impl Front {
         if self.full(&runtime, Direction::Outbound, accepted) {
             return Verdict::Reset;
         }
-        let connection = self.connection(Direction::Outbound, accepted, None);
+        let connection = self.connection(Direction::Outbound, accepted, Vec::new());
         if let Some(identity) = &runtime.plan.identity {
             connection.peer.prove(identity.to_string());
         }
@@ -246,7 +247,7 @@ impl Front {
         if decide::has_room(limit, open(direction), limits.connections_max, open(other)) {
             return false;
         }
-        self.connection(direction, accepted, None).refused(Refusal::Overloaded, None);
+        self.connection(direction, accepted, Vec::new()).refused(Refusal::Overloaded, None);
         true
     }
 
@@ -306,7 +307,7 @@ impl Front {
         &self,
         direction: Direction,
         accepted: Accepted,
-        admitted: Option<SourceRule>,
+        admitted: Vec<Arc<SourcePlan>>,
     ) -> Rc<Connection> {
         let id = self.shared.connections.get() + 1;
         self.shared.connections.set(id);
@@ -356,7 +357,7 @@ impl Front {
             noted.refused(refusal(how), Some(&origin));
         };
         let peer = Rc::clone(&connection.peer);
-        if connection.admitted.as_ref().is_some_and(|rule| !rule.principals.is_empty()) {
+        if connection.admitted.iter().any(|rule| !rule.principals.is_empty()) {
             peer.want_names();
         }
         let config = match (tls, http) {

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod callers;
 pub mod decide;
 mod exchange;
 pub mod explain;

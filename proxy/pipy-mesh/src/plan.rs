@@ -12,6 +12,7 @@ use pipy_upstream::hash;
 use regex::bytes::{Regex, RegexBuilder};
 use serde_json::json;
 
+use crate::callers::SourcePlan;
 use crate::outbound_table::OutboundTable;
 
 /// A configuration made ready for use.
@@ -78,7 +79,7 @@ pub struct InboundMatch {
     /// Peers that begin each connection with a PROXY header.
     pub proxy_protocol_from: Vec<IpNet>,
     /// Clients outside the mesh that are let in.
-    pub sources: Vec<config::SourceRule>,
+    pub sources: Vec<Arc<SourcePlan>>,
     /// Virtual hosts.
     pub hosts: HostTable,
     /// How many connections are let in.
@@ -360,9 +361,21 @@ impl Builder {
             origin: self.intern(&rule.origin),
             mtls: rule.mtls,
             proxy_protocol_from: rule.proxy_protocol_from,
-            sources: rule.sources,
+            sources: rule.sources.into_iter().map(|source| Arc::new(self.source(source))).collect(),
             hosts: self.hosts(rule.hosts),
             tcp: rule.tcp.map(|tcp| Arc::new(self.tcp(&tcp))),
+        }
+    }
+
+    fn source(&mut self, rule: config::SourceRule) -> SourcePlan {
+        SourcePlan {
+            cidrs: rule.cidrs,
+            origin: self.intern(&rule.origin),
+            mtls: rule.mtls,
+            tls: rule.tls,
+            principals: rule.principals,
+            server_names: rule.server_names,
+            routes: rule.routes.map(|routes| routes.iter().map(|route| self.intern(route)).collect()),
         }
     }
 

@@ -254,7 +254,7 @@ fn decide(plan: &Plan, direction: Direction, accepted: Accepted) -> Way {
         Direction::Inbound => {
             match decide::inbound_datagrams(plan, accepted.destination, accepted.peer.ip()) {
                 Ok((rule, by)) => match &rule.tcp {
-                    Some(tcp) => Way::Rule(Arc::clone(tcp), by.map(Into::into)),
+                    Some(tcp) => Way::Rule(Arc::clone(tcp), by.cloned()),
                     // The contract's parser lets none of these through.
                     None => Way::Refused(Refusal::NoMatch, Some(Arc::clone(&rule.origin))),
                 },

@@ -223,7 +223,7 @@ fn the_first_route_that_fits_and_allows_decides() {
     let admitted = Ask { caller: Caller::Admitted, ..ASK };
     assert_eq!(decided(config(&hosts), &admitted), (Ok("for-b".into()), some("for-b"), None));
     // Whoever a source rule knows and does not believe may not even what everyone may.
-    let disbelieved = Ask { caller: Caller::Stranger, target: "/open", ..ASK };
+    let disbelieved = Ask { caller: Caller::Stranger(Refusal::NotAllowed), target: "/open", ..ASK };
     assert_eq!(decided(config(&hosts), &disbelieved), (Err(Refusal::NotAllowed), some("for-b"), None));
 }
 
@@ -297,7 +297,10 @@ fn connections_are_decided_by_their_original_destination() {
         let got = match decide::inbound_connection(&plan, address(&format!("10.0.0.1:{port}")), peer) {
             InboundConnection::Member(rule) => format!("member {}", rule.origin),
             InboundConnection::Plain(rule) => format!("plain {}", rule.origin),
-            InboundConnection::Source(_, source) => format!("source {}", source.origin),
+            InboundConnection::Source(_, sources) => {
+                let origins: Vec<_> = sources.iter().map(|source| &*source.origin).collect();
+                format!("source {}", origins.join(" "))
+            }
             InboundConnection::Refuse(refusal) => format!("refuse {}", refusal.label()),
         };
         assert_eq!(got, expected);
@@ -377,7 +380,11 @@ fn datagrams_are_taken_from_the_addresses_that_are_named_and_from_everyone_where
         ("10.244.0.7", 54, Err(Refusal::NoMatch)),
     ] {
         let found = decide::inbound_datagrams(&strict, to(&format!("10.244.0.5:{port}")), from(peer));
-        assert_eq!(found.map(|(_, by)| by).map_err(|(refusal, _)| refusal), expected, "{peer} {port}");
+        assert_eq!(
+            found.map(|(_, by)| by.map(|by| &**by)).map_err(|(refusal, _)| refusal),
+            expected,
+            "{peer} {port}"
+        );
     }
     let open = datagrams(&Value::Null, "refuse");
     assert!(decide::inbound_datagrams(&open, to("10.244.0.5:53"), from("192.0.2.1")).is_ok());
@@ -457,7 +464,7 @@ fn oracle(hosts: &[HostRule], question: &Ask<'_>) -> Told {
         }
         let origin = Some(route.origin.clone());
         match (&route.allowed, question.caller) {
-            (_, Caller::Stranger) => {}
+            (_, Caller::Stranger(_) | Caller::Bounded(_)) => {}
             (None, _) | (Some(_), Caller::Admitted) => return (Ok(route.origin.clone()), origin, None),
             (Some(list), Caller::Member(identity)) => {
                 if let Some(by) = list.iter().rev().find(|by| by.identity == identity) {

@@ -23,6 +23,7 @@ fn plan() -> Plan {
 fn ask(identity: Option<&str>, method: &str, target: &str) -> Explanation {
     let question = Question {
         inbound: true,
+        datagrams: false,
         destination: "10.244.0.9:14001".parse().expect("an address"),
         source: None,
         server_name: None,
@@ -84,6 +85,7 @@ fn the_path_that_is_decided_about_is_the_normalised_one() {
 fn a_question_that_cannot_be_read_says_what_is_wrong() {
     let question = Question {
         inbound: true,
+        datagrams: false,
         destination: "10.244.0.9:14001".parse().expect("an address"),
         source: None,
         server_name: None,
@@ -102,6 +104,7 @@ fn limits_retries_and_breakers_that_would_apply_are_told_with_their_origins() {
     let config = pipy_config::parse(&std::fs::read(file).expect("the sample is there")).expect("it is valid");
     let question = Question {
         inbound: true,
+        datagrams: false,
         destination: "10.244.0.9:80".parse().expect("an address"),
         source: None,
         server_name: None,
@@ -129,6 +132,7 @@ fn connections(question: Question) -> Explanation {
 fn to(port: u16) -> Question {
     Question {
         inbound: false,
+        datagrams: false,
         destination: ([10, 0, 0, 1], port).into(),
         source: None,
         server_name: None,

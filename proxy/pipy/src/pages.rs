@@ -111,7 +111,7 @@ impl State {
         text
     }
 
-    /// `?direction=inbound|outbound&destination=ip:port&source=ip&identity=…&server_name=…&method=…&host=…&path=…&header=name:value…`
+    /// `?direction=inbound|outbound&protocol=tcp|udp&destination=ip:port&source=ip&identity=…&server_name=…&method=…&host=…&path=…&header=name:value…`
     fn explain(&self, query: Option<&str>) -> Page {
         let Some(plan) = self.with(|inner| inner.plan.clone()) else {
             return Page::text(503, "waiting for the first configuration\n");
@@ -185,6 +185,7 @@ impl Pages for State {
 fn question(query: &str) -> Result<Question, String> {
     let mut question = Question {
         inbound: false,
+        datagrams: false,
         destination: SocketAddr::from(([0, 0, 0, 0], 0)),
         source: None,
         server_name: None,
@@ -201,6 +202,13 @@ fn question(query: &str) -> Result<Question, String> {
                     "inbound" => true,
                     "outbound" => false,
                     other => return Err(format!("direction {other:?} is neither inbound nor outbound")),
+                };
+            }
+            "protocol" => {
+                question.datagrams = match &*value {
+                    "udp" => true,
+                    "tcp" => false,
+                    other => return Err(format!("protocol {other:?} is neither tcp nor udp")),
                 };
             }
             "destination" => {

@@ -50,6 +50,7 @@ def check(config: ProxyConfig) -> list[str]:
         ports.add(place)
         found.match(path, inbound)
         found.datagrams(config, path, inbound)
+        found.sources(path, inbound)
         found.limit(path, inbound.rate_limit)
     for index, outbound in enumerate(config.outbound.matches if config.outbound else ()):
         found.match(f"outbound.matches[{index}]", outbound)
@@ -110,6 +111,18 @@ class _Checker:
             for stage in getattr(config.chains, field):
                 if stage.startswith("plugins/") and stage not in stages:
                     self.fault(f"chains.{name}", f"{stage} is none of the plugins")
+
+    def sources(self, path: str, match: InboundMatch) -> None:
+        for index, source in enumerate(match.sources):
+            where = f"{path}.sources[{index}]"
+            if source.routes is not None and not match.protocol.is_http:
+                self.fault(f"{where}.routes", "is set, but what is spoken are no requests")
+            if source.server_names and not source.mtls and not source.tls:
+                self.fault(f"{where}.server_names", "is set, but no TLS is asked for")
+            for place, name in enumerate(source.server_names):
+                if not _SERVER_NAME.match(name):
+                    text = f'"{name}" is no lower-case server name'
+                    self.fault(f"{where}.server_names[{place}]", text)
 
     def match(self, path: str, match: InboundMatch | OutboundMatch) -> None:
         if match.protocol.is_http and match.tcp is not None:

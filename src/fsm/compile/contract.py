@@ -212,6 +212,10 @@ class SourceRule:
     mtls: bool = False
     origin: str
     principals: tuple[str, ...] = ()
+    routes: tuple[str, ...] | None = None
+    """Origins of the routes that the client may use. None: all."""
+    server_names: tuple[str, ...] = ()
+    """With TLS: names of which the client must ask for one; empty: any, or none."""
     tls: bool = False
     """The client must speak TLS, and shows no certificate."""
 

@@ -190,7 +190,9 @@ impl Host for MeshHost {
 pub(super) fn connection_fact(connection: &Connection, variable: &str) -> Option<Fact> {
     match variable {
         "__port" => Some(Fact::Number(f64::from(connection.accepted.destination.port()))),
-        "__isIngress" => Some(Fact::Truth(matches!(connection.caller(), Caller::Admitted))),
+        "__isIngress" => {
+            Some(Fact::Truth(matches!(connection.caller(), Caller::Admitted | Caller::Bounded(_))))
+        }
         "__consumer" => match connection.caller() {
             Caller::Member(identity) => Some(Fact::Text(identity.to_owned())),
             _ => None,

@@ -123,9 +123,10 @@ fn tell_identity(exchange: &Exchange, head: &mut RequestHead, outside: bool) {
         (Direction::Outbound, _) if outside => None,
         (Direction::Outbound, _) => own.clone(),
         (Direction::Inbound, Caller::Member(identity)) => service_account(identity),
+        (Direction::Inbound, Caller::Bounded(bounds)) => bounds.identity().and_then(service_account),
         (Direction::Inbound, Caller::Admitted) => None,
         // The mesh runs with its encryption off: there is nothing better than what the client says.
-        (Direction::Inbound, Caller::Unknown | Caller::Stranger) => return,
+        (Direction::Inbound, Caller::Unknown | Caller::Stranger(_)) => return,
     };
     match name {
         // A name that came from a certificate or a ServiceAccount is a valid header value.
