@@ -40,6 +40,15 @@ _NAT6 = (
     "table ip6 fsm-try { chain try { type nat hook prerouting priority -100; }; }\n"
     "delete table ip6 fsm-try\n"
 )
+#: What the way out for datagrams needs (``node.outside_udp``); a kernel may lack it.
+_TPROXY = (
+    "table ip fsm-try { chain try { type filter hook prerouting priority -150;"
+    " meta l4proto udp tproxy to 127.0.0.1:1; }; }\n"
+    "delete table ip fsm-try\n"
+)
+#: Packet mark of datagrams that are going out, and the routing table that leads them to us.
+UDP_MARK = 0x2000
+_UDP_ROUTES = 132
 
 
 class WorldError(Exception):
@@ -84,14 +93,19 @@ def furnish(settings: StandaloneSettings) -> Furnished:
             f"route add unreachable {settings.pod_cidr}",
         ]
     )
-    if not settings.pod_cidr6:
-        return Furnished(settings)
-    try:
-        _furnish6(settings)
-    except (OSError, WorldError) as error:
-        why = f"no IPv6 in the box, Pods and Services have IPv4 addresses only: {error}"
-        return Furnished(replace(settings, pod_cidr6="", service_cidr6=""), (why,))
-    return Furnished(settings)
+    notes = []
+    if settings.pod_cidr6:
+        try:
+            _furnish6(settings)
+        except (OSError, WorldError) as error:
+            notes.append(f"no IPv6 in the box, Pods and Services have IPv4 addresses only: {error}")
+            settings = replace(settings, pod_cidr6="", service_cidr6="")
+    if settings.outside:
+        try:
+            _furnish_datagrams(settings)
+        except WorldError as error:
+            notes.append(f"no UDP to the outside, but for DNS: {error}")
+    return Furnished(settings, tuple(notes))
 
 
 def _furnish6(settings: StandaloneSettings) -> None:
@@ -107,6 +121,16 @@ def _furnish6(settings: StandaloneSettings) -> None:
             f"route add unreachable {settings.pod_cidr6}",
         ]
     )
+
+
+def _furnish_datagrams(settings: StandaloneSettings) -> None:
+    _run(["nft", "-f", "-"], _TPROXY)
+    for family in ("-4", "-6") if settings.pod_cidr6 else ("-4",):
+        lines = (
+            f"rule add fwmark {UDP_MARK:#x}/{UDP_MARK:#x} lookup {_UDP_ROUTES}",
+            f"route add local default dev lo table {_UDP_ROUTES}",
+        )
+        _run(["ip", family, "-batch", "-"], "\n".join(lines) + "\n")
 
 
 def dns_sockets(address: str) -> tuple[socket.socket, socket.socket]:

@@ -1,6 +1,7 @@
-"""The way out of the box: TCP from Pods to addresses outside, and DNS for names outside.
+"""The way out of the box: from Pods to addresses outside, and DNS for names outside.
 
     Pod ── 192.0.2.7:443 ──nft──► gateway on the node's address ──relay──► a socket of the host's
+    Pod ── datagrams ──► ``outside_udp``
     cluster DNS ──► 127.0.0.53:53 ──► the resolvers of the host
     the host's 127.0.0.1:80 ──► ``host_ports`` ──► a Service of the box
 
@@ -12,7 +13,7 @@ never dialled outside; where the host has no way to IPv6 addresses, Pods are tol
 kernel, and go on with IPv4; what one side has not taken is not read from the other; a connection
 that cannot be made is reset, so that the Pod learns it at once (though after its own ``connect``
 has succeeded).
-Not done here: UDP other than DNS, ICMP, Pods with ``hostNetwork``: they have no way out.
+Not done here: ICMP, Pods with ``hostNetwork``: they have no way out.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import ipaddress
 import itertools
 import logging
 import os
+import resource
 import signal
 import socket
 import struct
@@ -33,7 +35,7 @@ from fsm.standalone.box.logformat import set_up
 from fsm.standalone.box.outside import REQUEST_BYTES
 from fsm.standalone.box.settings import OUTSIDE_DNS, StandaloneSettings
 from fsm.standalone.box.waiting import wait_for_api
-from fsm.standalone.node import commands
+from fsm.standalone.node import commands, outside_udp
 from fsm.standalone.node.host_ports import HostPorts
 from fsm.standalone.node.streams import join, reset
 
@@ -53,6 +55,7 @@ _DIAL_S = 10.0
 _DNS_S = 4.0
 #: LIMIT connections, and DNS questions, at a time; more are reset, or not answered.
 _AT_ONCE = 2000
+_FILES = 16384
 
 
 class Refused(OSError):
@@ -165,10 +168,13 @@ async def run(settings: StandaloneSettings, pair: socket.socket) -> None:
     udp.setblocking(False)
     udp.bind((OUTSIDE_DNS, 53))
     await commands.run("nft", "-f", "-", feed=ruleset(settings))
+    datagrams = await _lead_datagrams(settings, ipv6=False)
     async with server, asyncio.TaskGroup() as group:
         if settings.pod_cidr6:
             group.create_task(_follow_ipv6(settings, outside))
         group.create_task(_let_in(settings, outside))
+        if datagrams:
+            group.create_task(_datagrams(settings, outside))
         loop = asyncio.get_running_loop()
         while True:
             question, client = await loop.sock_recvfrom(udp, 65535)
@@ -182,11 +188,29 @@ async def _follow_ipv6(settings: StandaloneSettings, outside: Outside) -> None:
         if (possible := await _has_ipv6(outside)) != led:
             try:
                 await commands.run("nft", "-f", "-", feed=ruleset(settings, ipv6=possible))
+                await _lead_datagrams(settings, ipv6=possible)
                 led = possible
                 logger.info("IPv6 to the outside", extra={"possible": possible})
             except commands.CommandError as error:
                 logger.warning("cannot lead IPv6 out", extra={"why": str(error)})
         await asyncio.sleep(_LOOK_AGAIN_S)
+
+
+async def _lead_datagrams(settings: StandaloneSettings, *, ipv6: bool) -> bool:
+    try:
+        await commands.run("nft", "-f", "-", feed=outside_udp.ruleset(settings, ipv6=ipv6))
+    except commands.CommandError as error:
+        logger.warning("UDP has no way out", extra={"why": str(error)})
+        return False
+    return True
+
+
+async def _datagrams(settings: StandaloneSettings, outside: Outside) -> None:
+    """Carry datagrams where the kernel can; all else goes on where it cannot."""
+    try:
+        await outside_udp.Datagrams(settings, outside.socket, may_dial).run()
+    except OSError as error:
+        logger.warning("UDP has no way out", extra={"why": str(error)})
 
 
 async def _has_ipv6(outside: Outside) -> bool:
@@ -286,6 +310,10 @@ def main() -> None:
     parser.add_argument("--outside-fd", type=int, required=True, help="of the pair to the outside")
     given = parser.parse_args()
     set_up(logging.INFO)
+
+    # Each connection has two descriptors, and the usual soft limit is 1024.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _FILES)), hard))
 
     async def serve() -> None:
         task = asyncio.current_task()
