@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use rquickjs::{CaughtError, Ctx, Error};
+use rquickjs::{CaughtError, Ctx, Error, Function, Object};
 
 use crate::modules::Sources;
 use crate::rewrite::Place;
@@ -48,7 +48,10 @@ impl ScriptError {
                     "" | "Error" => message,
                     _ => format!("{name}: {message}"),
                 };
-                ScriptError::located(message, &exception.stack().unwrap_or_default(), sources)
+                let stack = exception.stack().unwrap_or_default();
+                let mut found = ScriptError::located(message, &stack, sources);
+                found.name_callee(ctx, sources);
+                found
             }
             CaughtError::Value(value) => {
                 let said = crate::console::show(&value);
@@ -73,6 +76,17 @@ impl ScriptError {
         found
     }
 
+    /// The engine does not say what it is that is no function; the source does, and what there is knows the nearest name.
+    fn name_callee(&mut self, ctx: &Ctx<'_>, sources: &Sources) {
+        let Some(before) = self.message.strip_suffix("not a function") else { return };
+        let Some((file, place)) = &self.place else { return };
+        let Some(source) = sources.get(file) else { return };
+        let Some((owner, name)) = callee(&source.text, *place) else { return };
+        let hint = nearest(ctx, source.module, &owner, &name).unwrap_or_default();
+        let dot = if owner.is_empty() { "" } else { "." };
+        self.message = format!("{before}{owner}{dot}{name} is not a function{hint}");
+    }
+
     /// The same, of a call that was stopped because it took too long.
     pub(crate) fn overrun(mut self, limit: Duration) -> Self {
         self.message = format!("took longer than {} ms and was stopped", limit.as_millis());
@@ -88,6 +102,43 @@ fn misspelt(message: &str, text: &str, chain: Place) -> Option<Place> {
         text.split_inclusive('\n').take(chain.line.saturating_sub(1) as usize).map(str::len).sum();
     let offset = line + text.get(line..)?.find(&format!(".{name}"))?;
     Some(Place::of(text, offset + 1))
+}
+
+/// What is called at a place of a source: what it belongs to, as far as that is a row of names, and its own name.
+fn callee(text: &str, place: Place) -> Option<(String, String)> {
+    let line = text.lines().nth(place.line.checked_sub(1)? as usize)?;
+    let at = line.char_indices().nth(place.column.checked_sub(1)? as usize)?.0;
+    let named = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    let (before, from) = (line.get(..at)?, line.get(at..)?);
+    let row = |text: &str| -> String {
+        let owner = text.trim_end_matches('?');
+        let start = owner.rfind(|c| !named(c) && c != '.').map_or(0, |last| last + 1);
+        owner.get(start..).unwrap_or_default().trim_start_matches('.').to_owned()
+    };
+    match from.strip_prefix("?.").or_else(|| from.strip_prefix('.')) {
+        Some(rest) => {
+            let name: String = rest.chars().take_while(|c| named(*c)).collect();
+            let owner = row(before);
+            let owner = if owner.is_empty() { "(…)".to_owned() } else { owner };
+            (!name.is_empty()).then_some((owner, name))
+        }
+        None if from.starts_with('(') => {
+            let whole = row(before);
+            let (owner, name) = whole.rsplit_once('.').unwrap_or(("", &whole));
+            (!name.is_empty()).then(|| (owner.to_owned(), name.to_owned()))
+        }
+        None => {
+            let name: String = from.chars().take_while(|c| named(*c)).collect();
+            (!name.is_empty()).then(|| (String::new(), name))
+        }
+    }
+}
+
+/// What is near to a name among those of its owner, or of everything that scripts are given where that is not known.
+fn nearest(ctx: &Ctx<'_>, module: usize, owner: &str, name: &str) -> Option<String> {
+    let state: Object<'_> = ctx.globals().get("__pipy").ok()?;
+    let members: Function<'_> = state.get("members").ok()?;
+    members.call((module, owner, name)).ok()
 }
 
 /// Reads a line of a stack: function, file, place.
@@ -133,5 +184,18 @@ mod tests {
         assert_eq!(frame("    at f (/a.js:3:15)"), Some(("f".to_owned(), "/a.js".to_owned(), place)));
         assert_eq!(frame("    at /a.js:3:15"), Some(("<script>".to_owned(), "/a.js".to_owned(), place)));
         assert_eq!(frame("    at then (native)"), None);
+    }
+
+    #[test]
+    fn what_is_called_is_read_from_the_source() {
+        let at = |text: &str, column| callee(text, Place { line: 1, column });
+        let named = |owner: &str, name: &str| Some((owner.to_owned(), name.to_owned()));
+        assert_eq!(at("x = os.path.jion('a')", 12), named("os.path", "jion"));
+        assert_eq!(at("new Data('a').foo()", 14), named("(…)", "foo"));
+        assert_eq!(at("new Data('a').foo()", 18), named("", "foo"));
+        assert_eq!(at("f(1)", 2), named("", "f"));
+        assert_eq!(at("f(1)", 1), named("", "f"));
+        assert_eq!(at("a?.b()", 2), named("a", "b"));
+        assert_eq!(at("a", 9), None);
     }
 }

@@ -38,6 +38,8 @@ mod nmi;
 mod objects;
 mod pipy;
 pub mod plugin;
+mod raw;
+mod rejections;
 mod rewrite;
 mod spawn;
 mod timers;

@@ -15,6 +15,7 @@ use crate::filters::{Joint, TABLE};
 use crate::layout::Script;
 use crate::modules::{Codebase, Sources, resolve};
 use crate::objects::overlay::Overlay;
+use crate::rejections::finish;
 use crate::{console, pipy};
 
 const PRELUDE: &str = include_str!("prelude.js");
@@ -58,6 +59,9 @@ pub fn load(
         }
     }
     crate::nmi::load(&engine)?;
+    if let Some(error) = engine.sources.borrow().refused().filter(|_| !codebase.lends()) {
+        return Err(error);
+    }
     engine.run_jobs();
     let script = Script::new(Rc::clone(&engine));
     engine.with(|ctx| script.read(ctx))?;
@@ -185,7 +189,7 @@ fn similar(name: String, known: Vec<String>) -> String {
 
 /// `pipy.import()`: what a file exports, at once.
 fn import_now<'js>(ctx: Ctx<'js>, base: String, name: String) -> Result<Value<'js>> {
-    Module::import(&ctx, resolve(&base, &name))?.finish()
+    finish(&ctx, &Module::import(&ctx, resolve(&base, &name))?)
 }
 
 /// The names that files use and no one declares.
@@ -251,7 +255,7 @@ impl Files {
         match read {
             Ok(module) => {
                 let (_, promise) = declare(ctx, &engine.sources, &path)?.eval()?;
-                promise.finish::<Value<'_>>()?;
+                finish(ctx, &promise)?;
                 Ok(module)
             }
             Err(error) => Err(rquickjs::Exception::throw_message(ctx, &error.to_string())),
@@ -293,7 +297,7 @@ impl Engine {
         self.with(|ctx| {
             let (_, promise) = declare(ctx, &self.sources, path)?.eval()?;
             // A script awaits nothing that is not there when it loads.
-            promise.finish::<Value<'_>>().map(|_| ())
+            finish(ctx, &promise).map(|_| ())
         })
     }
 

@@ -3,7 +3,7 @@
 //! A codebase gives files by absolute path (`/main.js`). Each is rewritten once ([`crate::rewrite`]) and run once per engine.
 //! INVARIANT: slots are given out for the whole codebase, so that a context has one array for the variables of all files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::error::ScriptError;
@@ -22,6 +22,12 @@ pub trait Codebase {
     /// Where a path is on the machine, if it is there.
     fn place(&self, _path: &str) -> Option<std::path::PathBuf> {
         None
+    }
+
+    /// Whether a host has variables that no file declares: see [`crate::plugin`]. Files of a host's are many people's, and what
+    /// one of them declares twice is told, not refused.
+    fn lends(&self) -> bool {
+        false
     }
 
     /// Whether a path names no file but filters of the host: see [`crate::plugin`].
@@ -43,6 +49,8 @@ pub(crate) struct Sources {
     files: BTreeMap<String, Source>,
     slots: BTreeMap<(String, String), u32>,
     globals: Rc<Vec<String>>,
+    /// What native modules declare.
+    defined: BTreeSet<(String, String)>,
 }
 
 impl Sources {
@@ -68,7 +76,52 @@ impl Sources {
 
     /// The place of a variable that a native module has.
     pub(crate) fn define(&mut self, owner: &str, name: &str) -> u32 {
+        self.defined.insert((owner.to_owned(), name.to_owned()));
         FileSlots { path: owner, slots: &mut self.slots, globals: &self.globals }.slot(owner.to_owned(), name)
+    }
+
+    /// A variable that two files declare under one name, or that one takes and none declares.
+    pub(crate) fn refused(&self) -> Option<ScriptError> {
+        let mut declared: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+        for (path, source) in &self.files {
+            for (namespace, name, place) in &source.rewritten.exports {
+                match declared.insert((namespace, name), path) {
+                    Some(other) if other != path => {
+                        let said = format!(
+                            "duplicated variable {name} in namespace '{namespace}': {other} has it, too"
+                        );
+                        return Some(ScriptError::at(said, path, *place, &source.text));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let native = |namespace: &str, name: &str| {
+            self.defined.contains(&(namespace.to_owned(), name.to_owned()))
+                || crate::plugin::has_variables(namespace)
+        };
+        for (path, source) in &self.files {
+            for (namespace, name, place) in &source.rewritten.imports {
+                if !declared.contains_key(&(namespace.as_str(), name.as_str())) && !native(namespace, name) {
+                    let said = format!(
+                        "cannot import variable {name} in {path}: no file exports it to namespace '{namespace}'"
+                    );
+                    return Some(ScriptError::at(said, path, *place, &source.text));
+                }
+            }
+        }
+        None
+    }
+
+    /// How many variables the files have.
+    pub(crate) fn variables(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there are no variables, and no file loads another one while it runs, which might have some.
+    pub(crate) fn is_bare(&self) -> bool {
+        let loads = |source: &Source| source.text.contains("import") || source.text.contains("solve");
+        self.slots.is_empty() && !self.files.values().any(loads)
     }
 
     /// The files, by path.

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Graph, Head};
 use pipy_worker::Accepted;
-use rquickjs::{Array, Ctx, Value};
+use rquickjs::{Ctx, Value};
 
 use crate::engine::{Engine, Kept, Limits, Vars, bury};
 use crate::error::ScriptError;
@@ -109,6 +109,10 @@ impl Codebase for Files {
         Some(found.script.as_bytes().to_vec())
     }
 
+    fn lends(&self) -> bool {
+        true
+    }
+
     fn is_native(&self, path: &str) -> bool {
         self.natives.iter().any(|native| path.strip_prefix('/') == Some(native))
     }
@@ -189,8 +193,7 @@ impl Plugins {
             return Ok(vars);
         }
         self.script.engine.with(|ctx| {
-            let variables: Array<'_> = vars.0.clone().restore(ctx)?;
-            variables.set(0, inbound::object(ctx, id, accepted)?)
+            vars.set(ctx, 0, &inbound::object(ctx, id, accepted)?)
         })?;
         Ok(vars)
     }
@@ -223,13 +226,12 @@ impl Plugins {
             return Ok(());
         }
         self.script.engine.with(|ctx| {
-            let variables: Array<'_> = vars.0.clone().restore(ctx)?;
             for (name, slot) in slots {
                 let value = match host.fact(name) {
                     Some(Fact::Json(text)) => self.object(ctx, &text)?,
                     fact => plain(ctx, fact)?,
                 };
-                variables.set(*slot as usize, value)?;
+                vars.set(ctx, *slot, &value)?;
             }
             Ok(())
         })
@@ -298,6 +300,11 @@ fn found_again(error: ScriptError, sources: &[Source]) -> ScriptError {
     ScriptError::at(said, &path_of(&source.name), Place::of(&source.script, offset), &source.script)
 }
 
+/// Whether a namespace is that of a host's module, which a script alone may name, too, to be looked at.
+pub(crate) fn has_variables(namespace: &str) -> bool {
+    VARIABLES.iter().any(|(_, modules)| modules.contains(&namespace))
+}
+
 /// Variables that are imported from built-in modules, and that these do not have.
 fn strangers(script: &Script) -> Vec<String> {
     let mut modules: Vec<&str> = VARIABLES.iter().flat_map(|(_, modules)| modules.iter().copied()).collect();
@@ -347,10 +354,9 @@ pub(crate) fn written(scope: &Scope) -> Result<Written, ScriptError> {
         return Ok(Written::new());
     }
     engine.with(|ctx| {
-        let variables: Array<'_> = scope.vars.0.clone().restore(ctx)?;
         let mut written = Written::new();
         for slot in slots {
-            let value: Value<'_> = variables.get(slot as usize)?;
+            let value: Value<'_> = scope.vars.get(ctx, slot)?;
             let name = match value.as_object() {
                 Some(object) => object.get::<_, Value<'_>>("name")?,
                 None => value,
@@ -383,9 +389,8 @@ impl Requests {
     fn tell(scope: &Scope) -> Result<(), ScriptError> {
         let (Some(host), Some(slots)) = (&scope.host, scope.script.host_slots.get()) else { return Ok(()) };
         scope.engine().with(|ctx| {
-            let variables: Array<'_> = scope.vars.0.clone().restore(ctx)?;
             for (name, slot) in slots.iter().filter(|(name, _)| LATE.contains(name)) {
-                variables.set(*slot as usize, plain(ctx, host.fact(name))?)?;
+                scope.vars.set(ctx, *slot, &plain(ctx, host.fact(name))?)?;
             }
             Ok(())
         })

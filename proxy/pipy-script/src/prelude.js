@@ -6,7 +6,6 @@
 (native) => {
   const state = { c: [null], init: [null], modules: [], layouts: [], current: null };
   state.init = state.c;
-  state.copy = context => context.slice();
   state.r = (context, value) => ((state.c = context), value);
 
   // A callback of a promise runs in the context in which it was given.
@@ -18,6 +17,26 @@
     return then.call(this, within(context, done), within(context, failed));
   };
 
+  // What older scripts mean by these names; see rewrite/dialect.rs. What such a script makes is a Map and an Error elsewhere, too.
+  const like = (made, plain) =>
+    Object.defineProperty(made, Symbol.hasInstance, { value: value => value instanceof plain });
+  state.Map = like(class extends Map {
+    forEach(callback) { super.forEach((value, key) => callback(key, value, this)); }
+  }, Map);
+  state.Error = like(function (message, cause) {
+    return cause instanceof Error ? new Error(message, { cause }) : new Error(message);
+  }, Error);
+  const digits = (text, radix) => text !== '' && [...text].every(digit => !isNaN(parseInt(digit, radix)));
+  state.Number = {
+    // The whole of the text is a number, or it is none.
+    parseInt(value, radix) {
+      const text = String(value).trim().replace(/^[+-]/, '');
+      const hexadecimal = /^0x/i.test(text) && (radix === undefined || radix === 16);
+      const whole = hexadecimal ? digits(text.slice(2), 16) : digits(text, radix ?? 10);
+      return whole || typeof value === 'number' ? parseInt(value, radix) : NaN;
+    },
+  };
+
   const { Data } = native;
   const toData = body => (body === undefined || body === null || body instanceof Data ? body ?? null : new Data(String(body)));
 
@@ -26,12 +45,13 @@
   class StreamEnd { constructor(error) { this.error = error; } }
   class Message {
     constructor(head, body, tail, payload) {
-      // `new Message('text')` and `new Message(data)` have a body only.
-      if (arguments.length <= 1 && (head === undefined || typeof head !== 'object' || head instanceof Data)) {
-        [head, body] = [{}, head];
+      // `new Message('text')` and `new Message(data)` have a body only. Asking for `arguments` would make them each time.
+      if (body === undefined && tail === undefined && (typeof head !== 'object' || head instanceof Data)) {
+        body = head;
+        head = undefined;
       }
       this.head = head ?? {};
-      this.body = toData(body);
+      this.body = typeof body === 'string' ? new Data(body) : toData(body);
       this.tail = tail;
       this.payload = payload;
     }
@@ -310,6 +330,27 @@
   state.files = () => state.layouts.flatMap(layout => layout.filters
     .filter(filter => filter.name === 'use' || filter.name === 'chain')
     .flatMap(filter => [filter.args[0] ?? []].flat().map(name => [layout.module.filename, String(name)])));
+  // What a name that nothing has may have been meant for: among the members of its owner, or of all that scripts are given.
+  const membersOf = value => {
+    const names = new Set();
+    for (let at = Object(value); at && at !== Object.prototype && at !== Function.prototype; at = Object.getPrototypeOf(at)) {
+      for (const name of Reflect.ownKeys(at)) if (typeof name === 'string') names.add(name);
+    }
+    return [...names];
+  };
+  const classes = holder => Object.values(Object.getOwnPropertyDescriptors(holder))
+    .map(property => property.value).filter(value => typeof value === 'function' && value.prototype);
+  state.members = (id, owner, name) => {
+    const [first, ...path] = owner.split('.');
+    const known = first === 'pipy' ? state.modules[id]?.pipy : /^\w+$/.test(first) ? globalThis[first] : undefined;
+    const found = path.reduce((value, part) => value?.[part], known);
+    if (found !== undefined && found !== null) return native.similar(name, membersOf(found));
+    if (owner === '') return native.similar(name, Object.keys(globalThis));
+    const holders = ['crypto', 'algo', 'stats', 'logging', 'http']
+      .map(holder => Object.getOwnPropertyDescriptor(globalThis, holder)?.value).filter(Boolean);
+    const all = [globalThis, ...holders].flatMap(classes).flatMap(made => Object.getOwnPropertyNames(made.prototype));
+    return native.similar(name, [...new Set(all)]);
+  };
   const identities = new WeakMap();
   let identified = 0;
   state.identity = value => {

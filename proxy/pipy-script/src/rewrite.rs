@@ -16,14 +16,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use oxc_allocator::Allocator;
 use oxc_ast::ast::{
-    Argument, AssignmentTargetPropertyIdentifier, AwaitExpression, CallExpression, Expression,
-    IdentifierReference, ObjectExpression, ObjectProperty, ObjectPropertyKind, Program, PropertyKey,
-    Statement, VariableDeclarator,
+    AssignmentTargetPropertyIdentifier, AwaitExpression, CallExpression, Expression, FormalParameters,
+    IdentifierReference, ObjectProperty, Program, Statement, StaticMemberExpression, UnaryExpression,
+    UnaryOperator, VariableDeclarator,
 };
 use oxc_ast_visit::{Visit, walk};
 use oxc_parser::{ParseOptions, Parser};
 use oxc_semantic::{Scoping, SemanticBuilder};
 use oxc_span::{GetSpan, SourceType, Span};
+
+mod declarations;
+mod dialect;
 
 /// Where in a file: line and column, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +72,10 @@ pub(crate) struct Rewritten {
     pub unresolved: BTreeMap<String, Place>,
     /// The slots of variables that are.
     pub variables: BTreeMap<String, u32>,
+    /// What the file declares for others: namespace, name, place.
+    pub exports: Vec<(String, String, Place)>,
+    /// What it takes from others.
+    pub imports: Vec<(String, String, Place)>,
     edits: Vec<Edit>,
     source_lines: Vec<usize>,
     code_lines: Vec<usize>,
@@ -116,10 +123,11 @@ pub(crate) fn rewrite(
     filename: &str,
     slots: &mut dyn Slots,
 ) -> Result<Rewritten, SyntaxError> {
+    let options = ParseOptions { allow_return_outside_function: true, ..ParseOptions::default() };
+    let source = &*dialect::relaxed(source, options);
     let source_lines = line_starts(source);
     let place = |offset: u32| place_of(source, &source_lines, offset as usize);
     let allocator = Allocator::default();
-    let options = ParseOptions { allow_return_outside_function: true, ..ParseOptions::default() };
     let parsed = Parser::new(&allocator, source, SourceType::mjs()).with_options(options).parse();
     if let Some(diagnostic) = parsed.diagnostics.first() {
         let offset = diagnostic.labels.iter().next().map_or(0, |label| label.offset());
@@ -135,19 +143,35 @@ pub(crate) fn rewrite(
         declared: BTreeMap::new(),
         shorthands: BTreeSet::new(),
         callees: BTreeSet::new(),
+        asked: BTreeSet::new(),
+        named: Vec::new(),
+        configurations: 0,
+        older: dialect::is_older(&parsed.program),
         edits: Vec::new(),
         unresolved: BTreeMap::new(),
     };
-    Declarations { visitor: &mut visitor }.visit_program(&parsed.program);
+    declarations::Declarations { visitor: &mut visitor }.visit_program(&parsed.program);
     visitor.fibers(&parsed.program);
+    if let Some((message, offset)) = visitor.refused(&parsed.program) {
+        return Err(SyntaxError { message, place: place(offset) });
+    }
     visitor.visit_program(&parsed.program);
     visitor.frame(&parsed.program);
-    let Visitor { declared, mut edits, unresolved, .. } = visitor;
+    let Visitor { declared, mut edits, unresolved, named, .. } = visitor;
+    let (mut exports, mut imports) = (Vec::new(), Vec::new());
+    for declarations::Named { name, at, shared } in named {
+        match shared {
+            Some((namespace, true)) => exports.push((namespace, name, place(at))),
+            Some((namespace, false)) => imports.push((namespace, name, place(at))),
+            None => {}
+        }
+    }
     edits.sort_by_key(|edit| (edit.at, edit.rank));
     let code = apply(source, &edits);
     let unresolved = unresolved.into_iter().map(|(name, at)| (name, place(at))).collect();
     let code_lines = line_starts(&code);
-    Ok(Rewritten { code, unresolved, variables: declared, edits, source_lines, code_lines })
+    let variables = declared;
+    Ok(Rewritten { code, unresolved, variables, exports, imports, edits, source_lines, code_lines })
 }
 
 fn apply(source: &str, edits: &[Edit]) -> String {
@@ -183,6 +207,14 @@ struct Visitor<'s> {
     shorthands: BTreeSet<u32>,
     /// References that are called: `x()`.
     callees: BTreeSet<u32>,
+    /// References that are only asked about: `typeof x`.
+    asked: BTreeSet<u32>,
+    /// Whether the file is in the language of older scripts.
+    older: bool,
+    /// The names that it declares in calls, in their order.
+    named: Vec<declarations::Named>,
+    /// How many configurations it makes.
+    configurations: usize,
     edits: Vec<Edit>,
     unresolved: BTreeMap<String, u32>,
 }
@@ -249,8 +281,14 @@ impl Visitor<'_> {
         if let Some(slot) = self.declared.get(name) {
             return Some(format!("__pipy.c[{slot}]"));
         }
+        if self.older && matches!(name, "Map" | "Error") {
+            return Some(format!("__pipy.{name}"));
+        }
         if self.slots.is_global(name) {
             return None;
+        }
+        if self.asked.contains(&reference.span.start) {
+            return Some(format!("globalThis.{name}"));
         }
         self.unresolved.entry(name.to_string()).or_insert(reference.span.start);
         Some(format!("__m{}.{name}", self.module))
@@ -266,6 +304,10 @@ impl Visitor<'_> {
             let span = last.expression.span();
             self.insert(span.start, -100, format!("{result} = ("));
             self.insert(span.end, 100, ")");
+        }
+        // A text alone is a directive to the parser.
+        if let (true, Some(text)) = (program.body.is_empty(), program.directives.last()) {
+            self.insert(text.expression.span.start, -100, format!("{result} = "));
         }
         if !returns {
             return;
@@ -329,81 +371,46 @@ impl<'a> Visit<'a> for Visitor<'_> {
         walk::walk_call_expression(self, call);
     }
 
+    fn visit_unary_expression(&mut self, expression: &UnaryExpression<'a>) {
+        if let (UnaryOperator::Typeof, Expression::Identifier(name)) =
+            (expression.operator, &expression.argument)
+        {
+            self.asked.insert(name.span.start);
+        }
+        walk::walk_unary_expression(self, expression);
+    }
+
+    fn visit_static_member_expression(&mut self, member: &StaticMemberExpression<'a>) {
+        let number = |name: &IdentifierReference<'a>| {
+            let id = name.reference_id.get();
+            name.name == "Number" && id.is_none_or(|id| self.scoping.get_reference(id).symbol_id().is_none())
+        };
+        if let Expression::Identifier(object) = &member.object
+            && self.older
+            && member.property.name == "parseInt"
+            && number(object)
+        {
+            let at = object.span.start as usize;
+            let removed = object.span.size() as usize;
+            self.edits.push(Edit { at, removed, text: "__pipy.Number".into(), rank: 0 });
+            return;
+        }
+        walk::walk_static_member_expression(self, member);
+    }
+
+    fn visit_formal_parameters(&mut self, parameters: &FormalParameters<'a>) {
+        for Span { start, end, .. } in dialect::hidden(parameters) {
+            let text = format!("__hidden{start}");
+            self.edits.push(Edit { at: start as usize, removed: (end - start) as usize, text, rank: 0 });
+        }
+        walk::walk_formal_parameters(self, parameters);
+    }
+
     fn visit_await_expression(&mut self, expression: &AwaitExpression<'a>) {
         self.insert(expression.span.start, -1, "__pipy.r(__pipy.c, ");
         self.insert(expression.span.end, 1, ")");
         walk::walk_await_expression(self, expression);
     }
-}
-
-/// Finds the variables that a file declares in calls: `pipy({…})`, `.export('ns', {…})`, `.import({…})`.
-struct Declarations<'v, 's> {
-    visitor: &'v mut Visitor<'s>,
-}
-
-impl<'a> Visit<'a> for Declarations<'_, '_> {
-    fn visit_call_expression(&mut self, call: &CallExpression<'a>) {
-        match &call.callee {
-            Expression::Identifier(callee) if callee.name == "pipy" => {
-                for name in call.arguments.first().and_then(object_of).map(keys).unwrap_or_default() {
-                    let slot = self.visitor.slots.private(&name.0);
-                    self.visitor.declared.insert(name.0, slot);
-                }
-            }
-            Expression::StaticMemberExpression(callee) if callee.property.name == "export" => {
-                if let [Argument::StringLiteral(namespace), variables] = call.arguments.as_slice() {
-                    for (name, _) in object_of(variables).map(keys).unwrap_or_default() {
-                        let slot = self.visitor.slots.shared(&namespace.value, &name);
-                        self.visitor.declared.insert(name, slot);
-                    }
-                }
-            }
-            Expression::StaticMemberExpression(callee) if callee.property.name == "import" => {
-                let names = call.arguments.first().and_then(object_of).map(keys).unwrap_or_default();
-                for (name, namespace) in names {
-                    if let Some(namespace) = namespace {
-                        let slot = self.visitor.slots.shared(&namespace, &name);
-                        self.visitor.declared.insert(name, slot);
-                    }
-                }
-            }
-            _ => {}
-        }
-        walk::walk_call_expression(self, call);
-    }
-}
-
-/// The object that an argument is, or that a function given as argument makes.
-fn object_of<'b, 'a>(argument: &'b Argument<'a>) -> Option<&'b ObjectExpression<'a>> {
-    fn inner<'b, 'a>(expression: &'b Expression<'a>) -> Option<&'b ObjectExpression<'a>> {
-        match expression {
-            Expression::ObjectExpression(object) => Some(object),
-            Expression::ParenthesizedExpression(inside) => inner(&inside.expression),
-            Expression::SequenceExpression(sequence) => sequence.expressions.last().and_then(inner),
-            Expression::ArrowFunctionExpression(function) => function.body.as_expression().and_then(inner),
-            _ => None,
-        }
-    }
-    argument.as_expression().and_then(inner)
-}
-
-/// The names of an object's properties, with the string that is the value, if it is one.
-fn keys(object: &ObjectExpression<'_>) -> Vec<(String, Option<String>)> {
-    let mut found = Vec::new();
-    for property in &object.properties {
-        let ObjectPropertyKind::ObjectProperty(property) = property else { continue };
-        let name = match &property.key {
-            PropertyKey::StaticIdentifier(name) => name.name.to_string(),
-            PropertyKey::StringLiteral(name) => name.value.to_string(),
-            _ => continue,
-        };
-        let value = match &property.value {
-            Expression::StringLiteral(value) => Some(value.value.to_string()),
-            _ => None,
-        };
-        found.push((name, value));
-    }
-    found
 }
 
 #[cfg(test)]

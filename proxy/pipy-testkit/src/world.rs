@@ -43,6 +43,14 @@ impl World {
         (socket, pipeline)
     }
 
+    /// The same, where the right end turns around: what the filters send on goes back to the client.
+    pub fn accept_turning(&mut self, filters: Vec<Box<dyn Filter>>) -> (SocketId, PipelineId) {
+        let (socket, pipeline) = self.graph.accept_turning(filters);
+        self.sockets.insert(socket, SocketState::default());
+        self.run();
+        (socket, pipeline)
+    }
+
     /// The peer at a socket says something.
     pub fn say(&mut self, socket: SocketId, bytes: impl AsRef<[u8]>) {
         self.event(socket, Event::Data(Bytes::copy_from_slice(bytes.as_ref())));

@@ -95,6 +95,10 @@ impl Codebase for Overlay {
         found
     }
 
+    fn lends(&self) -> bool {
+        self.below.lends()
+    }
+
     fn is_native(&self, path: &str) -> bool {
         self.below.is_native(path)
     }
