@@ -27,6 +27,8 @@ class ExitCode(enum.IntEnum):
     """There is nothing to talk to: no box runs, no kubeconfig, or the API does not answer."""
     TIMEOUT = 4
     """It did not happen within the time allowed; it may still happen."""
+    ABSENT = 5
+    """This version does not have it; nothing was tried."""
     INTERRUPTED = 130
     """Ended by Ctrl-C or SIGTERM."""
 

@@ -49,6 +49,7 @@ def install(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the manifests and do nothing.")
     ] = False,
+    chart_path: options.ChartOption = None,
     kubeconfig: options.KubeconfigOption = None,
     context: options.ContextOption = None,
     fsm_namespace: options.FsmNamespaceOption = None,
@@ -57,6 +58,7 @@ def install(
     from fsm.cli import box, chart, runner, steps, uninstall
     from fsm.settings import Settings
 
+    options.refuse_chart(chart_path)
     target = options.target(ctx, kubeconfig, context, fsm_namespace=fsm_namespace)
     base = Settings(mesh_name=mesh_name, fsm_namespace=target.fsm_namespace)
     given = values.gather(files, assignments)

@@ -19,6 +19,10 @@ from fsm.cli import errors
 
 def main() -> None:
     """Run the command line and end the process."""
+    if "--verbose" in sys.argv[1:]:
+        # It may stand anywhere, and commands need not know of it.
+        sys.argv = [word for word in sys.argv if word != "--verbose"]
+        os.environ["FSM_DEBUG"] = "1"
     arguments = sys.argv[1:]
     if _wants_own_version(arguments):
         print(fsm.__version__ if "--version-only" in arguments else f"fsm {fsm.__version__}")

@@ -39,11 +39,13 @@ def build() -> typer.Typer:
 
 def list_(
     ctx: typer.Context,
+    local_port: options.LocalPortOption = None,
     kubeconfig: options.KubeconfigOption = None,
     context: options.ContextOption = None,
     output_format: output.OutputOption = output.Format.TABLE,
 ) -> None:
     """List the control planes, their namespaces, and the SMI versions served."""
+    del local_port
     from fsm.cli import runner
 
     target = options.target(ctx, kubeconfig, context)
@@ -73,11 +75,13 @@ def upgrade(
         bool, typer.Option("--reset-values", help="Forget the values of earlier installations.")
     ] = False,
     timeout: TimeoutOption = "5m",
+    chart_path: options.ChartOption = None,
     kubeconfig: options.KubeconfigOption = None,
     context: options.ContextOption = None,
     fsm_namespace: options.FsmNamespaceOption = None,
 ) -> None:
     """Bring a control plane to the version of this program; MeshConfig keeps its values."""
+    options.refuse_chart(chart_path)
     from fsm.cli import box, install, planes, runner, steps
     from fsm.cli.durations import seconds
     from fsm.settings import Settings

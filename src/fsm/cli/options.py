@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 FSM_NAMESPACE = "fsm-system"
 
+#: Of commands for which no option is an error.
+ANYTHING = {"ignore_unknown_options": True, "allow_extra_args": True}
+
 KubeconfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -49,6 +52,20 @@ FsmNamespaceOption = Annotated[
         help=f"Namespace of the control plane. Default: {FSM_NAMESPACE}.",
         show_default=False,
     ),
+]
+VerboseOption = Annotated[
+    bool,
+    typer.Option("--verbose", help="Show of an error where in the program it came from."),
+]
+ChartOption = Annotated[
+    str | None,
+    # Scripts of this mesh's relatives name their charts; ours is part of the program.
+    typer.Option("--fsm-chart-path", "--osm-chart-path", hidden=True, show_default=False),
+]
+LocalPortOption = Annotated[
+    int | None,
+    # Accepted for scripts, and not needed: no port is forwarded.
+    typer.Option("--local-port", "-p", hidden=True, show_default=False),
 ]
 MeshNameOption = Annotated[str, typer.Option("--mesh-name", help="Name of the mesh.")]
 
@@ -94,6 +111,20 @@ class Target:
     def pod_namespace(self) -> str:
         """Return the namespace that ``-n`` names; the usual one is ``default``."""
         return self.namespace or "default"
+
+
+def refuse_chart(path: str | None) -> None:
+    """Refuse a chart that is named.
+
+    Raises:
+        Failure: there is one.
+    """
+    if path is not None:
+        raise Failure(
+            "fsm installs from manifests of its own and takes no chart",
+            hint="`--set` and `-f` take the values of the chart (docs/reference/install-values.md)",
+            code=ExitCode.ABSENT,
+        )
 
 
 def box_kubeconfig() -> Path | None:

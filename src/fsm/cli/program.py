@@ -28,7 +28,8 @@ OTHER = "Other"
 class Command:
     """One command: its name, the module that holds it, and the panel of the help it is shown in.
 
-    A module offers a function of the command's name, or, for a group, ``build``.
+    A module offers a function of the command's name, or, for a group, ``build``; ``components``,
+    which holds several groups, wants to be told which. A ``loose`` one takes any words.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Command:
     panel: str = OTHER
     group: bool = False
     hidden: bool = False
+    loose: bool = False
 
 
 COMMANDS = (
@@ -65,6 +67,15 @@ COMMANDS = (
     Command("version", "version"),
     Command("controller", "controller", hidden=True),
     Command("standalone", "standalone", group=True, hidden=True),
+    *(
+        Command(name, "components", group=True, hidden=True)
+        for name in (
+            *("ingress", "ing", "gateway", "gw", "egressgateway", "egw"),
+            *("servicelb", "slb", "flb"),
+        )
+    ),
+    Command("dashboard", "components", hidden=True, loose=True),
+    Command("alpha", "components", hidden=True, loose=True),
 )
 
 
@@ -74,7 +85,7 @@ def build(commands: Iterable[Command] = COMMANDS) -> typer.Typer:
         name="fsm",
         help="A service mesh for one machine or many clusters.",
         epilog="Start with `fsm demo`. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no mesh to "
-        "talk to, 4 timed out, 130 interrupted.",
+        "talk to, 4 timed out, 5 not in this version, 130 interrupted.",
         no_args_is_help=True,
         # A person at a terminal gets panels and colours; a pipe gets text that can be searched.
         rich_markup_mode="rich" if _fancy() else None,
@@ -85,17 +96,21 @@ def build(commands: Iterable[Command] = COMMANDS) -> typer.Typer:
     for command in commands:
         module = import_module(f"fsm.cli.{command.module}")
         if command.group:
+            told = (command.name,) if command.module == "components" else ()
             app.add_typer(
-                module.build(),
+                module.build(*told),
                 name=command.name,
                 hidden=command.hidden,
                 rich_help_panel=command.panel,
             )
         else:
             function = getattr(module, command.name)
-            app.command(command.name, hidden=command.hidden, rich_help_panel=command.panel)(
-                function
-            )
+            app.command(
+                command.name,
+                hidden=command.hidden,
+                rich_help_panel=command.panel,
+                context_settings=options.ANYTHING if command.loose else None,
+            )(function)
     return app
 
 
@@ -113,7 +128,9 @@ def _root(
     context: options.ContextOption = None,
     namespace: options.NamespaceOption = None,
     fsm_namespace: options.FsmNamespaceOption = None,
+    verbose: options.VerboseOption = False,
 ) -> None:
+    del verbose  # `main` takes it off the command line, wherever it stands.
     ctx.obj = options.target(ctx, kubeconfig, context, namespace, fsm_namespace)
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fsm.cli import options, output
+from fsm.cli import components, options, output
 from fsm.cli.errors import Failure
 
 QUERIES = ("config_dump", "stats", "clusters", "listeners", "ready", "certs")
@@ -27,6 +27,7 @@ def build() -> typer.Typer:
     group = typer.Typer(help="The sidecars.", no_args_is_help=True)
     group.command("get")(get)
     group.command("list")(list_)
+    components.add(group, "proxy set")
     return group
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from fsm.cli import chart
+from fsm.cli import chart, components
 from fsm.cli.errors import ExitCode
 from fsm.cli.program import COMMANDS, build
 
@@ -43,6 +43,7 @@ EXIT_CODES = {
     ExitCode.USAGE: "The command line is wrong; nothing was tried.",
     ExitCode.NO_MESH: "Nothing to talk to: no box, no kubeconfig, or an API that does not answer.",
     ExitCode.TIMEOUT: "It did not happen within the time allowed; it may still happen.",
+    ExitCode.ABSENT: "This version does not have it; nothing was tried. The last table says more.",
     ExitCode.INTERRUPTED: "Ended by Ctrl-C or SIGTERM.",
 }
 
@@ -57,6 +58,7 @@ def page() -> str:
     for command in COMMANDS:
         if not command.hidden:
             lines += _command(f"fsm {command.name}", program.commands[command.name])
+    lines += _relatives()
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -64,6 +66,8 @@ def _command(name: str, command: Any) -> Iterator[str]:
     children = getattr(command, "commands", None)
     if children:
         for child_name, child in children.items():
+            if child.hidden:
+                continue
             yield from _command(f"{name} {child_name}", child)
         return
     shown = [p for p in command.params if p.name not in COMMON and not getattr(p, "hidden", False)]
@@ -81,6 +85,33 @@ def _command(name: str, command: Any) -> Iterator[str]:
             names = ", ".join(f"`{o}`" for o in [*option.opts, *option.secondary_opts])
             yield f"| {names} | {option.help or ''} | {_default(option)} |"
         yield ""
+
+
+RELATIVES = """## Commands of its relatives
+
+What users of Flomesh Service Mesh and Open Service Mesh type, as far as it is not above. What is
+not there ends with exit code 5 and says what to do instead; to switch it off is done already.
+
+| command | here |
+|---|---|
+| `delete`, `del` | the same as `uninstall` |
+| `verify control-plane-health` | the same as `verify control-plane` |
+| `--fsm-chart-path`, `--osm-chart-path` | there is no chart: `--set` and `-f` take its values |
+| `--local-port` | accepted; no port is forwarded |
+| `support bug-report --ingress` | accepted; there is nothing of an ingress to collect |
+| `get`, `describe`, `apply`, `analyze` (of `gwctl`) | `kubectl`; `fsm validate`, `fsm explain` |"""
+
+
+def _relatives() -> Iterator[str]:
+    yield from RELATIVES.splitlines()
+    for absent in (*components.ABSENT, components.LOAD_BALANCER):
+        names = ", ".join(f"`{name}`" for name in (absent.name, *absent.aliases))
+        words = f"{names} `enable`, `disable`" if absent.switch else names
+        when = "planned" if absent.planned else "not planned"
+        said = f"no {absent.what} ({when}): {absent.instead}"
+        if absent is components.LOAD_BALANCER:
+            said = f"in the box always on; {absent.instead}"
+        yield f"| {words} | {said} |"
 
 
 def _metavar(argument: Any) -> str:

@@ -20,7 +20,7 @@ from typing import Annotated
 
 import typer
 
-from fsm.cli import options
+from fsm.cli import components, options
 from fsm.cli.errors import Failure
 
 
@@ -33,6 +33,7 @@ def build() -> typer.Typer:
         """Help when something is wrong."""
 
     group.command("bug-report")(bug_report)
+    components.add(group, "support error-info")
     return group
 
 
@@ -59,6 +60,7 @@ def bug_report(
             "--out-file", "-o", help="The archive. Default: fsm-bug-report-TIME.tar.gz here."
         ),
     ] = None,
+    ingress: Annotated[bool, typer.Option("--ingress", hidden=True)] = False,
     kubeconfig: options.KubeconfigOption = None,
     context: options.ContextOption = None,
     fsm_namespace: options.FsmNamespaceOption = None,
@@ -76,6 +78,10 @@ def bug_report(
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise Failure(f"{path} cannot be written: it is a directory, or in none that exists")
     with steps.Steps() as shown:
+        if ingress:
+            shown.note(
+                "note: the mesh has no ingress of its own; there is nothing of it to collect"
+            )
         texts = runner.run(collect.everything(target, wanted, shown.begin))
         shown.begin(f"writing {path}")
         write(path, texts)

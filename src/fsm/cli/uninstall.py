@@ -57,6 +57,10 @@ def mesh(
     delete_namespace: Annotated[
         bool, typer.Option("--delete-namespace", help="Also the control plane's namespace.")
     ] = False,
+    ca_secret: Annotated[
+        str, typer.Option("--ca-bundle-secret-name", hidden=True, show_default=False)
+    ] = CA_SECRET,
+    local_port: options.LocalPortOption = None,
     kubeconfig: options.KubeconfigOption = None,
     context: options.ContextOption = None,
     fsm_namespace: options.FsmNamespaceOption = None,
@@ -64,6 +68,13 @@ def mesh(
 ) -> None:
     """Take the control plane out of a cluster."""
     from fsm.cli import runner, steps
+
+    del local_port
+    if ca_secret != CA_SECRET:
+        raise Failure(
+            f"the root certificate is in the Secret {CA_SECRET}, not in {ca_secret}",
+            code=ExitCode.USAGE,
+        )
 
     target = options.target(ctx, kubeconfig, context, fsm_namespace=fsm_namespace)
     settings, carriers = runner.run(_look(target, mesh_name))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fsm.cli import options, output
+from fsm.cli import components, options, output
 from fsm.cli.errors import ExitCode, Failure
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def build() -> typer.Typer:
     group.command("connectivity")(connectivity)
     group.command("control-plane")(control_plane)
     group.command("control-plane-health", hidden=True)(control_plane)
+    components.add(group, "verify ingress")
     return group
 
 

@@ -66,6 +66,10 @@ def test_the_version_is_one_word_for_scripts(fsm):
         ["install"],
         ["mesh", "upgrade"],
         ["uninstall", "mesh"],
+        ["uninstall", "mesh", "-p", "9091", "--ca-bundle-secret-name", "fsm-ca-bundle"],
+        ["mesh", "list", "-p", "9091"],
+        ["support", "bug-report", "--ingress"],
+        ["servicelb", "enable"],
         ["policy", "check-pods", "a/b", "c/d"],
         ["policy", "check-conflicts", "TrafficSplit"],
         ["verify", "control-plane"],
@@ -175,6 +179,47 @@ def test_only_the_named_commands_are_built():
     assert [c.name for c in program.needed(["-n", "x", "proxy", "get"])] == ["proxy"]
     assert program.needed(["--help"]) == program.COMMANDS
     assert program.needed(["typo"]) == program.COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        (["ingress", "enable", "--http-port", "80"], "ingress controller"),
+        (["ing", "enable"], "ingress controller"),
+        (["ingress", "namespaced", "enable"], "ingress controller per namespace"),
+        (["gateway", "enable", "--log-level", "debug"], "Gateway API"),
+        (["egw", "enable", "--mode", "http2tunnel"], "egress gateway"),
+        (["flb", "enable", "--strict-mode"], "FLB"),
+        (["dashboard", "-p", "3000", "-b=false"], "Grafana"),
+        (["support", "error-info", "E1000"], "codes of errors"),
+        (["verify", "ingress", "--to-pod", "a/b"], "ingress to verify"),
+        (["proxy", "set", "logging?level=debug", "a"], "single sidecar"),
+        (["alpha", "certificate", "rotate", "-y"], "on trial"),
+        (["install", "--fsm-chart-path", "/x"], "takes no chart"),
+        (["mesh", "upgrade", "--osm-chart-path", "/x"], "takes no chart"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_this_version_has_not_is_said_in_words(fsm, words, missing):
+    done = fsm(*words)
+    assert done.returncode == ExitCode.ABSENT, done.stderr
+    assert done.stdout == ""
+    assert missing in done.stderr
+    assert "hint: " in done.stderr
+
+
+@pytest.mark.parametrize("name", ["ingress", "gw", "egressgateway", "flb"])
+def test_to_switch_off_what_is_not_there_is_done_already(fsm, name):
+    done = fsm(name, "disable")
+    assert done.returncode == ExitCode.OK
+    assert done.stdout.startswith("No action needed: ")
+
+
+def test_verbose_may_stand_anywhere_and_shows_where_an_error_came_from(fsm):
+    for words in (["--verbose", "status"], ["status", "--verbose"]):
+        done = fsm(*words)
+        assert done.returncode == ExitCode.NO_MESH
+        assert "Traceback" in done.stderr
 
 
 class Odd(Exception):
