@@ -1,11 +1,12 @@
 //! The access log: one JSON object per line for each request or connection that is to be told of.
 //!
-//! `entry` says what a line holds and writes it, `json` escapes, `time` formats the time, `buffer` is the worker's
-//! end and `writer` the thread that writes.
+//! `entry` says what a line holds and writes it, `json` escapes, `memo` spares what was escaped before, `time` formats the
+//! time, `buffer` is the worker's end and `writer` the thread that writes.
 
 mod buffer;
 mod entry;
 mod json;
+mod memo;
 mod time;
 mod writer;
 

@@ -23,22 +23,34 @@ fn plain(b: u8) -> bool {
 
 /// How many bytes from the start can stand as they are. Eight at a time: this is most of the cost of a line.
 fn plain_run(bytes: &[u8]) -> usize {
-    let mut run = 0;
-    for chunk in bytes.chunks_exact(8) {
-        let word = u64::from_le_bytes(chunk.try_into().unwrap_or_default());
-        // The classic test for a zero byte; it is exact for the lowest one, and only that is looked at.
-        let zero = |word: u64| word.wrapping_sub(ONES) & !word;
-        let below_space = word.wrapping_sub(ONES * 0x20) & !word;
-        let quote = zero(word ^ (ONES * b'"' as u64));
-        let backslash = zero(word ^ (ONES * b'\\' as u64));
-        let del = zero(word ^ (ONES * 0x7f));
-        let special = (below_space | quote | backslash | del | word) & HIGHS;
+    for (i, chunk) in bytes.chunks_exact(8).enumerate() {
+        let special = specials(chunk.try_into().unwrap_or_default());
         if special != 0 {
-            return run + special.trailing_zeros() as usize / 8;
+            return i * 8 + special.trailing_zeros() as usize / 8;
         }
-        run += 8;
     }
-    run + bytes[run..].iter().position(|b| !plain(*b)).unwrap_or(bytes.len() - run)
+    // What is left, together with bytes before it that are plain.
+    if let Some(last) = bytes.last_chunk() {
+        let special = specials(*last);
+        return if special == 0 {
+            bytes.len()
+        } else {
+            bytes.len() - 8 + special.trailing_zeros() as usize / 8
+        };
+    }
+    bytes.iter().position(|b| !plain(*b)).unwrap_or(bytes.len())
+}
+
+/// The highest bit of the first byte that can't stand as it is, if there is one; bits above it mean nothing.
+fn specials(bytes: [u8; 8]) -> u64 {
+    let word = u64::from_le_bytes(bytes);
+    // The classic test for a zero byte; it is exact for the lowest one, and only that is looked at.
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let below_space = word.wrapping_sub(ONES * 0x20) & !word;
+    let quote = zero(word ^ (ONES * b'"' as u64));
+    let backslash = zero(word ^ (ONES * b'\\' as u64));
+    let del = zero(word ^ (ONES * 0x7f));
+    (below_space | quote | backslash | del | word) & HIGHS
 }
 
 /// Appends `value` as the inside of a JSON string and its closing quote; the opening one is the caller's.
@@ -132,14 +144,14 @@ mod tests {
     #[test]
     fn a_run_of_plain_bytes_ends_at_the_first_that_is_not() {
         for b in 0..=255_u8 {
-            for at in 0..20 {
-                let mut bytes = [b'x'; 20];
+            for (length, at) in (1..21).flat_map(|length| (0..length).map(move |at| (length, at))) {
+                let mut bytes = vec![b'x'; length];
                 bytes[at] = b;
-                assert_eq!(plain_run(&bytes), if plain(b) { 20 } else { at }, "{b:#x} at {at}");
+                assert_eq!(plain_run(&bytes), if plain(b) { length } else { at }, "{b:#x} at {at}");
                 // What comes after the first one doesn't matter.
                 bytes[at + 1..].fill(0x01);
-                let expected = if plain(b) { (at + 1).min(20) } else { at };
-                assert_eq!(plain_run(&bytes), expected, "{b:#x} at {at}");
+                let expected = if plain(b) { at + 1 } else { at };
+                assert_eq!(plain_run(&bytes), expected, "{b:#x} at {at} of {length}");
             }
         }
     }

@@ -20,11 +20,11 @@ use crate::counter::SharedCounter;
 use crate::log::buffer::{BUFFER_BYTES, LogBuffer};
 use crate::worker::lock;
 
-/// LIMIT: buffers that may wait for the writer: with [`BUFFER_BYTES`] each, 2 MiB, ten thousand lines or so.
-pub const BUFFERS_MAX: usize = 64;
+/// LIMIT: buffers that may wait for the writer: with [`BUFFER_BYTES`] each, 2 MiB, three thousand lines or more.
+pub const BUFFERS_MAX: usize = 16;
 
 /// LIMIT: empty buffers kept for the workers. They hold memory for nothing when all is quiet.
-const SPARE_MAX: usize = 4;
+const SPARE_MAX: usize = 2;
 
 /// How long the end of the writer may take: a reader that has stopped reading must not keep a process alive.
 pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(2);
@@ -149,7 +149,6 @@ impl Queue {
         let spare = state.spare.pop();
         drop(state);
         self.filled.notify_one();
-        // Not made with capacity: a worker that logs a line a minute needs no 32 KiB for it.
         spare.unwrap_or_default()
     }
 
@@ -175,7 +174,7 @@ impl Queue {
     fn give_back(&self, mut bytes: Vec<u8>) {
         bytes.clear();
         // One that grew for a few huge lines is not kept.
-        if bytes.capacity() <= 4 * BUFFER_BYTES {
+        if bytes.capacity() <= 2 * BUFFER_BYTES {
             let mut state = lock(&self.state);
             if state.spare.len() < SPARE_MAX {
                 state.spare.push(bytes);

@@ -7,7 +7,12 @@ use super::*;
 
 fn written(entry: &Entry<'_>) -> String {
     let mut out = Vec::new();
-    line(entry, &mut Clock::new(), &mut out);
+    let mut pen = Pen::new();
+    pen.line(entry, &mut out);
+    let once = out.len();
+    pen.line(entry, &mut out);
+    assert_eq!(out[..once], out[once..], "a line that comes again is the same");
+    out.truncate(once);
     String::from_utf8(out).expect("a line is UTF-8")
 }
 
@@ -72,6 +77,35 @@ fn absent_and_empty_fields_are_left_out() {
             "\n"
         )
     );
+}
+
+#[test]
+fn every_number_of_an_address_is_written_as_it_is() {
+    for number in 0..=255_u8 {
+        let peer = SocketAddr::from(([number, 255 - number, number, number / 2], 1));
+        let line = written(&Entry { peer: Some(peer), ..Entry::default() });
+        assert!(line.contains(&format!(r#","peer":"{peer}","#)), "{line}");
+    }
+}
+
+#[test]
+fn lines_that_take_turns_do_not_mix() {
+    let mut pen = Pen::new();
+    let named = |i: usize| format!("spiffe://cluster.local/ns/ns-{}/sa/sa-{}", i % 7, i % 50);
+    for i in 0..2000 {
+        let (source, origin) = (named(i), format!("TrafficTarget/ns/{}", i % 61));
+        let entry = Entry {
+            source: Some(&source),
+            destination: (i % 3 > 0).then_some("spiffe://cluster.local/ns/a/sa/b"),
+            decision: if i % 5 == 0 { Decision::Denied } else { Decision::Allowed },
+            origin: Some(&origin),
+            rule_origin: (i % 2 > 0).then_some(&origin),
+            ..Entry::default()
+        };
+        let mut out = Vec::new();
+        pen.line(&entry, &mut out);
+        assert_eq!(String::from_utf8(out).expect("UTF-8"), written(&entry));
+    }
 }
 
 #[test]
