@@ -115,6 +115,11 @@ pub struct ConnectionLimits {
     pub requests_max: u32,
     /// Requests after which a connection is not used again.
     pub requests_per_connection_max: u32,
+    /// The age, in milliseconds, more or less a tenth, at which a connection is not used again. What is under way on it
+    /// ends first. Not for TCP, which has no such moment.
+    pub connection_age_ms: u64,
+    /// Requests at once on a connection of HTTP/2, if the server takes as many; 0: a thousand.
+    pub streams_max: u32,
     /// Retries under way; 0: a fifth of the requests, and ten always.
     pub retries_max: u32,
     /// Object that says so; absent where there are none.

@@ -95,16 +95,23 @@ pub struct ProxyConfig {
     pub connection_limits: DownstreamLimits,
 }
 
-/// Limits on accepted connections, per worker; `0` means no limit. One beyond a limit is reset and counted.
+/// Limits on accepted connections, per worker, and on what each may take; `0` means no limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DownstreamLimits {
-    /// Open connections to the application.
+    /// Open connections to the application. One beyond a limit is reset and counted.
     pub inbound_connections_max: u32,
     /// Open connections of the application.
     pub outbound_connections_max: u32,
     /// Both together.
     pub connections_max: u32,
+    /// The age, in milliseconds, more or less a tenth, at which a connection of HTTP takes no more requests. What is under
+    /// way is answered; HTTP/1 is told by `Connection: close`, HTTP/2 by GOAWAY.
+    pub connection_age_ms: u64,
+    /// Requests after which a connection of HTTP takes no more; it is told in the same way.
+    pub requests_per_connection_max: u32,
+    /// Requests at once on a connection of HTTP/2; 0: a hundred.
+    pub streams_max: u32,
 }
 
 /// What a proxy's workload is called.

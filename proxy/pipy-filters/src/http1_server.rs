@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pipy_h2::{Config, Connection};
+use pipy_h2::Connection;
 use pipy_http::{
     BodyEncoder, BodyLength, HttpError, Method, ReplyTo, RequestDecoder, RequestHead, RequestItem,
     ResponseHead, encode_response_head, strip_hop_by_hop,
@@ -25,6 +25,7 @@ use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, PipelineId, Slot, Time
 
 use crate::h2c;
 use crate::http_server::{ANSWER_GRACE, DRAIN_GRACE, HttpService, LINGER, Limits, SPEC, status_of};
+use crate::http2_server;
 use crate::out::Out;
 
 /// LIMIT: bytes that a client may send ahead of the exchange in progress before its socket is paused.
@@ -39,6 +40,7 @@ const TIMER_IDLE: u32 = 1;
 const TIMER_LINGER: u32 = 2;
 const TIMER_DRAIN: u32 = 3;
 const TIMER_GONE: u32 = 4;
+const TIMER_AGE: u32 = 5;
 
 /// See the module.
 pub(crate) struct Http1Server {
@@ -57,6 +59,8 @@ pub(crate) struct Http1Server {
     /// Runs while a request head is under way.
     head_timer: Option<TimerId>,
     input_ended: bool,
+    /// It is old, or has carried all that it may: the response in progress, or the next one, is the last.
+    leaving: bool,
     closing: bool,
     /// The client's socket can't take more.
     congested: bool,
@@ -106,6 +110,7 @@ impl Http1Server {
             turned: None,
             head_timer: None,
             input_ended: false,
+            leaving: false,
             closing: false,
             congested: false,
             pausing: false,
@@ -163,17 +168,13 @@ impl Http1Server {
         length: BodyLength,
     ) -> Option<Box<RequestHead>> {
         // What came with the head would be read as frames, and was maybe meant as a request.
-        if self.slot != 0 || self.decoder.buffered() > 0 || cx.draining() || !self.service.may_turn() {
+        if self.slot != 0 || self.decoder.buffered() > 0 || self.is_leaving(cx) || !self.service.may_turn() {
             return Some(head);
         }
         let Some(settings) = h2c::wish(&head, length) else { return Some(head) };
         let as_sent = head.clone();
         strip_hop_by_hop(&mut head.headers, false);
-        match Connection::server_upgraded(
-            Config { extended_connect: true, ..Config::default() },
-            &settings,
-            head,
-        ) {
+        match Connection::server_upgraded(http2_server::config(&self.limits), &settings, head) {
             Ok(connection) => {
                 self.turned = Some(Box::new(connection));
                 None
@@ -187,7 +188,9 @@ impl Http1Server {
             cx.cancel(timer);
         }
         let mut reply = ReplyTo::new(&head);
-        reply.keep_alive &= !cx.draining();
+        self.slot = self.slot.wrapping_add(1);
+        self.leaving |= self.limits.requests > 0 && self.slot >= self.limits.requests;
+        reply.keep_alive &= !self.is_leaving(cx);
         let upgrade = head.is_upgrade();
         strip_hop_by_hop(&mut head.headers, upgrade);
         let tunnel = match head.method {
@@ -195,7 +198,6 @@ impl Http1Server {
             _ if upgrade => Asked::Upgrade,
             _ => Asked::Nothing,
         };
-        self.slot = self.slot.wrapping_add(1);
         let sub = cx.open(self.service.request(), self.slot);
         if self.congested {
             cx.send(sub, Event::Pause);
@@ -213,6 +215,7 @@ impl Http1Server {
     }
 
     fn response_head(&mut self, cx: &mut Cx<'_>, mut head: Box<ResponseHead>, length: BodyLength) {
+        let leaving = self.is_leaving(cx);
         let Some(exchange) = &mut self.exchange else { return };
         if !matches!(exchange.response, Response::Awaited) {
             return self.abort(cx);
@@ -232,7 +235,7 @@ impl Http1Server {
             // Sent in the hope of a tunnel: to read it as requests would let them in through the back door.
             exchange.reply.keep_alive = false;
         }
-        exchange.reply.keep_alive &= !cx.draining();
+        exchange.reply.keep_alive &= !leaving;
         // Chunks say where the body ends and spare the client's connection; clients that know none get no chunks.
         let length = if length == BodyLength::UntilClose { BodyLength::Chunked } else { length };
         match encode_response_head(&head, length, exchange.reply, &mut self.out.bytes) {
@@ -315,7 +318,7 @@ impl Http1Server {
         }
         cx.destroy(exchange.sub);
         self.exchange = None;
-        if cx.draining() {
+        if self.is_leaving(cx) {
             // The response did not say that it was the last, for it had begun before.
             cx.timer(DRAIN_GRACE, TIMER_DRAIN);
         }
@@ -408,6 +411,10 @@ impl Http1Server {
         self.pause_or_resume(cx);
     }
 
+    fn is_leaving(&self, cx: &Cx<'_>) -> bool {
+        self.leaving || cx.draining()
+    }
+
     fn is_awaiting(&self) -> bool {
         self.exchange.as_ref().is_some_and(|exchange| matches!(exchange.response, Response::Awaited))
     }
@@ -448,6 +455,9 @@ impl Filter for Http1Server {
     fn start(&mut self, cx: &mut Cx<'_>) {
         if !self.limits.idle.is_zero() {
             cx.timer(self.limits.idle, TIMER_IDLE);
+        }
+        if !self.limits.age.is_zero() {
+            cx.timer(self.limits.age, TIMER_AGE);
         }
     }
 
@@ -536,6 +546,10 @@ impl Filter for Http1Server {
                 }
             }
             TIMER_DRAIN if self.exchange.is_none() && self.decoder.is_idle() => self.close(cx),
+            TIMER_AGE => {
+                self.leaving = true;
+                self.drain(cx);
+            }
             TIMER_GONE if self.is_awaiting() => self.abort(cx),
             TIMER_LINGER => cx.back(Event::Close(CloseReason::IdleTimeout)),
             _ => {}

@@ -10,15 +10,14 @@
 //! never given back; every byte of `Data` that the codec gives is released. Not here: which session a request takes.
 
 mod request;
+mod settings;
 
 use std::any::Any;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pipy_h2::{
-    Config, Connection, ErrorCode, Event as Heard, Pressure, ResetCause, Scheme, SendError, StreamId,
-};
+use pipy_h2::{Config, Connection, ErrorCode, Event as Heard, Pressure, ResetCause, SendError, StreamId};
 use pipy_http::{BodyLength, Headers, Method, RequestHead, ResponseHead};
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, Slot};
 
@@ -28,12 +27,8 @@ use crate::session::Session;
 use crate::websocket;
 
 use request::{Request, Tunnel};
-
-/// LIMIT: requests at once on one connection, whatever the server takes: more connections spread better.
-const STREAMS_MAX: u32 = 1000;
-
-/// LIMIT: requests at once before the server has said how many it takes (RFC 9113 section 6.5.2 recommends no fewer).
-pub const STREAMS_FIRST: u32 = 100;
+use settings::STREAMS_MAX;
+pub use settings::{Http2Settings, STREAMS_FIRST};
 
 /// LIMIT: bytes handed to the socket per turn; more waits, in the order that the codec still can change.
 const OUT_BYTES_MAX: usize = 128 * 1024;
@@ -47,17 +42,7 @@ const PONG: Duration = Duration::from_secs(10);
 const TIMER_IDLE: u32 = 0;
 const TIMER_TICK: u32 = 1;
 const TIMER_OUTPUT: u32 = 2;
-
-/// How a connection is used.
-#[derive(Debug, Clone, Copy)]
-pub struct Http2Settings {
-    /// What requests say that they are made over.
-    pub scheme: Scheme,
-    /// How long the connection is kept without a request; zero: for ever.
-    pub idle: Duration,
-    /// After how long a silence, with requests under way, the server is asked whether it is still there; zero: never.
-    pub keepalive: Duration,
-}
+const TIMER_AGE: u32 = 3;
 
 /// See the module.
 pub struct Http2Client {
@@ -92,7 +77,7 @@ impl Http2Client {
     pub fn new(session: Rc<Session>, settings: Http2Settings, now: Instant, guard: Box<dyn Any>) -> Self {
         // Requests of many clients share the connection.
         let config = Config::default();
-        let config = Config { connection_window: config.window_apart(STREAMS_MAX), ..config };
+        let config = Config { connection_window: config.window_apart(settings.streams()), ..config };
         Http2Client {
             session,
             settings,
@@ -467,7 +452,7 @@ impl Http2Client {
         }
         if self.connection.has_peer_settings() {
             let most = self.connection.peer_settings().max_concurrent_streams.unwrap_or(STREAMS_MAX);
-            self.session.set_capacity(most.min(STREAMS_MAX));
+            self.session.set_capacity(most.min(self.settings.streams()));
             for (slot, head) in std::mem::take(&mut self.upgrades) {
                 self.send(cx, slot, head, BodyLength::None);
             }
@@ -484,6 +469,9 @@ impl Filter for Http2Client {
 
     fn start(&mut self, cx: &mut Cx<'_>) {
         self.session.set_pipeline(cx.pipeline());
+        if !self.settings.age.is_zero() {
+            cx.timer(self.settings.age, TIMER_AGE);
+        }
     }
 
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
@@ -558,6 +546,7 @@ impl Filter for Http2Client {
         match token {
             _ if self.ended => {}
             TIMER_TICK => self.tick(cx),
+            TIMER_AGE => self.drain(cx),
             TIMER_OUTPUT => {
                 self.output_waits = false;
                 self.defer(cx);

@@ -12,6 +12,7 @@
 //! by the codec's limits. Not here: frames, windows and floods (pipy-h2), what requests mean.
 
 mod exchange;
+mod ticks;
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -29,12 +30,6 @@ use exchange::{Asked, Exchange, Response};
 /// LIMIT: bytes handed to the socket per turn; more waits, in the order that the codec still can change.
 const OUT_BYTES_MAX: usize = 128 * 1024;
 
-/// How often allowances come back and limits of time are looked at, while anything moves.
-const TICK: Duration = Duration::from_secs(1);
-
-/// LIMIT: ticks after which a connection without streams ticks no more.
-const QUIET_TICKS: u32 = 3;
-
 const TIMER_IDLE: u32 = 16;
 const TIMER_LINGER: u32 = 17;
 const TIMER_DRAIN: u32 = 18;
@@ -48,6 +43,8 @@ pub(crate) struct Http2Server {
     limits: Limits,
     connection: Connection,
     exchanges: Ids<Exchange>,
+    /// Requests that have begun.
+    begun: u32,
     /// Streams whose sub-pipelines have been given data in this turn.
     fed: Vec<Slot>,
     /// Tunnels both of whose sides have ended in this turn.
@@ -67,10 +64,19 @@ pub(crate) struct Http2Server {
     pausing: bool,
 }
 
+/// What is announced to a client.
+pub(crate) fn config(limits: &Limits) -> Config {
+    let config = Config { extended_connect: true, ..Config::default() };
+    match limits.streams {
+        0 => config,
+        streams => Config { max_concurrent_streams: streams, ..config },
+    }
+}
+
 impl Http2Server {
     /// A server for a connection whose client's first bytes are those of HTTP/2.
     pub(crate) fn new(service: Rc<dyn HttpService>, limits: Limits, congested: bool, now: Instant) -> Self {
-        let mut config = Config { extended_connect: true, ..Config::default() };
+        let mut config = config(&limits);
         if service.carries_many() {
             config.connection_window = config.window_apart(config.max_concurrent_streams);
         }
@@ -90,6 +96,7 @@ impl Http2Server {
             limits,
             connection,
             exchanges: Ids::default(),
+            begun: 0,
             fed: Vec::new(),
             over: Vec::new(),
             pieces: Vec::new(),
@@ -166,6 +173,10 @@ impl Http2Server {
             cx.send(sub, Event::End(None));
         }
         self.exchanges.insert(slot, Exchange::new(stream, sub, asked, cx.now()));
+        self.begun = self.begun.saturating_add(1);
+        if self.begun == self.limits.requests {
+            self.leave(cx);
+        }
     }
 
     fn request_body(&mut self, cx: &mut Cx<'_>, stream: StreamId, data: Bytes) {
@@ -413,53 +424,6 @@ impl Http2Server {
             self.deferred = true;
             cx.defer();
         }
-    }
-
-    fn tick_on(&mut self, cx: &mut Cx<'_>) {
-        self.quiet_ticks = 0;
-        if !self.ticking {
-            self.ticking = true;
-            cx.timer(TICK, TIMER_TICK);
-        }
-    }
-
-    fn tick(&mut self, cx: &mut Cx<'_>) {
-        self.ticking = false;
-        self.connection.tick();
-        let (now, limits) = (cx.now(), self.limits);
-        let past = |since: Instant, limit: Duration| {
-            !limit.is_zero() && now.saturating_duration_since(since) >= limit
-        };
-        if self.head_since.is_some_and(|since| past(since, limits.head)) {
-            self.service.broken("slow_head", &"a head or a small frame took too long");
-            return self.close(cx);
-        }
-        if limits.idle > Duration::ZERO {
-            let slow: Vec<Slot> = self
-                .exchanges
-                .iter()
-                .filter(|(_, exchange)| past(exchange.last_active, limits.idle))
-                .map(|(slot, _)| *slot)
-                .collect();
-            for slot in slow {
-                match self.exchanges.get_mut(&slot) {
-                    Some(exchange) if exchange.response == Response::Awaited && !exchange.told => {
-                        exchange.told = true;
-                        cx.send(exchange.sub, Event::Close(CloseReason::IdleTimeout));
-                    }
-                    Some(exchange) if exchange.response == Response::Awaited => {
-                        self.answer(cx, slot, 504, "nothing moved for too long");
-                    }
-                    _ => self.fail(cx, slot, ErrorCode::CANCEL),
-                }
-            }
-        }
-        self.quiet_ticks = if self.connection.is_idle() { self.quiet_ticks + 1 } else { 0 };
-        if self.quiet_ticks < QUIET_TICKS {
-            self.ticking = true;
-            cx.timer(TICK, TIMER_TICK);
-        }
-        self.defer(cx);
     }
 
     fn leave(&mut self, cx: &mut Cx<'_>) {

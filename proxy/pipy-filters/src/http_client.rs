@@ -31,10 +31,14 @@ pub(crate) const SPEC: Spec = Spec {
 /// LIMIT: bytes gathered before they leave.
 const GATHER_BYTES_MAX: usize = 64 * 1024;
 
+const TIMER_IDLE: u32 = 0;
+const TIMER_AGE: u32 = 1;
+
 /// See the module.
 pub struct HttpClient {
     session: Rc<Session>,
     idle_timeout: Duration,
+    age: Duration,
     decoder: ResponseDecoder,
     out: Out,
     encoder: Option<BodyEncoder>,
@@ -59,6 +63,7 @@ impl HttpClient {
         HttpClient {
             session,
             idle_timeout,
+            age: Duration::ZERO,
             decoder: ResponseDecoder::new(pipy_http::Limits::default()),
             out: Out::default(),
             encoder: None,
@@ -74,6 +79,12 @@ impl HttpClient {
         }
     }
 
+    /// Takes no more requests at this age, which it reaches between two requests or in the last one; zero: never.
+    #[must_use]
+    pub fn aging(self, age: Duration) -> Self {
+        HttpClient { age, ..self }
+    }
+
     fn request(&mut self, cx: &mut Cx<'_>, mut head: Box<RequestHead>, length: BodyLength) {
         if head.is_upgrade() {
             self.challenge = Challenge::put(&mut head);
@@ -86,6 +97,9 @@ impl HttpClient {
         match encode_request_head(&head, length, &mut self.out.bytes) {
             Ok(encoder) => {
                 self.encoder = Some(encoder);
+                if self.challenge.is_some() {
+                    Challenge::forget(&mut head);
+                }
                 self.session.request_begun(Some(head));
                 self.defer(cx);
             }
@@ -172,6 +186,9 @@ impl Filter for HttpClient {
 
     fn start(&mut self, cx: &mut Cx<'_>) {
         self.session.set_pipeline(cx.pipeline());
+        if !self.age.is_zero() {
+            cx.timer(self.age, TIMER_AGE);
+        }
     }
 
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
@@ -240,19 +257,22 @@ impl Filter for HttpClient {
         // Once per session: a session that is used all the time needs no look at the clock.
         if !self.timer && !self.idle_timeout.is_zero() {
             self.timer = true;
-            cx.timer(self.idle_timeout, 0);
+            cx.timer(self.idle_timeout, TIMER_IDLE);
         }
     }
 
-    fn timer(&mut self, cx: &mut Cx<'_>, _token: u32) {
+    fn timer(&mut self, cx: &mut Cx<'_>, token: u32) {
+        if token == TIMER_AGE {
+            return self.drain(cx);
+        }
         let idle = self.session.idle_since().map(|since| cx.now().saturating_duration_since(since));
         match idle {
             Some(idle) if idle >= self.idle_timeout => self.fail(cx, CloseReason::IdleTimeout),
             Some(idle) => {
-                cx.timer(self.idle_timeout - idle, 0);
+                cx.timer(self.idle_timeout - idle, TIMER_IDLE);
             }
             None => {
-                cx.timer(self.idle_timeout, 0);
+                cx.timer(self.idle_timeout, TIMER_IDLE);
             }
         }
     }

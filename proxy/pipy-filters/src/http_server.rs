@@ -87,15 +87,19 @@ pub trait HttpService {
     }
 }
 
-/// Time limits; zero means none.
+/// What a connection may take, of time and of requests; zero means no limit.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Limits {
     /// A request head, from its first byte to its last.
     pub head: Duration,
     /// A connection on which nothing moves, and a stream of HTTP/2.
     pub idle: Duration,
-    /// The age at which a connection of HTTP/2 takes no more requests.
+    /// The age at which a connection takes no more requests: what is under way is answered first.
     pub age: Duration,
+    /// Requests after which a connection takes no more.
+    pub requests: u32,
+    /// Requests at once on a connection of HTTP/2; zero: the codec's default.
+    pub streams: u32,
 }
 
 /// See the module.

@@ -40,6 +40,11 @@ impl Challenge {
         Some(Challenge(digest_of(key.as_bytes())))
     }
 
+    /// Takes the key away again when it is written: what may be sent to another server is the request as it came.
+    pub(crate) fn forget(head: &mut RequestHead) {
+        head.headers.remove(KEY);
+    }
+
     /// Whether the server has understood; takes its proof away, which the client has not asked for.
     pub(crate) fn is_met(&self, head: &mut ResponseHead) -> bool {
         let met = head.headers.get(ACCEPT).is_some_and(|said| said == self.0.as_bytes())
@@ -114,6 +119,10 @@ mod tests {
             assert!(!head.headers.contains("sec-websocket-accept"));
         }
         assert!(!challenge.is_met(&mut answer(&[("upgrade", "websocket")])));
+        Challenge::forget(&mut head);
+        let again = Challenge::put(&mut head).expect("another challenge, for another server");
+        assert_ne!(head.headers.get_str("sec-websocket-key"), Some(&*key));
+        assert!(!again.is_met(&mut answer(&[("upgrade", "websocket"), ("Sec-WebSocket-Accept", &*right)])));
     }
 
     #[test]

@@ -37,8 +37,13 @@ impl Drop for Guard {
     }
 }
 
-const SETTINGS: Http2Settings =
-    Http2Settings { scheme: Scheme::Http, idle: Duration::from_secs(60), keepalive: Duration::from_secs(15) };
+const SETTINGS: Http2Settings = Http2Settings {
+    scheme: Scheme::Http,
+    idle: Duration::from_secs(60),
+    keepalive: Duration::from_secs(15),
+    age: Duration::ZERO,
+    streams_max: 0,
+};
 
 impl Filter for Owner {
     fn name(&self) -> &'static str {

@@ -49,6 +49,8 @@ const LIMITS: HttpServerLimits = HttpServerLimits {
     head: Duration::from_secs(10),
     idle: Duration::from_secs(60),
     age: Duration::from_secs(3600),
+    requests: 0,
+    streams: 0,
 };
 
 struct Stage {

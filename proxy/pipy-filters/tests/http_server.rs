@@ -62,8 +62,13 @@ impl Stage {
     }
 }
 
-const LIMITS: HttpServerLimits =
-    HttpServerLimits { head: Duration::from_secs(10), idle: Duration::from_secs(60), age: Duration::ZERO };
+const LIMITS: HttpServerLimits = HttpServerLimits {
+    head: Duration::from_secs(10),
+    idle: Duration::from_secs(60),
+    age: Duration::ZERO,
+    requests: 0,
+    streams: 0,
+};
 
 fn stages(answers: Vec<Answer>) -> [Stage; 2] {
     [true, false].map(|whole| {

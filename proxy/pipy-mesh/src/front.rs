@@ -294,10 +294,13 @@ impl Front {
 
     fn http(&self, begun: &Begun) -> Box<dyn Filter> {
         let timeouts = &begun.runtime.plan.timeouts;
+        let most = &begun.runtime.plan.connection_limits;
         let limits = HttpServerLimits {
             head: Duration::from_millis(timeouts.request_head_ms),
             idle: Duration::from_millis(timeouts.idle_ms),
-            age: Duration::ZERO,
+            age: begun.runtime.age(most.connection_age_ms),
+            requests: most.requests_per_connection_max,
+            streams: most.streams_max,
         };
         let requests = Requests { connection: Rc::clone(&begun.connection) };
         Box::new(HttpServer::new(Rc::new(requests), limits, self.shared.now.get()))

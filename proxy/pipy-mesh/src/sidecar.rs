@@ -296,14 +296,15 @@ impl Sidecar {
         // Longer than any probe may take: its own limit answers, and this one ends what nobody uses.
         let longest = self.shared.runtime.borrow().plan.probes.iter().map(|probe| probe.timeout_ms).max();
         let idle = Duration::from_secs(60) + Duration::from_millis(longest.unwrap_or_default());
-        let limits = HttpServerLimits { head: Duration::from_secs(10), idle, age: Duration::ZERO };
+        let head = Duration::from_secs(10);
+        let limits = HttpServerLimits { head, idle, ..HttpServerLimits::default() };
         let service = ProbeService { shared: Rc::clone(&self.shared), listener, accepted };
         Verdict::Run(vec![Box::new(HttpServer::new(Rc::new(service), limits, self.shared.now.get()))])
     }
 
     fn pages(&self, key: u32) -> Verdict {
         let (head, idle) = (Duration::from_secs(10), Duration::from_secs(60));
-        let limits = HttpServerLimits { head, idle, age: Duration::ZERO };
+        let limits = HttpServerLimits { head, idle, ..HttpServerLimits::default() };
         let service = PageService::service(key, &self.pages);
         Verdict::Run(vec![Box::new(HttpServer::new(service, limits, self.shared.now.get()))])
     }

@@ -419,11 +419,14 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownstreamLimits:
-    """Limits on accepted connections, per worker; 0 means none."""
+    """Limits on accepted connections, per worker, and on what each may take; 0 means none."""
 
+    connection_age_ms: int = 0
     connections_max: int = 0
     inbound_connections_max: int = 0
     outbound_connections_max: int = 0
+    requests_per_connection_max: int = 0
+    streams_max: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,12 +45,14 @@ class Endpoint:
 class ConnectionLimits:
     """Limits per worker; 0 means none."""
 
+    connection_age_ms: int = 0
     connections_max: int = 0
     origin: str | None = None
     pending_max: int = 0
     requests_max: int = 0
     requests_per_connection_max: int = 0
     retries_max: int = 0
+    streams_max: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from fsm.compile.chains import BUILT_IN_STAGES, CHAIN_FIELDS
 from fsm.compile.contract import (
     AccessLog,
     Chains,
+    DownstreamLimits,
     Exclusions,
     Plugin,
     ProxyConfig,
@@ -100,6 +101,11 @@ def compile_own(snapshot: Snapshot, pod: Pod, settings: Settings) -> ProxyConfig
             Telemetry(access_log=_access_log(snapshot, pod, settings)), snapshot.mesh
         ),
         timeouts=_timeouts(snapshot, pod, settings),
+        connection_limits=DownstreamLimits(
+            connection_age_ms=snapshot.mesh.sidecar.connection_age_ms,
+            requests_per_connection_max=snapshot.mesh.sidecar.requests_per_connection_max,
+            streams_max=snapshot.mesh.sidecar.streams_max,
+        ),
     )
 
 

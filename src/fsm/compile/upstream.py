@@ -39,6 +39,8 @@ def bounded(snapshot: Snapshot, caller: ServiceAccount, service: Key, cluster: C
         pending_max=setting.pending_max,
         requests_max=setting.requests_max,
         requests_per_connection_max=setting.requests_per_connection_max,
+        connection_age_ms=setting.connection_age_ms,
+        streams_max=setting.streams_max,
         retries_max=setting.retries_max,
     )
     if limits != ConnectionLimits():

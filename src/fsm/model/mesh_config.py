@@ -55,6 +55,12 @@ class Sidecar:
     is refused."""
     timeout_s: int | None = None
     """Connections on which nothing moves are closed after this; None leaves the default."""
+    connection_age_ms: int = 0
+    """The age at which connections of clients take no more requests; 0: none."""
+    requests_per_connection_max: int = 0
+    """Requests after which they take no more; 0: no limit."""
+    streams_max: int = 0
+    """Requests at once on one of HTTP/2; 0: the proxy's default."""
     hold_application_until_proxy_starts: bool = True
     graceful_exit_until_downstream_ends: bool = True
     local_proxy_mode: Literal["Localhost", "PodIP"] = "Localhost"

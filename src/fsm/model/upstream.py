@@ -63,6 +63,8 @@ class UpstreamTrafficSetting(PolicyObject):
     requests_max: int = 0
     pending_max: int = 0
     requests_per_connection_max: int = 0
+    connection_age_ms: int = 0
+    streams_max: int = 0
     retries_max: int = 0
     breaker: Breaker | None = None
     connections: Limit | None = None

@@ -224,6 +224,12 @@ impl Runtime {
         idle
     }
 
+    /// How old a connection may become: more or less a tenth, so that those that began together do not all end together.
+    pub(crate) fn age(&self, ms: u64) -> Duration {
+        let fifth = self.dice.borrow_mut().below(ms / 5 + 1);
+        Duration::from_millis(ms - ms / 10 + fifth)
+    }
+
     pub(crate) fn cluster(&self, position: usize) -> Option<&Cluster> {
         self.clusters.get(position)
     }

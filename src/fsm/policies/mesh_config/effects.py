@@ -63,6 +63,24 @@ EFFECTS: tuple[Effect, ...] = (
         "Seconds after which a connection on which nothing moves is closed; 0: never.",
     ),
     Effect(
+        "sidecar.maxConnectionAge",
+        "live",
+        "The age, more or less a tenth, at which a sidecar takes no more requests on a connection;"
+        " what is under way is answered, and HTTP/1 clients are told by `Connection: close`, those"
+        " of HTTP/2 by GOAWAY. 0: none.",
+    ),
+    Effect(
+        "sidecar.maxRequestsPerConnection",
+        "live",
+        "Requests after which it takes no more on that connection; told in the same way. 0: no"
+        " limit.",
+    ),
+    Effect(
+        "sidecar.maxConcurrentStreams",
+        "live",
+        "Requests at once that a client may send on a connection of HTTP/2; 0: a hundred.",
+    ),
+    Effect(
         "sidecar.holdApplicationUntilProxyStarts",
         "new pods",
         "The application starts when the sidecar has its configuration. Annotation"

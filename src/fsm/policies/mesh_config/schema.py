@@ -72,6 +72,9 @@ class SidecarBody(Strict):
     sidecarImage: str = ""
     sidecarDisabledMTLS: bool = False
     sidecarTimeout: Annotated[int, Field(ge=0, le=86_400)] | None = None
+    maxConnectionAge: Duration = "0"
+    maxRequestsPerConnection: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
+    maxConcurrentStreams: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
     holdApplicationUntilProxyStarts: bool = True
     gracefulExitUntilDownstreamEnds: bool = True
     localProxyMode: Literal["Localhost", "PodIP"] = "Localhost"
@@ -293,6 +296,9 @@ def _sidecar(body: SidecarBody) -> Sidecar:
         image=body.sidecarImage,
         disabled_mtls=body.sidecarDisabledMTLS,
         timeout_s=body.sidecarTimeout,
+        connection_age_ms=round(seconds(body.maxConnectionAge) * 1_000),
+        requests_per_connection_max=body.maxRequestsPerConnection,
+        streams_max=body.maxConcurrentStreams,
         hold_application_until_proxy_starts=body.holdApplicationUntilProxyStarts,
         graceful_exit_until_downstream_ends=body.gracefulExitUntilDownstreamEnds,
         local_proxy_mode=body.localProxyMode,

@@ -83,6 +83,8 @@ class Http(Strict):
 
     maxRequests: Amount | None = None
     maxRequestsPerConnection: Amount | None = None
+    maxConnectionAge: Duration | None = None
+    maxConcurrentStreams: Amount | None = None
     maxPendingRequests: Amount | None = None
     maxRetries: Amount | None = None
     circuitBreaking: CircuitBreaking | None = None
@@ -184,6 +186,8 @@ def model(obj: JsonObject) -> UpstreamTrafficSetting:
         requests_max=http.maxRequests or 0,
         pending_max=http.maxPendingRequests or 0,
         requests_per_connection_max=http.maxRequestsPerConnection or 0,
+        connection_age_ms=http.maxConnectionAge or 0,
+        streams_max=http.maxConcurrentStreams or 0,
         retries_max=http.maxRetries or 0,
         breaker=_breaker(http.circuitBreaking) if http.circuitBreaking else None,
         connections=Limit(local.tcp.connections, WINDOW_MS[local.tcp.unit], local.tcp.burst or 0)

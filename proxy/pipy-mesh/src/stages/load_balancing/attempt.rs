@@ -8,7 +8,7 @@ use pipy_observe::ClusterCounters;
 use pipy_pipeline::{CloseReason, Cx, Event};
 use pipy_upstream::HealthResult;
 
-use super::open::{self, Upstream, also, source};
+use super::open::{self, Keeping, Upstream, also, source};
 use super::{Found, LoadBalancing, TIMER_LINE, TIMER_TRY, WAKE};
 use crate::runtime::{Cluster, InHand, Load};
 use crate::stages::default::respond;
@@ -130,9 +130,13 @@ impl LoadBalancing {
                     timeout: Duration::from_millis(config.connect_timeout_ms),
                     handshake: Duration::from_millis(exchange.runtime.plan.timeouts.handshake_ms),
                 };
-                let idle = Duration::from_millis(config.idle_timeout_ms);
-                let load = &cluster.load;
-                let session = open::open_session(cx, &exchange, endpoint, &upstream, (load, idle), version)?;
+                let keeping = Keeping {
+                    load: &cluster.load,
+                    idle: Duration::from_millis(config.idle_timeout_ms),
+                    age: exchange.runtime.age(config.limits.connection_age_ms),
+                    streams_max: config.limits.streams_max,
+                };
+                let session = open::open_session(cx, &exchange, endpoint, &upstream, &keeping, version)?;
                 session.set_requests_max(cluster.load.requests_per_connection_max());
                 Some(session)
             });
@@ -187,7 +191,7 @@ impl LoadBalancing {
             cx.cancel(timer);
         }
         // WHY only with a policy: it costs a copy, and without one an answer is never waited for before the head may go.
-        if cluster.retry.is_some() && kept.is_whole() {
+        if cluster.retry.is_some() && kept.is_whole(false) {
             kept.head = Some(head.clone());
         }
         if self.congested {

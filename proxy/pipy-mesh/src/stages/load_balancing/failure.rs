@@ -61,13 +61,15 @@ impl LoadBalancing {
         {
             kept.head = returned;
         }
-        let whole = self.kept.as_ref().is_some_and(|kept| kept.is_whole() && kept.head.is_some());
-        if whole && (stale || untouched) && self.elsewhere(cx, position, stale || disagreed) {
+        if (stale || untouched)
+            && self.is_whole(untouched)
+            && self.elsewhere(cx, position, stale || disagreed)
+        {
             return;
         }
         let status = status_of(reason);
         let outcome = if unreachable { Outcome::ConnectFailed(status) } else { Outcome::Reset(status) };
-        if !self.tries_again(cx, cluster, outcome) {
+        if !self.tries_again(cx, cluster, outcome, untouched) {
             self.failed_for_good(cx, reason);
         }
     }
@@ -94,7 +96,7 @@ impl LoadBalancing {
             }
             return false;
         }
-        if !self.tries_again(cx, cluster, Outcome::Status(status)) {
+        if !self.tries_again(cx, cluster, Outcome::Status(status), false) {
             return false;
         }
         // The pause is time enough for most answers to pass, so that the connection can be used again.
@@ -113,10 +115,15 @@ impl LoadBalancing {
         true
     }
 
+    /// Whether all of the request is here.
+    fn is_whole(&self, untouched: bool) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.is_whole(untouched) && kept.head.is_some())
+    }
+
     /// Asks the policy; when it says so, another try is made after a pause.
-    fn tries_again(&mut self, cx: &mut Cx<'_>, cluster: &Cluster, outcome: Outcome) -> bool {
+    fn tries_again(&mut self, cx: &mut Cx<'_>, cluster: &Cluster, outcome: Outcome, untouched: bool) -> bool {
         let Some(policy) = &cluster.retry else { return false };
-        if !self.kept.as_ref().is_some_and(|kept| kept.is_whole() && kept.head.is_some()) {
+        if !self.is_whole(untouched) {
             return false;
         }
         let counters = &cluster.load.counters;
@@ -178,7 +185,7 @@ impl LoadBalancing {
         }
         self.tried.push(current.position);
         current.give_up(cx);
-        if !self.tries_again(cx, cluster, Outcome::Reset(504)) {
+        if !self.tries_again(cx, cluster, Outcome::Reset(504), false) {
             self.settled(cx);
             exchange.failure.set(Some(CloseReason::ConnectTimeout));
             exchange.answered_by.set(Some("the upstream did not answer in time"));

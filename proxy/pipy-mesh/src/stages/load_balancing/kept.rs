@@ -23,7 +23,7 @@ pub(super) struct Kept {
     end: Option<Option<Box<Headers>>>,
     /// A piece has passed that was not kept.
     lost: bool,
-    /// Requests that make tunnels of their connection are never sent twice.
+    /// Requests that make tunnels of their connection are never sent twice; only what has not been sent goes elsewhere.
     tunnel: bool,
 }
 
@@ -33,9 +33,9 @@ impl Kept {
         Kept { head: Some(head), length, pieces: Vec::new(), bytes: 0, end: None, lost: false, tunnel }
     }
 
-    /// Whether all of it is here but, maybe, the head.
-    pub(super) fn is_whole(&self) -> bool {
-        !self.lost && !self.tunnel
+    /// Whether all of it is here but, maybe, the head; `untouched`: nobody has seen any of it yet.
+    pub(super) fn is_whole(&self, untouched: bool) -> bool {
+        !self.lost && (untouched || !self.tunnel)
     }
 
     /// Whether it is complete.
@@ -101,12 +101,12 @@ mod tests {
         let mut kept = kept();
         for _ in 0..KEPT_BYTES_MAX / 1024 {
             kept.note(&Event::Data(Bytes::from(vec![0; 1024])), true);
-            assert!(kept.is_whole());
+            assert!(kept.is_whole(false));
         }
         kept.note(&Event::Data(Bytes::from_static(b"x")), true);
-        assert!(!kept.is_whole());
+        assert!(!kept.is_whole(false));
         kept.note(&Event::End(None), true);
-        assert!(kept.has_ended() && !kept.is_whole());
+        assert!(kept.has_ended() && !kept.is_whole(false));
     }
 
     #[test]
@@ -115,7 +115,7 @@ mod tests {
         for _ in 0..3 {
             kept.note(&Event::Data(Bytes::from(vec![0; KEPT_BYTES_MAX])), false);
         }
-        assert!(kept.is_whole() && kept.is_full());
+        assert!(kept.is_whole(false) && kept.is_full());
     }
 
     #[test]
@@ -123,10 +123,17 @@ mod tests {
         let mut empty = kept();
         empty.note(&Event::End(None), true);
         empty.forget();
-        assert!(empty.is_whole());
+        assert!(empty.is_whole(false));
         let mut kept = kept();
         kept.note(&Event::Data(Bytes::from_static(b"x")), true);
         kept.forget();
-        assert!(!kept.is_whole());
+        assert!(!kept.is_whole(false));
+    }
+
+    #[test]
+    fn a_tunnel_is_asked_for_once_unless_nobody_has_heard_it() {
+        let mut kept = Kept::new(Box::new(RequestHead::new(Method::Connect, "a:1")), BodyLength::None);
+        kept.note(&Event::End(None), true);
+        assert!(kept.is_whole(true) && !kept.is_whole(false));
     }
 }

@@ -5,9 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipy_filters::{
-    Http2Client, Http2Settings, HttpClient, HttpVersion, STREAMS_FIRST, Scheme, Session, TlsClient,
-};
+use pipy_filters::{Http2Client, Http2Settings, HttpClient, HttpVersion, Scheme, Session, TlsClient};
 use pipy_pipeline::{ConnectTo, Cx, Filter, PipelineId};
 use pipy_worker::Accepted;
 use rustls::pki_types::ServerName;
@@ -29,6 +27,17 @@ pub(crate) struct Upstream {
     pub(crate) timeout: Duration,
     /// For the TLS handshake after it.
     pub(crate) handshake: Duration,
+}
+
+/// How a session is kept.
+pub(super) struct Keeping<'c> {
+    pub(super) load: &'c Rc<Load>,
+    /// Without a request.
+    pub(super) idle: Duration,
+    /// At all; zero: for ever.
+    pub(super) age: Duration,
+    /// Requests at once in HTTP/2; 0: as many as the codec takes.
+    pub(super) streams_max: u32,
 }
 
 /// From where a sidecar connects: to its own application in a way that tells it from others, of the Pod and outside.
@@ -64,21 +73,22 @@ pub(super) fn open_session(
     exchange: &Exchange,
     endpoint: &Endpoint,
     upstream: &Upstream,
-    (load, idle): (&Rc<Load>, Duration),
+    keeping: &Keeping<'_>,
     version: HttpVersion,
 ) -> Option<Rc<Session>> {
     let shared = &exchange.connection.shared;
-    let guard = Box::new(load.connection());
+    let guard = Box::new(keeping.load.connection());
     if version == HttpVersion::Http1 {
         let session = Rc::new(Session::exclusive());
-        let client = HttpClient::new(Rc::clone(&session), idle, guard);
+        let client = HttpClient::new(Rc::clone(&session), keeping.idle, guard).aging(keeping.age);
         open_upstream(cx, shared, endpoint, upstream, Some(Box::new(client)), &[])?;
         return Some(session);
     }
-    let session = Rc::new(Session::multiplexed(STREAMS_FIRST));
     // Servers of gRPC take a PING without data for rude; on loopback none is needed.
     let keepalive = if endpoint.identity.is_some() { KEEPALIVE } else { Duration::ZERO };
-    let settings = Http2Settings { scheme: Scheme::Http, idle, keepalive };
+    let Keeping { idle, age, streams_max, .. } = *keeping;
+    let settings = Http2Settings { scheme: Scheme::Http, idle, keepalive, age, streams_max };
+    let session = Rc::new(Session::multiplexed(settings.streams_first()));
     let client = Http2Client::new(Rc::clone(&session), settings, cx.now(), guard);
     open_upstream(cx, shared, endpoint, upstream, Some(Box::new(client)), &[b"h2"])?;
     endpoint.keep(&session);
