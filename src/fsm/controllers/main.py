@@ -111,6 +111,7 @@ class Controller:
             leads=lambda: self.elector.leads,
             rotating=self._rotates,
             servers=self._signers,
+            failing=lambda: self._failing.all(),
         )
         self._phase = "starting"
         self._mesh_config = MeshConfig()
@@ -214,7 +215,7 @@ class Controller:
             settle_s=settings.status_settle_s,
             snapshot=lambda: publisher.snapshot,
             replicas=self.replicas,
-            failing=self._failing.failing,
+            failing=self.replicas.failing,
         )
 
         def loop(

@@ -4,8 +4,8 @@ What comes in: this replica's registry of proxies, the phase of the root's rotat
 the others. What goes out: a ConfigMap ``fsm-replica-<pod>`` with this replica's report, which the
 leader reads; answers about proxies of the others.
 
-    replica B: what its proxies believe, show and refuse ──► ConfigMap ──► replica A, which leads:
-                                                                          rotation, statuses
+    replica B: what its proxies believe, show and refuse, ──► ConfigMap ──► replica A, which leads:
+               which plugins fail on them                                  rotation, statuses
 
 Invariants: only a replica that does not lead reports, and only while there is another; what proxies
 believe is reported while the root is being replaced, and what became of changes while it is not
@@ -22,7 +22,7 @@ from typing import Any
 
 from fsm.ca.rotation import ProxyFact
 from fsm.controllers.world import World
-from fsm.delivery import Change, ProxyKey, ProxyRegistry
+from fsm.delivery import Change, Failing, ProxyKey, ProxyRegistry
 from fsm.kube import Informer, KubeClient, NotFound
 from fsm.kube.resources import CONFIGMAPS, PODS
 
@@ -32,6 +32,8 @@ KEY = "report.json"
 ENDED = ("Succeeded", "Failed")
 # LIMIT: refusals of one change that are reported with their reasons.
 REFUSERS_MAX = 5
+# LIMIT: proxies of one failing plugin that are reported by name; of more only the number.
+FAILING_MAX = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Replicas:
         leads: Callable[[], bool],
         rotating: Callable[[], bool],
         servers: Callable[[], list[tuple[str, str]]],
+        failing: Callable[[], Mapping[str, Failing]] = dict,
     ) -> None:
         """Put it together.
 
@@ -81,6 +84,7 @@ class Replicas:
             leads: whether we write statuses and rotate.
             rotating: whether the root is being replaced.
             servers: our own servers, with the keys that signed their certificates.
+            failing: says which plugins fail on the proxies that are connected here.
         """
         self._client = client
         self._world = world
@@ -88,6 +92,7 @@ class Replicas:
         self._mesh, self._namespace = mesh_name, namespace
         self._identity, self._uid = identity, uid
         self._leads, self._rotating, self._servers = leads, rotating, servers
+        self._failing = failing
         self._written = ""
         self._others: set[str] = set()
         for pod in world.informers["Pod"].store.values():
@@ -150,6 +155,15 @@ class Replicas:
     def own(self) -> dict[str, Any]:
         """Return the report."""
         report: dict[str, Any] = {"servers": self._servers(), "changes": dict(self._changes())}
+        if failing := self._failing():
+            report["plugins"] = {
+                name: {
+                    "proxies": [list(key) for key in one.proxies[:FAILING_MAX]],
+                    "more": one.more + max(0, len(one.proxies) - FAILING_MAX),
+                    "words": one.words,
+                }
+                for name, one in failing.items()
+            }
         if self._rotating():
             words: dict[str, int] = {}
             proxies = {}
@@ -217,6 +231,17 @@ class Replicas:
         for name, report in self._reports():
             listed = report.get("servers") or [("servers", "")]
             found += [(f"{server} of {name}", str(signer)) for server, signer in listed]
+        return found
+
+    def failing(self, plugin: str) -> Failing | None:
+        """Say how a plugin is doing on the proxies of all replicas; ``None``: nothing failed."""
+        found = self._failing().get(plugin)
+        for _, report in self._reports():
+            told = (report.get("plugins") or {}).get(plugin)
+            if told:
+                keys = tuple(ProxyKey(*key) for key in told["proxies"])
+                there = Failing(keys, str(told["words"]), int(told["more"]))
+                found = there if found is None else found.joined(there)
         return found
 
     def elsewhere(self, name: str, generation: int) -> Elsewhere:

@@ -13,7 +13,7 @@ Not done here: compiling (``fsm.compile``), deciding when (``fsm.controllers``).
 """
 
 from fsm.delivery.credentials import PodFacts, World
-from fsm.delivery.failing import FailingPlugins
+from fsm.delivery.failing import Failing, FailingPlugins
 from fsm.delivery.registry import Change, Compiled, ProxyKey, ProxyRegistry
 from fsm.delivery.server import DeliveryServer
 
@@ -21,6 +21,7 @@ __all__ = [
     "Change",
     "Compiled",
     "DeliveryServer",
+    "Failing",
     "FailingPlugins",
     "PodFacts",
     "ProxyKey",

@@ -6,7 +6,8 @@ fail of late, on how many proxies.
 
 Invariants: an error is counted once, however often a proxy reports it; a proxy that is gone, and a
 failure that is ``RECENT_S`` old, are in no status. All state is this process's own: after a restart
-proxies report again when something new fails.
+proxies report again when something new fails. Not done here: what proxies of other replicas report
+(``fsm.controllers.replicas`` tells the one that leads).
 """
 
 from __future__ import annotations
@@ -35,15 +36,23 @@ class BadReport(ValueError):
 class Failing(NamedTuple):
     """How a plugin is doing."""
 
-    proxies: int
-    """On how many it has failed of late."""
-    example: ProxyKey
+    proxies: tuple[ProxyKey, ...]
+    """On which it has failed of late, in order; at least one."""
     words: str
-    """What the example said last."""
+    """What the first of them said last."""
+    more: int = 0
+    """Further ones, whose names are not known."""
 
     def __str__(self) -> str:
-        count = "1 proxy" if self.proxies == 1 else f"{self.proxies} proxies"
-        return f"fails on {count}; on {self.example}: {self.words}"
+        known = len(self.proxies) + self.more
+        count = "1 proxy" if known == 1 else f"{known} proxies"
+        return f"fails on {count}; on {self.proxies[0]}: {self.words}"
+
+    def joined(self, other: Failing) -> Failing:
+        """Add what another replica knows; a proxy that both name counts once."""
+        first = min(self, other, key=lambda one: one.proxies[0])
+        both = tuple(sorted({*self.proxies, *other.proxies}))
+        return Failing(both, first.words, self.more + other.more)
 
 
 @dataclass(slots=True)
@@ -115,7 +124,12 @@ class FailingPlugins:
         if not recent:
             return None
         # The same one again and again, so that a status changes no more often than it must.
-        return Failing(len(recent), recent[0], entries[recent[0]].words)
+        return Failing(tuple(recent), entries[recent[0]].words)
+
+    def all(self) -> dict[str, Failing]:
+        """Say of every plugin that fails how it is doing."""
+        found = {name: self.failing(name) for name in sorted(self._entries)}
+        return {name: failing for name, failing in found.items() if failing is not None}
 
 
 def _read(body: Mapping[str, Any]) -> dict[str, tuple[int, str]]:

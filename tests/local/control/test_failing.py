@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry
 
-from fsm.delivery import FailingPlugins, ProxyKey
+from fsm.delivery import Failing, FailingPlugins, ProxyKey
 from fsm.delivery.failing import RECENT_S, BadReport
 
 ONE, TWO = ProxyKey("shop", "one", "u1"), ProxyKey("shop", "two", "u2")
@@ -103,3 +103,21 @@ def test_words_are_one_short_line() -> None:
     assert failing is not None
     assert failing.words.startswith("a b ccc")
     assert len(failing.words) == 400
+
+
+def test_what_two_replicas_know_is_joined_and_a_proxy_counts_once() -> None:
+    three = ProxyKey("shop", "three", "u3")
+    here, there = Failing((TWO,), "here"), Failing((ONE, TWO), "there", 7)
+    for joined in (here.joined(there), there.joined(here)):
+        assert joined == Failing((ONE, TWO), "there", 7)
+    assert str(here.joined(Failing((three,), "no"))).startswith("fails on 2 proxies; on shop/three")
+
+
+def test_all_that_fails_is_listed() -> None:
+    board = Board()
+    board.report(ONE, verifier=1, cors=2)
+    board.report(TWO, cors=1)
+    assert board.plugins.all() == {
+        "cors": Failing((ONE, TWO), "cors:2"),
+        "verifier": Failing((ONE,), "verifier:1"),
+    }

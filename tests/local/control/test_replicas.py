@@ -169,6 +169,40 @@ async def test_refusals_of_the_other_replicas_proxies_are_in_the_status(
         await end(two)
 
 
+async def test_plugins_that_fail_on_the_other_replicas_proxies_are_known_to_the_leader(
+    replica, kube, make_proxy, wait_until
+):
+    first, _, second, _ = await both(replica, kube, wait_until)
+    for name, ip in ((BUYER, "10.244.0.1"), (STORE, "10.244.0.2")):
+        workload(kube, name, ip)
+        await wait_until(lambda n=name: spread_roots(kube, n), "roots in the namespace")
+    here, one = await connect(kube, make_proxy, first, BUYER)
+    there, two = await connect(kube, make_proxy, second, STORE)
+    try:
+        for proxy, errors in ((here, 1), (there, 2)):
+            await wait_until(lambda p=proxy: p.applied, "a first configuration")
+            said = {"verifier": {"errors": errors, "last": f"line {errors}: oh"}}
+            status, _ = await proxy.post("/v1/reports", {"plugins": said})
+            assert status == 204
+
+        def known():
+            found = first.replicas.failing("verifier")
+            return found is not None and len(found.proxies) == 2 and str(found)
+
+        text = await wait_until(known, "the leader to know of both")
+        assert text == f"fails on 2 proxies; on {BUYER}/{BUYER}-1: line 1: oh"
+        assert first.replicas.failing("other") is None
+        # The other would tell the same, should it lead.
+        await there.post("/v1/reports", {"plugins": {}})
+        await wait_until(
+            lambda: str(first.replicas.failing("verifier")).startswith("fails on 1 proxy;"),
+            "the leader to hear that it is over there",
+        )
+    finally:
+        await end(one)
+        await end(two)
+
+
 async def stubborn(proxy) -> None:
     """Poll for ever, and believe whom it has believed."""
     while True:
