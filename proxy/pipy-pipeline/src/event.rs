@@ -55,6 +55,10 @@ pub enum CloseReason {
     ConnectTimeout,
     /// Nothing came in time.
     IdleTimeout,
+    /// Nothing was read in time, though something may have been sent.
+    ReadTimeout,
+    /// Nothing of what waits was taken in time.
+    WriteTimeout,
     /// TLS failed: no handshake, or a broken record.
     TlsFailed,
     /// The peer is not who it should be.
@@ -85,6 +89,8 @@ impl CloseReason {
             CloseReason::ConnectFailed => "connect_failed",
             CloseReason::ConnectTimeout => "connect_timeout",
             CloseReason::IdleTimeout => "idle_timeout",
+            CloseReason::ReadTimeout => "read_timeout",
+            CloseReason::WriteTimeout => "write_timeout",
             CloseReason::TlsFailed => "tls_failed",
             CloseReason::WrongPeer => "wrong_peer",
             CloseReason::Protocol => "protocol_error",
