@@ -2,8 +2,8 @@
 
 What comes in: the Pod that would ask, a URL, a method, headers. What goes out: the answers of the
 sidecars that would decide: the caller's, then that of each Pod which the request may reach. A Pod
-without a sidecar is a client outside of the mesh, known by its address; ``--as`` gives the identity
-that its certificate would carry.
+without a sidecar is a client outside of the mesh, known by its address; ``--as`` gives the name that
+its certificate would carry. Of datagrams (``udp://``) every sender is known by its address alone.
 
 Invariants: nothing is decided here; every answer comes from a running sidecar, made by the function
 that decides about live requests (``/explain`` on its administration page). Nothing is sent to an
@@ -28,7 +28,7 @@ ADMIN_PORT = 15000
 COLUMNS = ("AT", "DECISION", "ALLOWED BY", "RULE", "WHY")
 
 Answer = dict[str, Any]
-_PORTS = {"http": 80, "https": 443, "tcp": 0}
+_PORTS = {"http": 80, "https": 443, "tcp": 0, "udp": 0}
 
 
 def explain(
@@ -39,8 +39,8 @@ def explain(
     url: Annotated[
         str,
         typer.Argument(
-            help="What it would ask for: http://service.namespace:port/path, tcp://host:port, or "
-            "https://host:port for TLS that the application speaks itself."
+            help="What it would ask for: http://service.namespace:port/path, tcp://host:port, "
+            "udp://host:port, or https://host:port for TLS that the application speaks itself."
         ),
     ],
     method: Annotated[str, typer.Option("--request", "-X", help="The method.")] = "GET",
@@ -50,7 +50,11 @@ def explain(
     ] = None,
     identity: Annotated[
         str | None,
-        typer.Option("--as", help="Of a Pod without a sidecar: the SPIFFE identity that it shows."),
+        typer.Option(
+            "--as",
+            help="Of a Pod without a sidecar: the SPIFFE identity, or another name, that its "
+            "certificate carries.",
+        ),
     ] = None,
     namespace: options.NamespaceOption = None,
     kubeconfig: options.KubeconfigOption = None,
@@ -81,6 +85,11 @@ class Question:
         self.headers = headers
         self.identity = identity
 
+    @property
+    def datagrams(self) -> bool:
+        """Whether it is about datagrams, of which there are no requests."""
+        return self.url.scheme == "udp"
+
     def query(
         self, direction: str, destination: str, identity: str | None, source: str = ""
     ) -> str:
@@ -94,6 +103,8 @@ class Question:
             ("path", f"{path}?{self.url.query}" if self.url.query else path),
             *(("header", header) for header in self.headers),
         ]
+        if self.datagrams:
+            pairs.append(("protocol", "udp"))
         if identity is not None:
             pairs.append(("identity", identity))
         if source:
@@ -107,7 +118,8 @@ def split_url(url: str) -> SplitResult:
     """Take a URL apart.
 
     Raises:
-        Failure: it is not of the form ``http[s]://host[:port][/path]`` or ``tcp://host:port``.
+        Failure: it is not of the form ``http[s]://host[:port][/path]`` or ``tcp://host:port``, or
+            ``udp://host:port``.
     """
     wrong = Failure(
         f"{url!r} is not a URL that a sidecar can judge",
@@ -115,9 +127,8 @@ def split_url(url: str) -> SplitResult:
     )
     try:
         parts = urlsplit(url)
-        known = parts.scheme in ("http", "https", "tcp")
-        valid = known and bool(parts.hostname) and parts.port != 0
-        valid = valid and (parts.scheme != "tcp" or parts.port is not None)
+        valid = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
+        valid = valid and bool(_PORTS[parts.scheme] or parts.port is not None)
     except ValueError:
         raise wrong from None
     if not valid:
@@ -177,11 +188,14 @@ async def ask_all(client: KubeClient, source: dict[str, Any], asked: Question) -
     if first["decision"] != "allowed":
         return answers
     by_address = await _pods_by_address(client)
-    for address in _reached(first):
+    for address in _reached(first, datagrams=asked.datagrams):
         ip = address.rpartition(":")[0].strip("[]")
-        if (pod := by_address.get(ip)) is None:
+        pod = by_address.get(ip)
+        if pod is None or not pods.has_sidecar(pod):
             continue
-        there = asked.query("inbound", address, first.get("identity"))
+        own = (source.get("status") or {}).get("podIP") or ""
+        sender = own if asked.datagrams else ""
+        there = asked.query("inbound", address, first.get("identity"), sender)
         at = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
         answers.append({"at": at, "direction": "inbound", **await _ask(client, pod, there)})
     return answers
@@ -231,21 +245,30 @@ async def _endpoints(client: KubeClient, home: str, asked: Question, destination
         listed = await client.get(ENDPOINTS, service, namespace)
     except NotFound:
         return [destination]
-    names = [p.get("name") for p in found["spec"].get("ports") or [] if p.get("port") == port]
+    transport = "UDP" if asked.datagrams else "TCP"
+    names = [
+        p.get("name")
+        for p in found["spec"].get("ports") or []
+        if p.get("port") == port and p.get("protocol", "TCP") == transport
+    ]
     return [
         f"[{a['ip']}]:{p['port']}" if ":" in a["ip"] else f"{a['ip']}:{p['port']}"
         for subset in listed.get("subsets") or []
         for p in subset.get("ports") or []
-        if p.get("name") in names
+        if p.get("name") in names and p.get("protocol", "TCP") == transport
         for a in subset.get("addresses") or []
     ]
 
 
-def _reached(answer: Answer) -> list[str]:
-    """Return the addresses of sidecars among the endpoints, without those that get no share."""
+def _reached(answer: Answer, *, datagrams: bool = False) -> list[str]:
+    """Return the addresses of sidecars among the endpoints, without those that get no share.
+
+    Who is there is proved by an identity; of datagrams, by nothing.
+    """
     shares = answer["clusters"]
     chosen = [share for share in shares if share["weight"] > 0] or shares
-    found = [e["address"] for share in chosen for e in share["endpoints"] if e.get("identity")]
+    listed = [endpoint for share in chosen for endpoint in share["endpoints"]]
+    found = [e["address"] for e in listed if datagrams or e.get("identity")]
     return list(dict.fromkeys(found))
 
 

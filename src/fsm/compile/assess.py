@@ -26,6 +26,7 @@ from fsm.model.snapshot import ObjectProblem, Snapshot, target_counts
 from fsm.policies import BY_KIND
 from fsm.policies.base import Judgement
 from fsm.policies.egress.compile import KIND as EGRESS
+from fsm.policies.ingress_backend.compile import FLAGS as EXTERNAL_ACCESS
 from fsm.policies.mesh_config.compile import left_out
 from fsm.policies.mesh_config.effects import not_heeded, outdated
 from fsm.policies.plugin_chain.compile import stage_of
@@ -308,6 +309,8 @@ class _Assessor:
         for (kind, key), policy in self.snapshot.policies.items():
             if kind == EGRESS:
                 groups |= {Key(key.namespace, name) for name in policy.groups}
+            elif kind in EXTERNAL_ACCESS:
+                groups |= {Key(key.namespace, name) for name in policy.matches}
         routes: set[Key] = set()
         for target in self.snapshot.targets.values():
             for rule in target.rules:
@@ -357,7 +360,7 @@ def _some(pods: list[Key]) -> str:
 def _used(used: bool) -> _Findings:
     if used:
         return _Findings()
-    return _Findings("NotReferenced", ("no TrafficTarget, TrafficSplit or Egress names it",))
+    return _Findings("NotReferenced", ("no TrafficTarget, TrafficSplit or other policy names it",))
 
 
 _TOLD_MAX = 20  # LIMIT: faults in a status; whoever mends these sees the next.

@@ -37,7 +37,7 @@ from fsm.compile.contract import (
     WeightedCluster,
 )
 from fsm.compile.hosts import address_names, network, service_names
-from fsm.compile.routes import admitted, allowed_by, everything, route_of
+from fsm.compile.routes import admitted, allowed_by, bounded, everything, route_of
 from fsm.compile.upstream import connection_limit, limited_routes, request_limit
 from fsm.model.names import ServiceAccount, origin
 from fsm.model.policy import TrafficTarget
@@ -147,7 +147,7 @@ class _Builder:
         )
 
     def _udp_match(self, number: int, doors: list[_Door]) -> InboundMatch:
-        """Return the match of a UDP port: a client is known by the address of its Pod alone."""
+        """Return the match of a UDP port: a client is known by its address alone."""
         first = min(doors, key=lambda door: (door.service.key, door.port.port))
         granted = None
         if not self.mesh.traffic.permissive:
@@ -158,17 +158,22 @@ class _Builder:
             allowed=None if self.mesh.traffic.permissive else (),
             clusters=self._local(first),
         )
-        sources = tuple(
+        members = [
             SourceRule(cidrs=cidrs, origin=grant.origin)
             for grant in (granted.grants if granted else ())
             if (cidrs := self._pods_of(grant.account))
-        )
+        ]
+        others = [
+            SourceRule(cidrs=found.networks, origin=found.origin)
+            for door in doors
+            for found in admissions(self.snapshot, door.service.key, number, udp=True)
+        ]
         return InboundMatch(
             port=number,
             protocol=Protocol.UDP,
             origin=first.origin,
             mtls=Mtls.DISABLED,
-            sources=sources,
+            sources=tuple(dict.fromkeys([*members, *others])),
             tcp=rule,
         )
 
@@ -208,7 +213,7 @@ class _Builder:
             mtls=Mtls.DISABLED if self.mesh.sidecar.disabled_mtls else Mtls.STRICT,
             hosts=tuple(hosts),
             rate_limit=connection_limit(self.snapshot, first.service.key),
-            sources=self._sources(in_order),
+            sources=self._sources(in_order, requests=protocol.is_http),
             tcp=tcp,
         )
 
@@ -232,17 +237,21 @@ class _Builder:
                 )
         return hosts
 
-    def _sources(self, doors: list[_Door]) -> tuple[SourceRule, ...]:
+    def _sources(self, doors: list[_Door], *, requests: bool) -> tuple[SourceRule, ...]:
         rules = [
             SourceRule(
                 cidrs=found.networks,
                 mtls=found.tls and found.certificate,
                 origin=found.origin,
                 principals=found.principals,
+                routes=None if found.routes is None else tuple(s.origin for s in found.routes),
+                server_names=found.server_names,
                 tls=found.tls and not found.certificate,
             )
             for door in doors
             for found in self._admissions(door)
+            # Where there are no requests, those that may be let in cannot be told from others.
+            if requests or found.routes is None
         ]
         return tuple(dict.fromkeys(rules))
 
@@ -259,7 +268,9 @@ class _Builder:
                         plugins=self._settings(door),
                         rate_limit=request_limit(self.snapshot, door.service.key),
                         routes=limited_routes(
-                            self.snapshot, door.service.key, (admitted(found[0].origin, local),)
+                            self.snapshot,
+                            door.service.key,
+                            (*bounded(found, local), *_unbounded(found, local)),
                         ),
                     )
                 ]
@@ -315,14 +326,17 @@ class _Builder:
 
     def _routes(self, door: _Door) -> tuple[Route, ...]:
         local = self._local(door)
+        found = self._admissions(door)
         if self.mesh.traffic.permissive:
-            return (everything(self.mesh, local),)
+            return (*bounded(found, local), everything(self.mesh, local))
         routes = [
             route_of(granted.shape, local, allowed_by(granted.grants, self.settings.trust_domain))
             for granted in granted_routes(self.snapshot, self.targets, door.number)
         ]
         # Last, so that a request that a TrafficTarget describes is bounded as that route is.
-        return (*routes, *(admitted(a.origin, local) for a in self._admissions(door)[:1]))
+        known = {route.origin for route in routes}
+        more = (route for route in bounded(found, local) if route.origin not in known)
+        return (*routes, *more, *_unbounded(found, local))
 
     def _tcp_rule(self, door: _Door) -> TcpRule:
         rule_origin = self.mesh.origin
@@ -361,3 +375,10 @@ class _Builder:
             ),
             connect_timeout_ms=self.settings.proxy.connect_timeout_ms,
         )
+
+
+def _unbounded(found: Iterable[Admission], local: tuple[WeightedCluster, ...]) -> Iterable[Route]:
+    """Yield the route of clients outside of the mesh that may send whatever they like."""
+    first = next((admission for admission in found if admission.routes is None), None)
+    if first is not None:
+        yield admitted(first.origin, local)

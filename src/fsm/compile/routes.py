@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from fsm.compile.contract import Allow, Header, Path, Route, WeightedCluster
 from fsm.model.mesh_config import MeshConfig
 from fsm.model.policy import RouteShape
+from fsm.policies.http_route_group.compile import ordered
+from fsm.policies.ingress_backend.compile import Admission
 from fsm.policies.traffic_target.compile import Grant
 
 # WHY: every path has this prefix, so no pattern is searched. Methods are left open as well, since
@@ -30,6 +32,12 @@ def everyone(origin: str, clusters: tuple[WeightedCluster, ...]) -> Route:
 def admitted(origin: str, clusters: tuple[WeightedCluster, ...]) -> Route:
     """Return the route of clients outside of the mesh: every request, of no member."""
     return Route(origin=origin, path=_EVERY_PATH, allowed=(), clusters=clusters)
+
+
+def bounded(found: Iterable[Admission], clusters: tuple[WeightedCluster, ...]) -> tuple[Route, ...]:
+    """Return the routes of clients outside of the mesh that policies let in on these alone."""
+    shapes = {shape: None for admission in found for shape in admission.routes or ()}
+    return tuple(route_of(shape, clusters, ()) for shape in ordered(shapes))
 
 
 def route_of(

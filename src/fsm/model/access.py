@@ -23,6 +23,9 @@ class AccessBackend:
     certificate: bool = True
     """With TLS: whether they must show a certificate of the mesh's authority."""
     server_names: tuple[str, ...] = ()
+    """With TLS: names of which they must ask for one, lower case; empty: any, or none."""
+    udp: bool = False
+    """Whether it is the port for datagrams, beside which there may be one for TCP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +36,13 @@ class ExternalAccess:
     namespace: str
     name: str
     backends: tuple[AccessBackend, ...] = ()
-    """Empty: every port of every Service of the namespace, in plain text."""
+    """Empty: every port of every Service of the namespace, in plain text, UDP as well."""
     services: tuple[Key, ...] = ()
     """Services whose endpoints are the clients."""
     networks: tuple[str, ...] = ()
     principals: tuple[str, ...] = ()
     matches: tuple[str, ...] = ()
-    """HTTPRouteGroups that bound which requests are let in."""
+    """HTTPRouteGroups of its namespace that bound which requests are let in; empty: all."""
     generation: int = 0
 
     @property

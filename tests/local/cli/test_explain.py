@@ -93,3 +93,13 @@ def test_a_client_outside_of_the_mesh_is_asked_about_by_its_address():
     pairs = dict(parse_qsl(asked.query("inbound", "10.0.0.1:80", asked.identity, "10.0.0.9")))
     assert (pairs["source"], pairs["identity"]) == ("10.0.0.9", "spiffe://cluster.local/ns/a/sa/b")
     assert "server_name" not in pairs
+
+
+def test_datagrams_are_asked_about_wherever_there_is_a_sidecar():
+    asked = Question(split_url("udp://lobby.games:7000"), "GET", ())
+    pairs = dict(parse_qsl(asked.query("inbound", "10.0.0.1:7000", None, "10.0.0.9")))
+    assert (pairs["protocol"], pairs["source"]) == ("udp", "10.0.0.9")
+    # Nobody there proves who it is.
+    assert _reached(OUTBOUND, datagrams=True) == ["10.244.0.5:14001", "10.244.0.6:14001"]
+    with pytest.raises(Failure):
+        split_url("udp://lobby.games")

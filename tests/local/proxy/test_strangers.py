@@ -34,7 +34,7 @@ async def open_to(rig, authority, allowed=(), **source):
     return proxy
 
 
-async def ask(proxy, authority, member, tmp_path) -> int | None:
+async def ask(proxy, authority, member, tmp_path, path="/", server="app.shop") -> int | None:
     """Ask over mutual TLS; the status, or none when the connection was refused."""
     context = ssl.create_default_context(cadata=authority.root)
     context.check_hostname = False
@@ -43,12 +43,13 @@ async def ask(proxy, authority, member, tmp_path) -> int | None:
         context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
     try:
         reader, writer = await asyncio.open_connection(
-            *proxy.inbound, ssl=context, server_hostname="app.shop"
+            *proxy.inbound, ssl=context, server_hostname=server
         )
     except (ssl.SSLError, ConnectionError):
         return None
     try:
-        writer.write(b"GET / HTTP/1.1\r\nHost: whatever.example\r\nConnection: close\r\n\r\n")
+        head = f"GET {path} HTTP/1.1\r\nHost: whatever.example\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode())
         line = await asyncio.wait_for(reader.readline(), 10)
         return int(line.split()[1]) if line else None
     except (ssl.SSLError, ConnectionError):
@@ -176,3 +177,59 @@ async def test_whoever_lacks_the_name_may_not_even_what_all_members_may(rig, aut
     other = authority.named([x509.DNSName("other.example")])
     assert await ask(proxy, authority, other, tmp_path) == 403
     assert await ask(proxy, authority, authority.member(spiffe("client")), tmp_path) == 200
+
+
+@pytest.mark.parametrize("allowed", [(), None], ids=["members named", "permissive"])
+async def test_a_rule_that_is_bounded_to_routes_lets_in_on_these_alone(
+    rig, authority, tmp_path, allowed
+):
+    backend = await rig.backend()
+    proxy = await rig.pipy(member=authority.member(STORE))
+    origin = "HTTPRouteGroup/shop/reads#get"
+    bounded = {"origin": origin, "path": {"exact": "/get"}, "allowed": []}
+    allowed = None if allowed is None else list(allowed)
+    routes = [{**config.route(), **bounded}, config.route(allowed=allowed)]
+    rule = {"cidrs": ["127.0.0.0/8"], "origin": "IngressBackend/shop/app", "mtls": True}
+    source = {**rule, "principals": ["edge.example"], "routes": [origin]}
+    match = config.http_match(proxy.inbound.port, config.host(*routes), sources=[source])
+    cluster = config.cluster(config.endpoint(backend.address))
+    inbound = {"matches": [match]}
+    await proxy.apply(config.whole(identity=STORE, inbound=inbound, clusters={"app": cluster}))
+    edge = authority.named([x509.DNSName("edge.example")])
+    assert await ask(proxy, authority, edge, tmp_path, "/get") == 200
+    # The path is looked at as it is carried on, not as it is written.
+    assert await ask(proxy, authority, edge, tmp_path, "/x/../get") == 200
+    for path in ("/", "/get/", "/GET", "/get%2f", "//get"):
+        assert await ask(proxy, authority, edge, tmp_path, path) == 403, path
+    [line, *_] = await proxy.log(5, decision="denied")
+    assert "bounded to routes" in line["reason"]
+    assert line["origin"] == "IngressBackend/shop/app"
+    [line, *_] = await proxy.log(2, decision="allowed")
+    assert line["origin"] == origin
+    # A certificate of the authority that the rule does not mean opens nothing.
+    other = authority.named([x509.DNSName("other.example")])
+    assert await ask(proxy, authority, other, tmp_path, "/get") == 403
+
+
+async def test_a_client_must_ask_for_one_of_the_server_names(rig, authority, tmp_path):
+    names = ["app.shop", "*.shops.example"]
+    proxy = await open_to(rig, authority, mtls=True, server_names=names)
+    edge = authority.named([x509.DNSName("edge.example")])
+    for server in ("app.shop", "APP.shop", "a.b.shops.example"):
+        assert await ask(proxy, authority, edge, tmp_path, server=server) == 200, server
+    for server in ("shops.example", "app.shop.evil", "other", None):
+        assert await ask(proxy, authority, edge, tmp_path, server=server or "127.0.0.1") == 403
+    [line, *_] = await proxy.log(4, decision="denied")
+    assert "no rule names the TLS server" in line["reason"]
+
+
+async def test_a_certificate_without_an_identity_is_no_member(rig, authority, tmp_path):
+    backend = await rig.backend()
+    proxy = await rig.pipy(member=authority.member(STORE))
+    match = config.http_match(proxy.inbound.port, config.host(config.route(allowed=None)))
+    cluster = config.cluster(config.endpoint(backend.address))
+    inbound = {"matches": [match]}
+    await proxy.apply(config.whole(identity=STORE, inbound=inbound, clusters={"app": cluster}))
+    edge = authority.named([x509.DNSName("edge.example")])
+    assert await ask(proxy, authority, edge, tmp_path) == 403
+    assert await ask(proxy, authority, authority.member(INGRESS), tmp_path) == 200

@@ -5,6 +5,7 @@ What users see of it is curl's exit code: 0 with 200; 56, the connection was res
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -162,3 +163,27 @@ def test_a_faulty_policy_is_refused_with_all_its_faults(town: Shell) -> None:
     wrong = policy("IngressBackend", {"kind": "IPRange", "name": "10.0.0.1"}, backends=[PLAIN])
     told = town.apply(wrong, fails=True)
     assert "'10.0.0.1' is not a range of addresses" in told.stderr
+
+
+def test_what_an_ingress_may_ask_for_is_bounded_by_route_groups(town: Shell) -> None:
+    reads = {"name": "reads", "pathRegex": "/reads", "methods": ["GET"]}
+    group = {
+        "apiVersion": "specs.smi-spec.io/v1alpha4",
+        "kind": "HTTPRouteGroup",
+        "metadata": {"name": "door", "namespace": SHOP},
+        "spec": {"matches": [reads]},
+    }
+    bounds = [{"apiGroup": "specs.smi-spec.io/v1alpha4", "kind": "HTTPRouteGroup", "name": "door"}]
+    town.apply(group, policy("IngressBackend", SERVICE, backends=[PLAIN], matches=bounds))
+    expect(town, OUTSIDE, OPEN, f"{URL}reads")
+    expect(town, OUTSIDE, (0, "403"), URL)
+    expect(town, OUTSIDE, (0, "403"), f"{URL}reads", "-X", "DELETE")
+    expect(town, LAB, OPEN)
+    pod = f"{OUTSIDE}/{town.ready(OUTSIDE, 'client')}"
+    answer = json.loads(town.fsm("explain", pod, f"{URL}reads", "-o", "json").stdout)[0]
+    assert (answer["decision"], answer["allowed_by"]) == (
+        "allowed",
+        f"IngressBackend/{SHOP}/door",
+    )
+    town.kubectl("delete", "ingressbackend/door", "httproutegroup/door", "-n", SHOP)
+    expect(town, OUTSIDE, CLOSED, f"{URL}reads")

@@ -164,15 +164,76 @@ def test_a_flag_that_is_off_or_absent_opens_nothing() -> None:
         assert told(world)[0] == "NotEnabled"
 
 
-def test_what_is_not_carried_out_keeps_everything_closed() -> None:
-    world = opened(shop(), NGINX, matches=[{"kind": "HTTPRouteGroup", "name": "get"}])
-    assert rules(world) == []
-    assert told(world)[0] == "NotSupported"
-    world = opened(
-        shop(), NGINX, backends=[backend(tls={"skipClientCertValidation": True, "sniHosts": ["a"]})]
-    )
-    assert rules(world) == []
-    assert "sniHosts" in told(world)[1]
+READS = [{"apiGroup": "specs.smi-spec.io/v1alpha4", "kind": "HTTPRouteGroup", "name": "reads"}]
+
+
+def reading(world: World) -> World:
+    return world.group("shop", "reads", {"name": "get", "pathRegex": "/get", "methods": ["GET"]})
+
+
+@pytest.mark.parametrize("permissive", [True, False])
+def test_route_groups_bound_what_a_client_may_ask_for(permissive: bool) -> None:
+    world = opened(reading(shop(permissive=permissive)), NGINX, matches=READS)
+    found = match(world)
+    (rule,) = found.sources
+    assert rule.routes == ("HTTPRouteGroup/shop/reads#get",)
+    for host in found.hosts:
+        (route,) = [r for r in host.routes if r.origin in rule.routes]
+        assert (route.path.value, route.methods, route.allowed) == ("/get", ("GET",), ())
+    assert found.hosts[-1].names == ("*",)
+    # Nobody is let in beside that: there is no route for all requests that a source may use.
+    others = [r for r in found.hosts[-1].routes if r.origin not in rule.routes]
+    assert others == []
+    assert told(world) == ("Programmed", "in effect")
+    (group,) = [s for s in assess(world.snapshot()) if s.kind == "HTTPRouteGroup"]
+    assert group.current_status == "Programmed"
+
+
+def test_a_route_that_members_have_too_stands_there_once() -> None:
+    world = opened(reading(shop()), NGINX, matches=READS)
+    world.target("t", ("shop", "till"), [("shop", "db")], ("HTTPRouteGroup", "reads", "get"))
+    found = match(world)
+    for host in found.hosts[:-1]:
+        (route,) = host.routes
+        assert [allow.origin for allow in route.allowed or ()] == ["TrafficTarget/shop/t"]
+
+
+def test_bounded_and_unbounded_policies_add_up() -> None:
+    world = opened(reading(shop()), NGINX, matches=READS)
+    opened(world, OFFICE, kind="AccessControl", name="office", backends=[backend()])
+    found = match(world)
+    assert [rule.routes is None for rule in found.sources] == [False, True]
+    origins = [route.origin for route in found.hosts[-1].routes]
+    assert origins == ["HTTPRouteGroup/shop/reads#get", "AccessControl/shop/office"]
+
+
+def test_without_its_route_group_a_policy_lets_nobody_in() -> None:
+    world = opened(shop(), NGINX, matches=READS)
+    (rule,) = match(world).sources
+    assert rule.routes == ()
+    assert match(world).hosts[-1].routes == ()
+    reason = "HTTPRouteGroup reads does not exist in namespace shop"
+    assert told(world) == ("RefNotFound", reason)
+
+
+def test_ports_without_requests_are_not_opened_by_a_bounded_policy() -> None:
+    world = opened(reading(shop()), OFFICE, kind="AccessControl", matches=READS)
+    assert match(world, "db").sources == ()
+    assert len(match(world).sources) == 1
+    door = {"name": "db", "port": {"number": 3306, "protocol": "tcp"}}
+    world = opened(reading(shop()), OFFICE, kind="AccessControl", matches=READS, backends=[door])
+    assert match(world, "db").sources == ()
+    word, reason = told(world)
+    assert word == "NoEffect"
+    assert "port 3306 of shop/db carries no requests that matches could bound (tcp)" in reason
+
+
+def test_server_names_are_asked_for_in_lower_case() -> None:
+    tls = {"skipClientCertValidation": True, "sniHosts": ["Till.example", "*.example", "*.example"]}
+    world = opened(shop(), NGINX, backends=[backend(tls=tls)])
+    (rule,) = match(world).sources
+    assert rule.server_names == ("till.example", "*.example")
+    assert told(world) == ("Programmed", "in effect")
 
 
 def test_the_first_of_two_ingress_backends_is_followed() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from world import World, port
 
+from fsm.compile import assess
 from fsm.compile.contract import InboundMatch, OutboundMatch, ProxyConfig
 from fsm.model import Protocol
 from fsm.settings import Proxy, Settings
@@ -154,3 +155,54 @@ def test_a_mesh_that_cannot_carry_udp_says_nothing_of_it() -> None:
     world = granted(shop(settings=Settings()), 7000)
     assert outbound(world.compile(*CLERK)) == []
     assert inbound(world.compile(*TILL)) == []
+
+
+def let_in(world: World, *sources: dict[str, str], **spec: object) -> World:
+    world.mesh(permissive=False, egress=False, featureFlags={"enableAccessControlPolicy": True})
+    body = {"sources": list(sources), **spec}
+    return world.policy("AccessControl", "policy.flomesh.io/v1alpha1", "shop", "in", body)
+
+
+OFFICE = {"kind": "IPRange", "name": "192.0.2.0/24"}
+DATAGRAMS = {"name": "till", "port": {"number": 7000, "protocol": "udp"}}
+STREAMS = {"name": "till", "port": {"number": 7000, "protocol": "tcp"}}
+
+
+def sources(world: World) -> list[tuple[tuple[str, ...], str]]:
+    (door,) = inbound(world.compile(*TILL))
+    return [(rule.cidrs, rule.origin) for rule in door.sources]
+
+
+@pytest.mark.parametrize("spec", [{}, {"backends": [DATAGRAMS]}])
+def test_access_control_lets_datagrams_in_by_address(spec: dict[str, object]) -> None:
+    world = let_in(granted(shop()), OFFICE, **spec)
+    assert sources(world) == [
+        ((f"{world.ip(*CLERK)}/32",), "TrafficTarget/shop/t"),
+        (("192.0.2.0/24",), "AccessControl/shop/in"),
+    ]
+    (status,) = [s for s in assess(world.snapshot(), CARRIES) if s.kind == "AccessControl"]
+    assert status.current_status == "Programmed"
+
+
+def test_a_port_for_streams_is_another_one() -> None:
+    world = let_in(
+        shop(), OFFICE, backends=[{**STREAMS, "port": {"number": 80, "protocol": "http"}}]
+    )
+    assert sources(world) == []
+    world = let_in(shop(), OFFICE, backends=[STREAMS])
+    assert sources(world) == []
+    (status,) = [s for s in assess(world.snapshot(), CARRIES) if s.kind == "AccessControl"]
+    assert (status.current_status, "it has 80" in status.reason) == ("NotFound", True)
+
+
+def test_what_asks_for_more_than_an_address_lets_no_datagram_in() -> None:
+    name = {"kind": "AuthenticatedPrincipal", "name": "edge"}
+    assert sources(let_in(shop(), name)) == []
+    matches = [{"kind": "HTTPRouteGroup", "name": "reads"}]
+    assert sources(let_in(shop(), OFFICE, matches=matches)) == []
+
+
+def test_where_sidecars_carry_no_datagrams_the_policy_says_so() -> None:
+    world = let_in(shop(settings=Settings()), OFFICE, backends=[DATAGRAMS])
+    (status,) = [s for s in assess(world.snapshot(), Settings()) if s.kind == "AccessControl"]
+    assert (status.current_status, "cannot carry UDP" in status.reason) == ("NoEffect", True)

@@ -9,7 +9,6 @@ Source: fsm-interfaces section 2.6.
 from __future__ import annotations
 
 import ipaddress
-import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -17,29 +16,18 @@ from pydantic import AfterValidator, Field
 from fsm.model.egress import Egress, EgressPort, EgressProtocol
 from fsm.model.fields import JsonObject
 from fsm.model.names import ServiceAccount
-from fsm.policies.ingress_backend.schema import is_network
+from fsm.policies.ingress_backend.schema import is_address, is_host, is_network
 from fsm.policies.strict import Name, PortNumber, Reading, Strict, fault, read
 
-_LABEL = r"[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?"
-_HOST = re.compile(rf"(?=.{{1,253}}\Z)(\*\.)?{_LABEL}(\.{_LABEL})*\.?")
 _PROTOCOLS = tuple(EgressProtocol)
 
 
 def _host(value: str) -> str:
     host = value.lower()
-    if _HOST.fullmatch(host) or is_address(host):
+    if is_host(host.removesuffix(".")) or is_address(host):
         return value
     hint = "write a name such as httpbin.org, without a scheme, a port or a path"
     raise fault(f"{value!r} is not the name of a host", hint)
-
-
-def is_address(text: str) -> bool:
-    """Tell whether a text is an address, such as 10.1.2.3."""
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _network(value: str) -> str:

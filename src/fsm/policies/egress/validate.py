@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fsm.model.fields import JsonObject
-from fsm.policies.egress.schema import Body, is_address, read_egress
+from fsm.policies.egress.schema import Body, read_egress
+from fsm.policies.ingress_backend.schema import is_address
 from fsm.policies.strict import Reading
 from fsm.policies.violation import Violation
 from fsm.settings import Settings

@@ -36,7 +36,11 @@ def warnings(obj: JsonObject) -> list[Violation]:
 
 def faults(reading: Reading[Any], body: Clients, backends: Sequence[Backend]) -> list[Violation]:
     """Return what the shape alone does not tell, of either kind."""
-    return [*_source_faults(reading, body), *_twice(reading, backends)]
+    return [
+        *_source_faults(reading, body),
+        *_twice(reading, backends),
+        *_datagram_faults(reading, body, backends),
+    ]
 
 
 def _source_faults(reading: Reading[Any], body: Clients) -> Iterator[Violation]:
@@ -52,20 +56,32 @@ def _source_faults(reading: Reading[Any], body: Clients) -> Iterator[Violation]:
 
 def _protocol_faults(reading: Reading[Any], backends: Sequence[Backend]) -> Iterator[Violation]:
     for index, backend in enumerate(backends):
-        if backend.port.protocol.startswith("tcp"):
+        if backend.port.protocol not in ("http", "https", "grpc"):
             path = reading.at("backends", index, "port", "protocol")
             text = f"{backend.port.protocol!r} is not one of 'http', 'https' or 'grpc'"
             yield Violation(path, text, "AccessControl opens ports of other protocols")
 
 
 def _twice(reading: Reading[Any], backends: Sequence[Backend]) -> Iterator[Violation]:
-    seen: set[tuple[str, int]] = set()
+    seen: set[tuple[str, int, bool]] = set()
     for index, backend in enumerate(backends):
-        port = backend.name, backend.port.number
+        port = backend.name, backend.port.number, backend.port.protocol == "udp"
         if port in seen:
             text = f"port {backend.port.number} of {backend.name} is there already"
             yield Violation(reading.at("backends", index), text)
         seen.add(port)
+
+
+def _datagram_faults(
+    reading: Reading[Any], body: Clients, backends: Sequence[Backend]
+) -> Iterator[Violation]:
+    for index, backend in enumerate(backends):
+        if backend.port.protocol == "udp" and backend.tls is not None:
+            text = "is for TLS, which datagrams have not"
+            yield Violation(reading.at("backends", index, "tls"), text, "leave it out")
+    if body.matches and backends and all(b.port.protocol == "udp" for b in backends):
+        text = "are about requests, which datagrams are not"
+        yield Violation(reading.at("matches"), text, "leave them out")
 
 
 def doubts(reading: Reading[Any], body: Clients, backends: Sequence[Backend]) -> list[Violation]:
@@ -81,6 +97,15 @@ def doubts(reading: Reading[Any], body: Clients, backends: Sequence[Backend]) ->
                     reading.at("backends", index),
                     "names no AuthenticatedPrincipal, so any certificate of the mesh will do",
                     "add a source of kind AuthenticatedPrincipal",
+                )
+            )
+        if body.matches and not backend.port.protocol.startswith(("http", "grpc")):
+            found.append(
+                Violation(
+                    reading.at("backends", index),
+                    f"speaks {backend.port.protocol}, of which matches can say nothing, so nobody"
+                    " is let in",
+                    "write an AccessControl of its own for this port, without matches",
                 )
             )
         if not proven and kinds == {"AuthenticatedPrincipal"}:
