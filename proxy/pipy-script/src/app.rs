@@ -7,14 +7,19 @@ use std::collections::HashMap;
 use std::net::{TcpListener, UdpSocket};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pipy_pipeline::{Event, Filter, Graph, PipelineId};
 use pipy_worker::{Accepted, Verdict};
-use rquickjs::Array;
+use rquickjs::{Array, Function};
+
+mod exits;
+mod listeners;
+
+pub use listeners::listen_address;
 
 use crate::admin::{self, AdminRequest};
 use crate::background::{self, Return};
@@ -80,8 +85,8 @@ pub struct App {
     datagrams: Vec<(u32, Option<UdpSocket>)>,
     tasks: Vec<Task>,
     signals: Vec<&'static str>,
-    /// What runs before the end, once it has been begun; and where it is told that it is over.
-    exiting: Option<(Arc<AtomicUsize>, Option<Vec<PipelineId>>)>,
+    exiting: exits::Exiting,
+    open: listeners::Open,
     looks: Vec<SyncSender<Facts>>,
     asked: Vec<AdminRequest>,
     /// Calls and overruns of engines that are gone.
@@ -124,7 +129,7 @@ impl Loaded {
 
     /// Whether anything runs besides listeners: tasks, timers, pipelines that the script has spawned.
     pub fn has_tasks(&self) -> bool {
-        let task = |start: &Start| matches!(start.kind.as_str(), "task");
+        let task = |start: &Start| matches!(start.kind.as_str(), "task" | "watch");
         let engine = &self.script.engine;
         let asked =
             engine.with(|ctx| Ok(!engine.state_object(ctx)?.get::<_, Array<'_>>("requests")?.is_empty()));
@@ -146,6 +151,7 @@ impl App {
             tasks: Vec::new(),
             signals: Vec::new(),
             exiting: None,
+            open: listeners::Open::default(),
             looks: Vec::new(),
             asked: Vec::new(),
             past: (0, 0),
@@ -162,12 +168,14 @@ impl App {
         self
     }
 
-    fn begin(&mut self, loaded: &Loaded) {
+    fn begin(&mut self, loaded: &Loaded, given: &mut Vec<(u32, Option<TcpListener>)>) {
         self.listeners.clear();
         self.tasks.clear();
+        let addresses = loaded.listens().into_iter().zip(0..);
+        self.take_addresses(addresses.map(|((place, udp), key)| (key, udp, place)).collect(), given);
         let starts = loaded.script.starts.get().map(Vec::as_slice).unwrap_or_default();
-        for (key, start) in starts.iter().filter(|start| start.kind == "listen").enumerate() {
-            self.listeners.insert(u32::try_from(key).unwrap_or(u32::MAX), Rc::clone(&start.layout));
+        for (start, key) in starts.iter().filter(|start| start.kind == "listen").zip(0..) {
+            self.listeners.insert(key, Rc::clone(&start.layout));
         }
         for start in starts.iter().filter(|start| start.kind == "task") {
             let every = interval(&start.name);
@@ -177,6 +185,12 @@ impl App {
         }
         if let Some(way) = &self.way {
             loaded.script.engine.set_way_back(way.clone());
+        }
+        let engine = &loaded.script.engine;
+        let begun =
+            engine.with(|ctx| engine.state_object(ctx)?.get::<_, Function<'_>>("begin")?.call::<_, ()>(()));
+        if let Err(error) = begun {
+            log::line("ERR", &format!("the script does not begin: {error}"));
         }
         if let Some(before) = self.script.replace(Rc::clone(&loaded.script)) {
             let (_, calls, overruns) = before.engine.used();
@@ -255,7 +269,7 @@ impl pipy_worker::App for App {
     }
 
     fn update(&mut self, update: Update) -> Vec<(u32, Option<TcpListener>)> {
-        let (codebase, main, listeners) = match update {
+        let (codebase, main, mut listeners) = match update {
             Update::Script(codebase, main, listeners) => (codebase, main, listeners),
             Update::Datagrams(sockets) => {
                 self.datagrams = sockets;
@@ -293,7 +307,7 @@ impl pipy_worker::App for App {
         };
         match load(codebase(), &main, self.limits) {
             Ok(loaded) => {
-                self.begin(&loaded);
+                self.begin(&loaded, &mut listeners);
                 listeners
             }
             Err(error) => {
@@ -318,6 +332,10 @@ impl pipy_worker::App for App {
                 graph.wake(waker);
             }
         }
+        let mut changes = Vec::new();
+        if let Some(script) = self.script.clone().filter(|script| script.engine.asked.get()) {
+            changes = self.change_listeners(&script);
+        }
         for script in self.scripts() {
             run_requests(&script, graph);
         }
@@ -335,7 +353,7 @@ impl pipy_worker::App for App {
         {
             idle();
         }
-        Vec::new()
+        changes
     }
 
     fn turn_ends(&mut self, now: Instant) -> Option<Instant> {
@@ -404,33 +422,6 @@ impl App {
             if let (Some(start), Some(scope)) = (start, self.scope(None)) {
                 admin::answer(request, &start.layout, &scope, graph);
             }
-        }
-    }
-
-    /// Runs the pipelines of `.exit()` when the worker is going to end, and tells when they have ended.
-    fn run_exits(&mut self, graph: &mut Graph) {
-        let Some((done, begun)) = self.exiting.take() else { return };
-        let running = begun.unwrap_or_else(|| {
-            let starts = self.script.as_ref().and_then(|script| script.starts.get());
-            let exits: Vec<Rc<Layout>> = starts
-                .into_iter()
-                .flatten()
-                .filter(|start| start.kind == "exit")
-                .map(|start| Rc::clone(&start.layout))
-                .collect();
-            let mut running = Vec::new();
-            for layout in exits {
-                let Some(scope) = self.scope(None) else { continue };
-                let pipeline = graph.open_detached(alone(&layout, &scope, Vec::new()));
-                graph.send(pipeline, Event::Data(Bytes::new()));
-                running.push(pipeline);
-            }
-            running
-        });
-        if running.iter().any(|pipeline| graph.alive(*pipeline)) {
-            self.exiting = Some((done, Some(running)));
-        } else {
-            done.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -171,3 +171,8 @@ thread_local! {
 pub(crate) fn set_way(way: Return) {
     WAY.set(Some(way));
 }
+
+/// Whether this thread runs scripts, and does not only try them out.
+pub(crate) fn is_worker() -> bool {
+    WAY.with_borrow(Option::is_some)
+}

@@ -16,6 +16,7 @@ use crate::filters::{self, opening::Opening};
 use crate::modules::resolve;
 use crate::nmi::Natives;
 use crate::plugin::Host;
+use crate::spawn::Ended;
 
 /// A pipeline as a script described it.
 pub(crate) struct Layout {
@@ -135,12 +136,23 @@ impl Scope {
 impl Layout {
     /// The filters of a new pipeline. `arguments` are what its `onStart` is called with.
     pub(crate) fn pipeline(&self, scope: &Scope, arguments: Vec<Kept>) -> Vec<Box<dyn Filter>> {
+        self.pipeline_telling(scope, arguments, &Ended::default())
+    }
+
+    /// The same, telling what its `onEnd` has returned.
+    pub(crate) fn pipeline_telling(
+        &self,
+        scope: &Scope,
+        arguments: Vec<Kept>,
+        ended: &Ended,
+    ) -> Vec<Box<dyn Filter>> {
         let filters = self.filters.get().map(Vec::as_slice).unwrap_or_default();
         let mut row: Vec<Box<dyn Filter>> = Vec::with_capacity(filters.len() + 1);
         let on_start = self.on_start.get().cloned().flatten();
         let on_end = self.on_end.get().cloned().flatten();
         if on_start.is_some() || on_end.is_some() {
-            row.push(Box::new(Opening::new(scope.clone(), self.label.clone(), on_start, on_end, arguments)));
+            let opening = Opening::new(scope.clone(), self.label.clone(), on_start, on_end, arguments);
+            row.push(Box::new(opening.telling(ended)));
         }
         row.extend(filters.iter().map(|def| def.filter(scope)));
         row

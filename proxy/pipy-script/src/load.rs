@@ -137,6 +137,13 @@ fn begin(
     )?;
     let methods = pipy::object(ctx, codebase)?;
     crate::objects::process::install(ctx, &methods, engine, overlay)?;
+    if codebase.lends() {
+        // A host is not a plugin's to end.
+        let refuse = |ctx: Ctx<'_>| -> Result<()> {
+            Err(rquickjs::Exception::throw_message(&ctx, "pipy.exit() is not for plugins"))
+        };
+        methods.set("exit", Function::new(ctx.clone(), refuse)?)?;
+    }
     let load: Function<'_> = methods.get("load")?;
     native.set("pipy", methods)?;
     crate::timers::install(ctx, &native, engine)?;

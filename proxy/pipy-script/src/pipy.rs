@@ -28,11 +28,7 @@ pub(crate) fn object<'js>(ctx: &Ctx<'js>, codebase: &Rc<dyn Codebase>) -> Result
     pipy.set("list", Function::new(ctx.clone(), list)?)?;
     pipy.set("pid", std::process::id())?;
     pipy.set("now", Function::new(ctx.clone(), now)?)?;
-    let exit = |code: Opt<i32>| -> () {
-        crate::objects::sinks::flush();
-        std::process::exit(code.0.unwrap_or(0))
-    };
-    pipy.set("exit", Function::new(ctx.clone(), exit)?)?;
+    pipy.set("exit", Function::new(ctx.clone(), crate::objects::process::exit)?)?;
     Ok(pipy)
 }
 

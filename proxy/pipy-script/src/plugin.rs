@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Graph, Head};
 use pipy_worker::Accepted;
-use rquickjs::{Ctx, Value};
+use rquickjs::{Array, Ctx, Value};
 
 use crate::engine::{Engine, Kept, Limits, Vars, bury};
 use crate::error::ScriptError;
@@ -193,7 +193,8 @@ impl Plugins {
             return Ok(vars);
         }
         self.script.engine.with(|ctx| {
-            vars.set(ctx, 0, &inbound::object(ctx, id, accepted)?)
+            let variables: Array<'_> = vars.0.clone().restore(ctx)?;
+            variables.set(0, inbound::object(ctx, id, accepted)?)
         })?;
         Ok(vars)
     }
@@ -226,12 +227,13 @@ impl Plugins {
             return Ok(());
         }
         self.script.engine.with(|ctx| {
+            let variables: Array<'_> = vars.0.clone().restore(ctx)?;
             for (name, slot) in slots {
                 let value = match host.fact(name) {
                     Some(Fact::Json(text)) => self.object(ctx, &text)?,
                     fact => plain(ctx, fact)?,
                 };
-                vars.set(ctx, *slot, &value)?;
+                variables.set(*slot as usize, value)?;
             }
             Ok(())
         })
@@ -354,9 +356,10 @@ pub(crate) fn written(scope: &Scope) -> Result<Written, ScriptError> {
         return Ok(Written::new());
     }
     engine.with(|ctx| {
+        let variables: Array<'_> = scope.vars.0.clone().restore(ctx)?;
         let mut written = Written::new();
         for slot in slots {
-            let value: Value<'_> = scope.vars.get(ctx, slot)?;
+            let value: Value<'_> = variables.get(slot as usize)?;
             let name = match value.as_object() {
                 Some(object) => object.get::<_, Value<'_>>("name")?,
                 None => value,
@@ -389,8 +392,9 @@ impl Requests {
     fn tell(scope: &Scope) -> Result<(), ScriptError> {
         let (Some(host), Some(slots)) = (&scope.host, scope.script.host_slots.get()) else { return Ok(()) };
         scope.engine().with(|ctx| {
+            let variables: Array<'_> = scope.vars.0.clone().restore(ctx)?;
             for (name, slot) in slots.iter().filter(|(name, _)| LATE.contains(name)) {
-                scope.vars.set(ctx, *slot, &plain(ctx, host.fact(name))?)?;
+                variables.set(*slot as usize, plain(ctx, host.fact(name))?)?;
             }
             Ok(())
         })

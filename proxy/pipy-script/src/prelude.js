@@ -200,6 +200,53 @@
   const signals = ['HUP', 'INT', 'QUIT', 'TERM', 'ALRM', 'CHLD', 'CONT', 'TSTP', 'TTIN', 'TTOU', 'URG', 'WINCH', 'XCPU',
     'XFSZ', 'VTALRM', 'PROF', 'IO'].map(name => `SIG${name}`);
 
+  // What is listened on: at first what a script says as it is loaded, then what it changes.
+  const listen = (where, options, layout) => {
+    if (!state.begun) {
+      state.listen = state.listen.filter(known => String(known.where) !== String(where) || known.options.protocol !== options.protocol);
+      if (layout) state.listen.push({ where, options, layout });
+      return;
+    }
+    state.ports.push({ where, protocol: options.protocol, layout: layout?.id });
+    native.changed();
+  };
+  state.ports = [];
+  state.takePorts = () => state.ports.splice(0);
+
+  // Ports that change while a script runs; what is given for all of them, and for each.
+  class ListenerArray {
+    #ports = new Map(); #served = []; #options;
+    constructor(ports = [], options = {}) { this.#options = options; this.set(ports); }
+    #entry(port) {
+      const { port: given, ...options } = port !== null && typeof port === 'object' ? port : { port };
+      const key = String(given);
+      if (!/^(?:.*:)?\d+$/.test(key)) throw new TypeError(`ListenerArray: '${key}' is no port: 8080, '8080' and '127.0.0.1:8080' are`);
+      return [key, options];
+    }
+    #tell(port, own, gone) {
+      for (const { layout, options } of this.#served) listen(port, { ...this.#options, ...options, ...own }, gone ? null : layout);
+    }
+    set(ports) {
+      const wanted = new Map(ports.map(port => this.#entry(port)));
+      for (const port of [...this.#ports.keys()]) if (!wanted.has(port)) this.remove(port);
+      for (const [port, options] of wanted) if (!this.#ports.has(port)) this.add(port, options);
+    }
+    add(port, options = {}) {
+      const [key, own] = this.#entry(port);
+      this.#ports.set(key, { ...own, ...options });
+      this.#tell(key, this.#ports.get(key), false);
+    }
+    remove(port) {
+      const [key] = this.#entry(port);
+      const own = this.#ports.get(key);
+      if (own && this.#ports.delete(key)) this.#tell(key, own, true);
+    }
+    serve(layout, options = {}) {
+      this.#served.push({ layout, options });
+      for (const [port, own] of this.#ports) listen(port, { ...this.#options, ...options, ...own }, layout);
+    }
+  }
+
   class Configuration extends Builder {
     constructor(module) { super(module, null); module.configuration = this; this.entrance = null; }
     begin(kind, name, options) {
@@ -218,7 +265,12 @@
       for (const name of Object.keys(values ?? {})) state.init[this.module.slots[name]] = values[name];
       return this;
     }
-    listen(where, options) { return this.begin('listen', where, options); }
+    listen(where, options) {
+      if (!(where instanceof ListenerArray)) return this.begin('listen', where, options);
+      this.begin('ports', '');
+      where.serve(this.layout, options);
+      return this;
+    }
     task(when) {
       const text = String(when ?? '');
       const units = { ms: 1, s: 1000, m: 60000, h: 3600000 };
@@ -271,7 +323,39 @@
     spawn(...args) {
       return new Promise((done, failed) => { request({ layout: this.layout.id, args, done, failed }); });
     }
+    // Gives a pipeline of its own events, those that a function gives until it gives none, or those of a hub. The promise is that of
+    // what its onEnd returns, or else of the events that come out.
+    async process(given) {
+      if (given instanceof Hub) {
+        const { layout } = this;
+        return new Template(inline(layout.module, $ => $.loop($ => $.swap(() => given).pipe(new Template(layout))))).spawn();
+      }
+      const input = [];
+      if (typeof given === 'function') {
+        for (let event = await given(); event !== undefined && event !== null; event = await given()) {
+          input.push(...[event].flat());
+          if (event instanceof StreamEnd) break;
+        }
+      } else {
+        input.push(...[given ?? []].flat());
+      }
+      if (!(input.at(-1) instanceof StreamEnd)) input.push(new StreamEnd());
+      const layout = this.#heard();
+      const taken = layout.onEnd ? value => value : () => came.get(state.c) ?? [];
+      return new Promise((done, failed) => { request({ layout: layout.id, args: [], input, done: value => done(taken(value)), failed }); });
+    }
+    #kept;
+    // The same pipeline, with what comes out of it noted by context.
+    #heard() {
+      if (this.#kept) return this.#kept;
+      const { module, onStart, onEnd, filters } = this.layout;
+      const note = event => { came.has(state.c) ? came.get(state.c).push(event) : came.set(state.c, [event]); };
+      this.#kept = Object.assign(newLayout(module, 'inline', ''), { onStart, onEnd });
+      this.#kept.filters = [...filters, { name: 'handle', args: [note], to: undefined, at: '' }];
+      return this.#kept;
+    }
   }
+  const came = new WeakMap();
   state.requests = [];
   state.solving = new Set();
   state.take = () => state.requests.splice(0);
@@ -288,12 +372,15 @@
     // What the newer style calls as a method of `pipy`.
     module.pipy.listen = (where, ...rest) => {
       const build = rest.pop();
-      const options = rest.find(value => typeof value === 'object') ?? {};
+      const options = rest.find(value => value && typeof value === 'object') ?? {};
       const protocol = rest.find(value => typeof value === 'string');
-      const layout = build === null ? null : target(module, build);
-      state.listen.push({ where, options: protocol ? { ...options, protocol } : options, layout });
-      native.changed();
+      const layout = build === null || build === undefined ? null : target(module, build);
+      if (layout !== null && typeof layout !== 'object') throw new TypeError('pipy.listen() expects a pipeline, or null to listen no more');
+      if (where instanceof ListenerArray) where.serve(layout, protocol ? { ...options, protocol } : options);
+      else listen(where, protocol ? { ...options, protocol } : options, layout);
     };
+    const { exit } = native.pipy;
+    module.pipy.exit = what => (typeof what === 'function' ? void state.leaving.push(what) : exit(what));
     module.pipy.solve = path => {
       if (state.solving.has(path)) throw new Error(`recursive solve() of ${path}`);
       state.solving.add(path);
@@ -361,6 +448,31 @@
   state.layoutOf = value => (value instanceof Template ? value.layout.id : -1);
   state.isHub = value => value instanceof Hub;
   state.listen = [];
+  // The script is at work on this worker: what it watches is watched from now on.
+  state.begin = () => {
+    state.begun = true;
+    for (const layout of state.layouts.filter(layout => layout.kind === 'watch')) {
+      const again = () => native.pipy.watch(String(layout.name)).then(() => {
+        request({ layout: layout.id, args: [], done() {}, failed() {} });
+        again();
+      });
+      again();
+    }
+  };
+  // What is to be done before the end; gives how much of it is not over.
+  state.leaving = [];
+  state.leave = () => {
+    if (state.open === undefined) {
+      state.open = state.leaving.length;
+      for (const callback of state.leaving) {
+        state.c = state.copy(state.init);
+        const over = () => { state.open--; };
+        // One that fails is over, too; the log says why.
+        new Promise(done => done(callback())).finally(over);
+      }
+    }
+    return state.open;
+  };
   state.isConfiguration = value => value instanceof Configuration;
   // Functions that take the place of statements in the older style.
   const call = (value, ...args) => (typeof value === 'function' ? value(...args) : value);
@@ -408,7 +520,7 @@
   JSON.encode ??= (value, replacer, indent) => new Data(JSON.stringify(value, replacer, indent) ?? '');
   JSON.decode ??= (data, reviver) => JSON.parse(data.toString(), reviver);
   Object.assign(globalThis, {
-    branch, select, repeat, invoke, setTimeout, clearTimeout, Timeout, Swap: Hub, __thread: native.thread,
+    branch, select, repeat, invoke, setTimeout, clearTimeout, Timeout, ListenerArray, Swap: Hub, __thread: native.thread,
   });
   Object.assign(globalThis, { __pipy: state, Data, Message, MessageStart, MessageEnd, StreamEnd });
   return state;

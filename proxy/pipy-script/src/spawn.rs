@@ -2,6 +2,7 @@
 //!
 //! INVARIANT: a promise of a spawned pipeline is settled when that ends, however it ends.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use pipy_pipeline::{Cx, Event, Filter, Graph};
 use rquickjs::{Array, Ctx, Function, Object, Persistent, Value};
 
 use crate::engine::{Callback, Kept};
-use crate::filters::alone::alone;
+use crate::filters::alone::alone_telling;
 use crate::layout::{Family, Layout, Scope, Script};
 use crate::log;
 
@@ -35,11 +36,17 @@ pub(crate) fn run_requests(script: &Rc<Script>, graph: &mut Graph) {
                     log::line("ERR", &format!("pipy.fork(): {error}"));
                 }
             }
-            Request::Spawn(layout, arguments, done) => {
-                let mut row = alone(&layout, &scope, arguments);
-                row.insert(0, Box::new(Told { done: Some(done), scope: scope.clone() }));
+            Request::Spawn(layout, arguments, done, input) => {
+                let ended = Ended::default();
+                let mut row = alone_telling(&layout, &scope, arguments, &ended);
+                // Filters are closed in their order: this one when `onEnd` has been called.
+                let told = Told { done: Some((done, ended)), scope: scope.clone() };
+                row.insert(row.len().saturating_sub(1), Box::new(told));
                 let pipeline = graph.open_detached(row);
-                graph.send(pipeline, Event::Data(Bytes::new()));
+                if input.is_empty() {
+                    graph.send(pipeline, Event::Data(Bytes::new()));
+                }
+                input.into_iter().for_each(|event| graph.send(pipeline, event));
             }
         }
     }
@@ -48,8 +55,12 @@ pub(crate) fn run_requests(script: &Rc<Script>, graph: &mut Graph) {
 /// What a script has asked for.
 enum Request {
     Call(Callback),
-    Spawn(Rc<Layout>, Vec<Kept>, Callback),
+    /// A pipeline, what its `onStart` is called with, who is told of its end, and what is given to it.
+    Spawn(Rc<Layout>, Vec<Kept>, Callback, Vec<Event>),
 }
+
+/// What the `onEnd` of a pipeline has returned.
+pub(crate) type Ended = Rc<RefCell<Option<Kept>>>;
 
 fn requests(ctx: &Ctx<'_>, script: &Script) -> rquickjs::Result<Vec<Request>> {
     let state = script.engine.state_object(ctx)?;
@@ -67,16 +78,21 @@ fn requests(ctx: &Ctx<'_>, script: &Script) -> rquickjs::Result<Vec<Request>> {
         let args: Vec<Value<'_>> = request.get("args")?;
         let args = args.into_iter().map(|arg| Persistent::save(ctx, arg)).collect();
         let done = Persistent::save(ctx, request.get::<_, Function<'_>>("done")?);
+        let given: Value<'_> = request.get("input")?;
+        let mut input = Vec::new();
+        if !given.is_undefined() {
+            script.engine.makers(ctx)?.events(ctx, &given, &mut input)?;
+        }
         if let Some(layout) = script.layout(ctx, request.get("layout")?)? {
-            requests.push(Request::Spawn(layout, args, done));
+            requests.push(Request::Spawn(layout, args, done, input));
         }
     }
     Ok(requests)
 }
 
-/// Settles the promise of a spawned pipeline when that has ended.
+/// Settles the promise of a spawned pipeline when that has ended: it is the last of its filters to be closed.
 struct Told {
-    done: Option<Callback>,
+    done: Option<(Callback, Ended)>,
     scope: Scope,
 }
 
@@ -86,9 +102,17 @@ impl Filter for Told {
     }
 
     fn closed(&mut self, _cx: &mut Cx<'_>) {
-        let Some(done) = self.done.take() else { return };
+        let Some((done, ended)) = self.done.take() else { return };
         let engine = self.scope.engine();
-        let result = engine.call(&self.scope.vars, &done, |_, _| Ok(()), |_, _| Ok(()));
+        let result = engine.call(
+            &self.scope.vars,
+            &done,
+            |ctx, args| match ended.take() {
+                Some(value) => args.push_arg(value.restore(ctx)?),
+                None => args.push_arg(Value::new_undefined(ctx.clone())),
+            },
+            |_, _| Ok(()),
+        );
         if let Err(error) = result {
             log::line("ERR", &format!("spawn(): {error}"));
         }

@@ -23,6 +23,6 @@ mod worker;
 
 pub use app::{Accepted, App, Handle, Settings, Verdict};
 pub use captured::bind_captured;
-pub use datagrams::bind_datagrams;
-pub use listen::{bind, original_destination};
+pub use datagrams::{bind_datagrams, bind_datagrams_once};
+pub use listen::{bind, bind_once, original_destination};
 pub use worker::Worker;

@@ -20,26 +20,34 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::Tcp
     let mut address = address;
     let mut listeners = Vec::with_capacity(workers);
     for _ in 0..workers {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        if workers > 1 {
-            socket.set_reuse_port(true)?;
-        }
-        if address.is_ipv6() {
-            // WHY: `[::]` serves IPv4 too unless told otherwise, and would collide with a listener on 0.0.0.0.
-            socket.set_only_v6(true)?;
-        }
-        socket.set_nonblocking(true)?;
-        // Accepted connections inherit it, which spares a system call for each.
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_keepalive(&keepalive())?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        let listener = std::net::TcpListener::from(socket);
+        let listener = bind_once(address, workers > 1)?;
         address = listener.local_addr()?;
         listeners.push(listener);
     }
     Ok(listeners)
+}
+
+/// Binds one listening socket; others may be bound to the same address where it is shared.
+///
+/// # Errors
+/// What the operating system says, such as "address in use".
+pub fn bind_once(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        // WHY: `[::]` serves IPv4 too unless told otherwise, and would collide with a listener on 0.0.0.0.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    // Accepted connections inherit it, which spares a system call for each.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive())?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(std::net::TcpListener::from(socket))
 }
 
 /// The destination that a connection had before the firewall redirected it to us; its local address where none did.

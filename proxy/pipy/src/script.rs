@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pipy_repo::{Report, Snapshot};
-use pipy_script::{App, Codebase, Folder, Inline, Limits, Loaded, Update, load, log};
+use pipy_script::{App, Codebase, Folder, Inline, Limits, Loaded, Update, listen_address, load, log};
 use pipy_worker::{Handle, Settings, Worker};
 use signal_hook::consts::{self, SIGHUP, SIGINT, SIGTERM};
 
@@ -372,7 +372,9 @@ impl<'o> Running<'o> {
             if wanted && self.can_reload() {
                 drop(self.reload());
             }
-            if self.status.stop.swap(false, Ordering::Relaxed) && !draining {
+            if (self.status.stop.swap(false, Ordering::Relaxed) || pipy_script::exit_wanted().is_some())
+                && !draining
+            {
                 log::line("INF", "[shutdown] Shutting down...");
                 draining = true;
                 exiting = true;
@@ -391,6 +393,10 @@ impl<'o> Running<'o> {
             // What follows a repository waits for the next version.
             let idle = self.following.is_none() && self.idle.load(Ordering::Relaxed) == self.threads.len();
             if idle || self.threads.iter().all(JoinHandle::is_finished) {
+                if let Some(code) = pipy_script::exit_wanted() {
+                    pipy_script::flush_logs();
+                    std::process::exit(code);
+                }
                 return Ok(());
             }
             std::thread::sleep(LOOK);
@@ -436,36 +442,5 @@ impl<'o> Running<'o> {
             }
         }
         reloaded
-    }
-}
-
-/// `8080`, `127.0.0.1:8080`, `[::1]:8080` or `:::8080`; `None` for port 0, which stands for no listener.
-fn listen_address(text: &str) -> Result<Option<SocketAddr>, String> {
-    let bad = || format!("{text:?} is no address to listen on");
-    let (host, port) = text.rsplit_once(':').unwrap_or(("0.0.0.0", text));
-    let port: u16 = port.parse().map_err(|_| bad())?;
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let host = match bare {
-        "" => "0.0.0.0",
-        "localhost" => "127.0.0.1",
-        other => other,
-    };
-    let ip = host.parse().map_err(|_| bad())?;
-    Ok((port != 0).then_some(SocketAddr::new(ip, port)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_what_people_write() {
-        let said = |text: &str| listen_address(text).map(|found| found.map(|address| address.to_string()));
-        assert_eq!(said("8080"), Ok(Some("0.0.0.0:8080".into())));
-        assert_eq!(said("127.0.0.1:80"), Ok(Some("127.0.0.1:80".into())));
-        assert_eq!(said("[::1]:80"), Ok(Some("[::1]:80".into())));
-        assert_eq!(said(":::80"), Ok(Some("[::]:80".into())));
-        assert_eq!(said("0"), Ok(None));
-        assert!(said("eighty").is_err());
     }
 }

@@ -6,11 +6,22 @@ use pipy_pipeline::{Cx, Event, Filter};
 use crate::engine::Kept;
 use crate::events::{ScriptEvent, script_event};
 use crate::layout::{Layout, Scope};
+use crate::spawn::Ended;
 
 /// The filters of such a pipeline.
 pub(crate) fn alone(layout: &Layout, scope: &Scope, arguments: Vec<Kept>) -> Vec<Box<dyn Filter>> {
+    alone_telling(layout, scope, arguments, &Ended::default())
+}
+
+/// The same, telling what its `onEnd` has returned.
+pub(crate) fn alone_telling(
+    layout: &Layout,
+    scope: &Scope,
+    arguments: Vec<Kept>,
+    ended: &Ended,
+) -> Vec<Box<dyn Filter>> {
     let mut row: Vec<Box<dyn Filter>> = vec![Box::new(Watch)];
-    row.extend(layout.pipeline(scope, arguments));
+    row.extend(layout.pipeline_telling(scope, arguments, ended));
     row.push(Box::new(Turn));
     row
 }

@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use pipy_pipeline::{CloseReason, Cx, Event, Filter};
-use rquickjs::{Ctx, Value};
+use rquickjs::{Ctx, Persistent, Value};
 
 use crate::engine::{Callback, Kept, Outcome};
 use crate::events::Makers;
 use crate::layout::Scope;
 use crate::log;
+use crate::spawn::Ended;
 
 /// The first filter of a pipeline that has either.
 pub(crate) struct Opening {
@@ -20,6 +21,8 @@ pub(crate) struct Opening {
     arguments: Vec<Kept>,
     /// The promise of `onStart`, and what came meanwhile.
     waiting: Option<(Outcome, VecDeque<Event>)>,
+    /// Where it is put what `onEnd` returns.
+    ended: Ended,
 }
 
 impl Opening {
@@ -30,7 +33,12 @@ impl Opening {
         on_end: Option<Callback>,
         arguments: Vec<Kept>,
     ) -> Self {
-        Opening { scope, label, on_start, on_end, arguments, waiting: None }
+        Opening { scope, label, on_start, on_end, arguments, waiting: None, ended: Ended::default() }
+    }
+
+    /// The same, telling what `onEnd` has returned.
+    pub(crate) fn telling(self, ended: &Ended) -> Self {
+        Opening { ended: Rc::clone(ended), ..self }
     }
 
     fn run(&mut self, cx: &Cx<'_>, kept: &Kept) -> Result<Opened, crate::ScriptError> {
@@ -118,9 +126,20 @@ impl Filter for Opening {
 
     fn closed(&mut self, _cx: &mut Cx<'_>) {
         let Some(callback) = self.on_end.take() else { return };
-        if let Err(error) =
-            self.scope.engine().call(&self.scope.vars, &callback, |_, _| Ok(()), |_, _| Ok(()))
-        {
+        let ended = Rc::clone(&self.ended);
+        let engine = Rc::clone(self.scope.engine());
+        let called = engine.call(
+            &self.scope.vars,
+            &callback,
+            |_, _| Ok(()),
+            |ctx, value| {
+                if !value.is_undefined() {
+                    ended.replace(Some(Persistent::save(ctx, value)));
+                }
+                Ok(())
+            },
+        );
+        if let Err(error) = called {
             log::line("ERR", &format!("{}: onEnd: {error}", self.label));
         }
     }

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -63,8 +63,13 @@ pub(crate) fn worker() -> usize {
 pub(crate) fn thread<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     let thread = Object::new(ctx.clone())?;
     thread.set("id", WORKER.get())?;
-    thread.set("concurrency", ABOUT.get().map_or(1, |about| about.threads.max(1)))?;
+    thread.set("concurrency", threads())?;
     Ok(thread)
+}
+
+/// How many workers there are.
+pub(crate) fn threads() -> usize {
+    ABOUT.get().map_or(1, |about| about.threads.max(1))
 }
 
 static RESTART: AtomicBool = AtomicBool::new(false);
@@ -72,6 +77,26 @@ static RESTART: AtomicBool = AtomicBool::new(false);
 /// Whether a script has asked to be loaded anew, since this was asked last.
 pub fn restart_wanted() -> bool {
     RESTART.swap(false, Ordering::Relaxed)
+}
+
+/// What a script has asked to end with, and 1 more than that; 0 while it has not.
+static EXIT: AtomicI64 = AtomicI64::new(0);
+
+/// With which code a script has asked the process to end.
+pub fn exit_wanted() -> Option<i32> {
+    i32::try_from(EXIT.load(Ordering::Relaxed).checked_sub(1).filter(|code| *code >= 0)?).ok()
+}
+
+/// `pipy.exit(code)`: at once while a script is loaded, as SIGINT does once it runs.
+pub(crate) fn exit(code: Opt<i32>) {
+    let code = code.0.unwrap_or(0);
+    if crate::background::is_worker() {
+        // The first word counts. A code is one byte for the system.
+        let _ = EXIT.compare_exchange(0, i64::from(code & 0xff) + 1, Ordering::Relaxed, Ordering::Relaxed);
+        return;
+    }
+    super::sinks::flush();
+    std::process::exit(code)
 }
 
 /// How long another process may take.
