@@ -2,8 +2,8 @@
 
 What comes in: the Pod that would ask, a URL, a method, headers. What goes out: the answers of the
 sidecars that would decide: the caller's, then that of each Pod which the request may reach. A Pod
-without a sidecar is a client outside of the mesh, known by its address; ``--as`` gives the name that
-its certificate would carry. Of datagrams (``udp://``) every sender is known by its address alone.
+without a sidecar is a client outside of the mesh, known by its address; ``--as`` gives the name
+that its certificate would carry. Of datagrams (``udp://``) all are known by their address alone.
 
 Invariants: nothing is decided here; every answer comes from a running sidecar, made by the function
 that decides about live requests (``/explain`` on its administration page). Nothing is sent to an
