@@ -127,9 +127,11 @@ fn callee(text: &str, place: Place) -> Option<(String, String)> {
             let (owner, name) = whole.rsplit_once('.').unwrap_or(("", &whole));
             (!name.is_empty()).then(|| (owner.to_owned(), name.to_owned()))
         }
+        // The engine may point at the name itself.
         None => {
             let name: String = from.chars().take_while(|c| named(*c)).collect();
-            (!name.is_empty()).then(|| (String::new(), name))
+            let owner = before.strip_suffix('.').map(row).unwrap_or_default();
+            (!name.is_empty()).then_some((owner, name))
         }
     }
 }
@@ -196,6 +198,7 @@ mod tests {
         assert_eq!(at("f(1)", 2), named("", "f"));
         assert_eq!(at("f(1)", 1), named("", "f"));
         assert_eq!(at("a?.b()", 2), named("a", "b"));
+        assert_eq!(at("x = a.b.c()", 9), named("a.b", "c"));
         assert_eq!(at("a", 9), None);
     }
 }

@@ -6,6 +6,7 @@
 (native) => {
   const state = { c: [null], init: [null], modules: [], layouts: [], current: null };
   state.init = state.c;
+  state.copy = context => context.slice();
   state.r = (context, value) => ((state.c = context), value);
 
   // A callback of a promise runs in the context in which it was given.
@@ -465,7 +466,7 @@
     if (state.open === undefined) {
       state.open = state.leaving.length;
       for (const callback of state.leaving) {
-        state.c = state.copy(state.init);
+        state.c = state.init.slice();
         const over = () => { state.open--; };
         // One that fails is over, too; the log says why.
         new Promise(done => done(callback())).finally(over);

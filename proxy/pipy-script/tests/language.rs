@@ -170,6 +170,11 @@ impl Stage {
         } else if rest == "." {
             self.world.finish(socket);
             self.turn();
+            // Both have said what they had to say: a worker closes the socket.
+            if self.world.socket(socket).finished {
+                self.world.graph.socket_gone(socket);
+                self.turn();
+            }
         } else if rest == "! closed" {
             let state = self.world.socket(socket);
             if !state.finished && state.closed.is_none() {
