@@ -262,7 +262,7 @@ def test_a_box_flushes_unless_it_is_told_not_to(tmp_path: Path) -> None:
         settings = StandaloneSettings(state_dir=tmp_path, sync_every_write=sync)
         (argv,) = [
             child.argv
-            for child in children(settings, HeldSockets((), 3, 4))
+            for child in children(settings, HeldSockets((), (3, 4)))
             if child.name == "apiserver"
         ]
         assert parse_settings(list(argv[3:])).sync_every_write is sync

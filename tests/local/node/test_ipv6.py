@@ -182,6 +182,82 @@ async def test_service_gets_and_loses_its_second_family(box: Box, namespace: str
     await calls(box, namespace, "curl -sSf -4 http://web/")
 
 
+#: Listens at IPv6 addresses only, as a program that was told `[::]` and nothing else may.
+SIX_ONLY = """
+import http.server, socket
+class H(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.send_header("Content-Length", "0"); self.end_headers()
+    def log_message(self, *args): pass
+class S(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+    def server_bind(self):
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        super().server_bind()
+S(("::", 8080), H).serve_forever()
+"""
+
+
+@pytest.mark.parametrize(
+    "probe", [{"httpGet": {"path": "/", "port": 8080}}, {"tcpSocket": {"port": "http"}}]
+)
+async def test_application_at_ipv6_only_is_probed_there(
+    box: Box, namespace: str, probe: dict[str, Any]
+) -> None:
+    container = {
+        "image": "python",
+        "command": [sys.executable, "-c", SIX_ONLY],
+        "ports": [{"containerPort": 8080, "name": "http"}],
+        "readinessProbe": {**probe, "periodSeconds": 1},
+    }
+    closed = container | {
+        "command": ["sleep", "1000"],
+        "readinessProbe": {**probe, "periodSeconds": 1},
+    }
+    apply(box, namespace, pod("six", container=container), pod("none", container=closed))
+    await ready(box, namespace, "six")
+    conditions = "{.status.conditions[?(@.type=='Ready')].status}"
+    said = box.kubectl("get", "-n", namespace, "pod/none", "-o", f"jsonpath={conditions}")
+    assert said == "False"
+
+
+async def test_api_and_dns_answer_at_ipv6_addresses(box: Box, namespace: str) -> None:
+    apply(box, namespace, pod("client"))
+    await ready(box, namespace, "client")
+    addresses = box.kubectl("get", "svc/kubernetes", "-o", "jsonpath={.spec.clusterIPs}")
+    assert json.loads(addresses) == list(box.settings.api_ips)
+    resolvers = await calls(box, namespace, "grep nameserver /etc/resolv.conf")
+    assert resolvers == "".join(f"nameserver {ip}\n" for ip in box.settings.dns_ips)
+    # Its name has an AAAA, its certificate that address, and its token is believed there.
+    script = (
+        "D=/var/run/secrets/kubernetes.io/serviceaccount;"
+        " curl -sS -6 -o /dev/null -w '%{remote_ip} %{http_code}' --cacert $D/ca.crt"
+        ' -H "Authorization: Bearer $(cat $D/token)"'
+    )
+    for host in ("kubernetes.default.svc", f"[{box.settings.api_ips[1]}]"):
+        said = await calls(box, namespace, f"{script} 'https://{host}/version'")
+        assert said == f"{box.settings.api_ips[1]} 200"
+    for flag in ("", "+tcp"):
+        dig = f"dig {flag} +short AAAA kubernetes.default.svc.cluster.local"
+        said = await calls(box, namespace, f"{dig} @{box.settings.dns_ips[1]}")
+        assert said.split() == [box.settings.api_ips[1]]
+
+
+def test_store_of_a_time_without_ipv6_gets_the_second_address() -> None:
+    state_dir = Path(tempfile.mkdtemp(prefix="fsm-box-"))
+    try:
+        before = open_box(state_dir, pod_cidr6="", service_cidr6="")
+        text = before.kubectl("get", "svc/kubernetes", "-o", "jsonpath={.spec.clusterIPs}")
+        assert json.loads(text) == [before.settings.api_ip]
+        asyncio.run(lifecycle.down(before.settings))
+        after = open_box(state_dir)
+        text = after.kubectl("get", "svc/kubernetes", "-o", "jsonpath={.spec.clusterIPs}")
+        assert json.loads(text) == list(after.settings.api_ips)
+        asyncio.run(lifecycle.down(after.settings, purge=True))
+    finally:
+        shutil.rmtree(state_dir, ignore_errors=True)
+
+
 @pytest.fixture
 def small(box: Box) -> Iterator[Box]:
     """A box as it is on a kernel without IPv6."""

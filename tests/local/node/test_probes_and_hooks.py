@@ -46,7 +46,7 @@ async def _ask(port: int, service: str) -> tuple[bool, str]:
     async def run(argv: list[str], limit_s: float) -> tuple[int | None, str]:
         raise AssertionError(f"a gRPC probe runs no command: {argv}, {limit_s}")
 
-    target = probes.Target("127.0.0.1", {}, run)
+    target = probes.Target(("127.0.0.1",), {}, run)
     return await probes.check({"grpc": {"port": port, "service": service}}, target, 5.0)
 
 

@@ -28,6 +28,7 @@ from fsm.standalone.apiserver.admission import Webhooks
 from fsm.standalone.apiserver.auth import Tokens
 from fsm.standalone.apiserver.bodies import BODY_BYTES_MAX
 from fsm.standalone.apiserver.calls import ADMIN, Call
+from fsm.standalone.apiserver.errors import StatusError
 from fsm.standalone.apiserver.kubelet import NodeAgent
 from fsm.standalone.apiserver.lifecycle import PROTECTED_NAMESPACES, Lifecycle
 from fsm.standalone.apiserver.rbac import CLUSTER_ROLES, Authorizer
@@ -175,15 +176,41 @@ async def _furnish(lifecycle: Lifecycle, settings: ApiServerSettings) -> None:
     """Create what every cluster has from the start; what exists is left alone."""
     for name in PROTECTED_NAMESPACES:
         await _ensure(lifecycle, registry.NAMESPACES, "Namespace", "", name, {})
+    addresses = settings.api_addresses
+    families: KubeObject = {
+        "clusterIPs": addresses,
+        "ipFamilies": [f"IPv{network.version}" for network in settings.networks],
+        "ipFamilyPolicy": "PreferDualStack" if len(addresses) > 1 else "SingleStack",
+    }
     api = {
         "spec": {
-            "clusterIP": settings.api_address,
+            "clusterIP": addresses[0],
+            **families,
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 443}],
         }
     }
     await _ensure(lifecycle, registry.SERVICES, "Service", "default", "kubernetes", api)
+    await _widen(lifecycle, families)
     for name, role in cluster_roles().items():
         await _ensure(lifecycle, CLUSTER_ROLES, "ClusterRole", "", name, role)
+
+
+async def _widen(lifecycle: Lifecycle, families: KubeObject) -> None:
+    """Give the API's own Service the second address, where the store is from a time without."""
+    kept = lifecycle.store.get(registry.SERVICES, "default", "kubernetes")
+    resource = lifecycle.registry.by_gr(registry.SERVICES)
+    assert resource is not None, "Services are built in"
+    if kept is None or len(kept["spec"].get("clusterIPs") or []) >= len(families["clusterIPs"]):
+        return
+
+    def widened(service: KubeObject) -> KubeObject:
+        return service | {"spec": service["spec"] | families}
+
+    try:
+        await lifecycle.update(Call(ADMIN, resource, "v1", "default", "kubernetes"), widened)
+    except StatusError as error:
+        # Somebody has that address: the API answers at the other one all the same.
+        logger.warning("Service default/kubernetes keeps one address: %s", error.message)
 
 
 async def _ensure(

@@ -58,6 +58,11 @@ class ApiServerSettings:
         return str(self.network[1])
 
     @property
+    def api_addresses(self) -> list[str]:
+        """The cluster IPs of the API, one per address family."""
+        return [str(network[1]) for network in self.networks]
+
+    @property
     def certificate_names(self) -> list[str]:
         """All names and addresses by which clients may call the server."""
         known = [
@@ -67,7 +72,7 @@ class ApiServerSettings:
             "kubernetes.default",
             "kubernetes.default.svc",
             "kubernetes.default.svc.cluster.local",
-            self.api_address,
+            *self.api_addresses,
             *(host for host, _ in self.listen if host not in ("", "0.0.0.0", "::")),
             *self.server_names,
         ]

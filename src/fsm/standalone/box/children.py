@@ -42,15 +42,13 @@ class HeldSockets:
 
     Attributes:
         api: listening for the API.
-        dns_udp: of the cluster DNS.
-        dns_tcp: of the cluster DNS.
+        dns: of the cluster DNS: UDP and TCP for each of its addresses.
         outside: the pair to ``outside``; ``None`` when Pods are to have no way out.
 
     """
 
     api: tuple[int, ...]
-    dns_udp: int
-    dns_tcp: int
+    dns: tuple[int, ...]
     outside: int | None = None
 
 
@@ -62,7 +60,7 @@ def children(settings: StandaloneSettings, sockets: HeldSockets) -> tuple[Child,
         *("--state-dir", state),
         *("--service-cidr", settings.service_cidr),
         *("--service-cidr6", settings.service_cidr6),
-        *("--listen", f"{settings.api_ip}:443"),
+        *(word for ip in settings.api_ips for word in ("--listen", f"[{ip}]:443")),
     ]
     if not settings.sync_every_write:
         api.append("--no-sync-every-write")
@@ -71,7 +69,7 @@ def children(settings: StandaloneSettings, sockets: HeldSockets) -> tuple[Child,
     node = [
         *_module("fsm.standalone.node"),
         *("--settings", settings.to_json()),
-        *("--dns-fds", f"{sockets.dns_udp},{sockets.dns_tcp}"),
+        *("--dns-fds", ",".join(map(str, sockets.dns))),
     ]
     controllers = [*_module("fsm.standalone.workloads"), "--state-dir", state]
     gateway: tuple[Child, ...] = ()
@@ -83,7 +81,7 @@ def children(settings: StandaloneSettings, sockets: HeldSockets) -> tuple[Child,
         Child("apiserver", tuple(api), sockets.api),
         Child("kube-controllers", tuple(controllers)),
         *gateway,
-        Child("node", tuple(node), (sockets.dns_udp, sockets.dns_tcp), drain=True),
+        Child("node", tuple(node), sockets.dns, drain=True),
     )
 
 

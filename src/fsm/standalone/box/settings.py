@@ -119,6 +119,22 @@ class StandaloneSettings:
         return str(ipaddress.IPv4Network(self.service_cidr)[1])
 
     @property
+    def api_ips(self) -> tuple[str, ...]:
+        """ClusterIPs of the Service ``kubernetes``, one per family."""
+        other = str(ipaddress.IPv6Network(self.service_cidr6)[1]) if self.service_cidr6 else ""
+        return tuple(filter(None, (self.api_ip, other)))
+
+    @property
+    def dns_ips(self) -> tuple[str, ...]:
+        """Addresses of the cluster DNS: the same place in the networks of both families."""
+        if not self.service_cidr6:
+            return (self.dns_ip,)
+        place = int(ipaddress.IPv4Address(self.dns_ip)) - int(
+            ipaddress.IPv4Network(self.service_cidr).network_address
+        )
+        return (self.dns_ip, str(ipaddress.IPv6Network(self.service_cidr6)[place]))
+
+    @property
     def resolvers(self) -> tuple[str, ...]:
         """What the cluster DNS asks for names outside the cluster domain."""
         return (OUTSIDE_DNS,) if self.outside and self.upstream_dns else self.upstream_dns
@@ -194,6 +210,10 @@ class StandaloneSettings:
                 found.append(f"pod_cidr6 {pods} has fewer addresses than pod_cidr {self.pod_cidr}")
         if services.prefixlen > 124:
             found.append(f"service_cidr6 {services} needs at least 16 addresses (/124)")
+        with contextlib.suppress(ValueError):
+            first = ipaddress.IPv4Network(self.service_cidr).network_address
+            if int(ipaddress.IPv4Address(self.dns_ip)) - int(first) >= services.num_addresses:
+                found.append(f"service_cidr6 {services} has no place for that of dns_ip")
         return found
 
     def to_json(self) -> str:

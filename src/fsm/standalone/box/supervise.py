@@ -52,11 +52,10 @@ def run(
         settings = furnished.settings
         for note in furnished.notes:
             say(note)
-        udp, tcp = world.dns_sockets(settings.dns_ip)
+        dns = [sock for ip in settings.dns_ips for sock in world.dns_sockets(ip)]
         held = HeldSockets(
             tuple(listeners),
-            udp.fileno(),
-            tcp.fileno(),
+            tuple(sock.fileno() for sock in dns),
             way_out.box.fileno() if way_out is not None else None,
         )
         box_id = secrets.token_hex(8)

@@ -87,8 +87,7 @@ def furnish(settings: StandaloneSettings) -> Furnished:
         [
             "link set lo up",
             f"addr add {settings.node_ip}/32 dev lo",
-            f"addr add {settings.api_ip}/32 dev lo",
-            f"addr add {settings.dns_ip}/32 dev lo",
+            *(f"addr add {ip}/32 dev lo" for ip in (settings.api_ip, settings.dns_ip)),
             f"route add {settings.service_cidr} dev lo src {settings.node_ip}",
             f"route add unreachable {settings.pod_cidr}",
         ]
@@ -116,7 +115,10 @@ def _furnish6(settings: StandaloneSettings) -> None:
     _run(["nft", "-f", "-"], _NAT6)
     _ip_batch(
         [
-            f"addr add {settings.node_ip6}/128 dev lo nodad",
+            *(
+                f"addr add {ip}/128 dev lo nodad"
+                for ip in (settings.node_ip6, settings.api_ips[1], settings.dns_ips[1])
+            ),
             f"route add {settings.service_cidr6} dev lo src {settings.node_ip6}",
             f"route add unreachable {settings.pod_cidr6}",
         ]
@@ -134,20 +136,21 @@ def _furnish_datagrams(settings: StandaloneSettings) -> None:
 
 
 def dns_sockets(address: str) -> tuple[socket.socket, socket.socket]:
-    """Bind the UDP and the TCP socket of the cluster DNS.
+    """Bind the UDP and the TCP socket of the cluster DNS at one of its addresses.
 
     PID 1 holds them so that queries wait in the kernel, instead of failing, while the node agent
     is being restarted.
     """
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    udp = socket.socket(family, socket.SOCK_DGRAM)
+    tcp = socket.socket(family, socket.SOCK_STREAM)
     tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         udp.bind((address, 53))
         tcp.bind((address, 53))
         tcp.listen(128)
     except OSError as error:
-        raise WorldError(f"cannot listen for DNS on {address}:53: {error}") from error
+        raise WorldError(f"cannot listen for DNS on [{address}]:53: {error}") from error
     return udp, tcp
 
 

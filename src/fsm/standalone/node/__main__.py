@@ -17,22 +17,25 @@ from fsm.kube import KubeClient
 from fsm.standalone.box.logformat import set_up
 from fsm.standalone.box.settings import StandaloneSettings
 from fsm.standalone.box.waiting import wait_for_api
-from fsm.standalone.node.agent import Agent
+from fsm.standalone.node.agent import Agent, DnsSockets
 
 
 def main() -> None:
     """Run the agent."""
     parser = argparse.ArgumentParser(prog="fsm standalone node", description=__doc__)
     parser.add_argument("--settings", required=True, help="StandaloneSettings as JSON")
-    parser.add_argument("--dns-fds", required=True, help="numbers of the UDP and the TCP socket")
+    parser.add_argument("--dns-fds", required=True, help="UDP and TCP socket, for each address")
     given = parser.parse_args()
     set_up(logging.INFO)
-    udp, tcp = (socket.socket(fileno=int(word)) for word in given.dns_fds.split(","))
-    with contextlib.suppress(asyncio.CancelledError), udp, tcp:
-        asyncio.run(_run(StandaloneSettings.from_json(given.settings), (udp, tcp)))
+    sockets = [socket.socket(fileno=int(word)) for word in given.dns_fds.split(",")]
+    with contextlib.suppress(asyncio.CancelledError), contextlib.ExitStack() as stack:
+        for sock in sockets:
+            stack.enter_context(sock)
+        dns = list(zip(sockets[::2], sockets[1::2], strict=True))
+        asyncio.run(_run(StandaloneSettings.from_json(given.settings), dns))
 
 
-async def _run(settings: StandaloneSettings, dns: tuple[socket.socket, socket.socket]) -> None:
+async def _run(settings: StandaloneSettings, dns: DnsSockets) -> None:
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None

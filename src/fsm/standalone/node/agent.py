@@ -22,6 +22,7 @@ import shutil
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,9 @@ _HEARTBEAT_S = 10.0
 _AGAIN_S = 1.0
 _SWEEP_S = 60.0
 
+#: UDP and TCP for each address of the cluster DNS.
+DnsSockets = Sequence[tuple[socket.socket, socket.socket]]
+
 
 class Agent:
     """The agent of the one node."""
@@ -66,7 +70,7 @@ class Agent:
         self._draining = asyncio.Event()
         self._idle = asyncio.Event()
 
-    async def run(self, dns: tuple[socket.socket, socket.socket]) -> None:
+    async def run(self, dns: DnsSockets) -> None:
         """Serve until cancelled, or until the Pods have ended after ``drain``."""
         settings = self._settings
         services = Informer(self._client, SERVICES)
@@ -82,7 +86,7 @@ class Agent:
                 group.create_task(slices.run()),
                 group.create_task(self._pods.run()),
                 group.create_task(proxy.run()),
-                group.create_task(names.run(*dns)),
+                *(group.create_task(names.run(udp, tcp)) for udp, tcp in dns),
                 group.create_task(self._server().run(settings.state_dir / "node.sock", serving)),
                 group.create_task(self._heartbeat(serving)),
                 group.create_task(self._follow(group)),

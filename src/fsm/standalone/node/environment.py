@@ -140,7 +140,7 @@ def decoded(kind: str, obj: KubeObject) -> dict[str, bytes]:
     return plain | binary
 
 
-def resolv_conf(pod: KubeObject, dns_ip: str, domain: str, upstream: tuple[str, ...]) -> str:
+def resolv_conf(pod: KubeObject, dns: Sequence[str], domain: str, upstream: tuple[str, ...]) -> str:
     """Write ``/etc/resolv.conf`` by the Pod's ``dnsPolicy`` and ``dnsConfig``.
 
     Source: https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/
@@ -153,7 +153,7 @@ def resolv_conf(pod: KubeObject, dns_ip: str, domain: str, upstream: tuple[str, 
     options: dict[str, str | None] = {}
     if policy == "ClusterFirstWithHostNet" or (policy == "ClusterFirst" and not host_network):
         namespace = pod["metadata"].get("namespace", "default")
-        servers, searches = [dns_ip], [f"{namespace}.svc.{domain}", f"svc.{domain}", domain]
+        servers, searches = list(dns), [f"{namespace}.svc.{domain}", f"svc.{domain}", domain]
         options = {"ndots": "5"}
     elif policy in ("Default", "ClusterFirst"):
         servers = list(upstream)

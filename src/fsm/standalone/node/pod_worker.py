@@ -274,7 +274,7 @@ class PodWorker:
             Runtime(self.directory / "containers" / name),
             lambda: recipes.build(self.pod, container, self.directory / f"{name}.log"),
             policy,
-            self.net.ip,
+            self.net.ips,
             self._dirty.set,
         )
         self.runners[name] = runner

@@ -4,8 +4,9 @@ What comes in: the probe of a container and how to reach it. What goes out: one 
 whenever the verdict changes. ``Counter`` is the pure part.
 
 Invariants: HTTP and TCP probes come from the node toward the Pod's address, as the kubelet's do, so
-they meet the Pod's redirection as on a cluster; exec probes run in the container's namespaces. A
-probe never takes longer than its ``timeoutSeconds``.
+they meet the Pod's redirection as on a cluster; an application that listens at the Pod's IPv6
+address only is asked there; exec probes run in the container's namespaces. A probe never takes
+longer than its ``timeoutSeconds``.
 Not done here: what follows from a verdict (``runner``).
 Source: https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/
 """
@@ -14,8 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +31,16 @@ _SOON_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """How to reach the container that is probed."""
+    """How to reach the container that is probed.
 
-    ip: str
+    Attributes:
+        ips: of the Pod, the first first; the next one is asked where a port is closed.
+        ports: of the container, by name.
+        run: runs a command in it.
+
+    """
+
+    ips: tuple[str, ...]
     ports: dict[str, int]
     run: Exec
 
@@ -103,8 +112,8 @@ async def check(probe: KubeObject, target: Target, limit_s: float) -> tuple[bool
                 # Imported by those who probe so: most boxes never do.
                 from fsm.standalone.node import grpc_probe
 
-                port = _port(action.get("port"), target)
-                return await grpc_probe.ask(target.ip, port, str(action.get("service") or ""))
+                port, service = _port(action.get("port"), target), str(action.get("service") or "")
+                return await _at(target.ips, lambda ip: grpc_probe.ask(ip, port, service))
     except TimeoutError:
         return False, f"no answer within {limit_s:g} s"
     except (OSError, aiohttp.ClientError, ValueError) as error:
@@ -119,31 +128,55 @@ async def http(action: KubeObject, target: Target) -> tuple[bool, str]:
         OSError, aiohttp.ClientError, ValueError: there is no answer, or no such port.
 
     """
-    host, port = action.get("host") or target.ip, _port(action.get("port"), target)
+    port = _port(action.get("port"), target)
     scheme = str(action.get("scheme") or "HTTP").lower()
     path = "/" + str(action.get("path") or "/").lstrip("/")
     headers = {h["name"]: h["value"] for h in action.get("httpHeaders") or []}
     headers.setdefault("User-Agent", "kube-probe/1.32")
     headers.setdefault("Accept", "*/*")
     tls: ssl.SSLContext | bool = False
-    connector = aiohttp.TCPConnector(ssl=tls, force_close=True)
-    async with (
-        aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
-        session.get(
-            f"{scheme}://{host}:{port}{path}", headers=headers, allow_redirects=False
-        ) as response,
-    ):
-        good = 200 <= response.status < 400
-        return good, "" if good else f"HTTP probe failed with statuscode: {response.status}"
+
+    async def ask(host: str) -> tuple[bool, str]:
+        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{path}"
+        connector = aiohttp.TCPConnector(ssl=tls, force_close=True)
+        async with (
+            aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
+            session.get(url, headers=headers, allow_redirects=False) as response,
+        ):
+            good = 200 <= response.status < 400
+            return good, "" if good else f"HTTP probe failed with statuscode: {response.status}"
+
+    return await _at(_hosts(action, target), ask)
 
 
 async def _tcp(action: KubeObject, target: Target) -> tuple[bool, str]:
-    host, port = action.get("host") or target.ip, _port(action.get("port"), target)
-    _, writer = await asyncio.open_connection(host, port)
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return True, ""
+    port = _port(action.get("port"), target)
+
+    async def ask(host: str) -> tuple[bool, str]:
+        _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        return True, ""
+
+    return await _at(_hosts(action, target), ask)
+
+
+def _hosts(action: KubeObject, target: Target) -> tuple[str, ...]:
+    return (str(action["host"]),) if action.get("host") else target.ips
+
+
+async def _at(
+    hosts: Sequence[str], ask: Callable[[str], Awaitable[tuple[bool, str]]]
+) -> tuple[bool, str]:
+    """Ask at the first address where the port is not closed."""
+    for host in hosts[:-1]:
+        try:
+            return await ask(host)
+        except OSError as error:
+            if error.errno != errno.ECONNREFUSED:
+                raise
+    return await ask(hosts[-1])
 
 
 def _port(port: Any, target: Target) -> int:

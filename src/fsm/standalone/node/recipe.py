@@ -80,7 +80,7 @@ class Recipes:
         paths = await self._volumes.prepare(pod)
         uid, gid = _user(pod, container)
         # Pods have no way to the host's resolvers themselves; the cluster's DNS has.
-        outer = (settings.dns_ip,) if settings.outside else settings.upstream_dns
+        outer = settings.dns_ips if settings.outside else settings.upstream_dns
         _keep_previous(log)
         return ContainerSpec(
             argv=argv,
@@ -92,7 +92,7 @@ class Recipes:
             mounts=tuple(_mounts(pod, container, paths, env)),
             files={
                 "/etc/resolv.conf": environment.resolv_conf(
-                    pod, settings.dns_ip, settings.cluster_domain, outer
+                    pod, settings.dns_ips, settings.cluster_domain, outer
                 ),
                 "/etc/hosts": environment.etc_hosts(pod, self._net.ips),
                 "/etc/hostname": environment.hostname(pod) + "\n",

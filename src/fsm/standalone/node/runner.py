@@ -66,7 +66,7 @@ class Runner:
         runtime: Runtime,
         recipe: Recipe,
         restart: str,
-        pod_ip: str,
+        pod_ips: tuple[str, ...],
         changed: Callable[[], None],
     ) -> None:
         self.name = str(container["name"])
@@ -81,7 +81,7 @@ class Runner:
         self._runtime = runtime
         self._recipe = recipe
         self._restart = restart
-        self._ip = pod_ip
+        self._ips = pod_ips
         self._changed = changed
         self._stopping = False
         self._wake = asyncio.Event()
@@ -277,7 +277,7 @@ class Runner:
             for p in self.container.get("ports") or []
             if "name" in p
         }
-        return probes.Target(self._ip, ports, run)
+        return probes.Target(self._ips, ports, run)
 
     async def _probe(self, process: Process) -> None:
         target = self._target(process)

@@ -89,7 +89,7 @@ def test_refusal_without_a_known_cause_still_says_what_to_do(
 
 
 def test_every_child_gets_its_sockets_and_only_the_node_is_drained(tmp_path: Path) -> None:
-    table = children(StandaloneSettings(tmp_path), HeldSockets((7,), 8, 9))
+    table = children(StandaloneSettings(tmp_path), HeldSockets((7,), (8, 9)))
     assert {child.name: (child.fds, child.drain) for child in table} == {
         "apiserver": ((7,), False),
         "kube-controllers": ((), False),

@@ -111,16 +111,16 @@ def test_resolver_follows_policy_and_config() -> None:
         "searches": ["mesh"],
         "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}],
     }
-    assert resolv_conf(POD, "10.96.0.10", "cluster.local", ()) == (
+    assert resolv_conf(POD, ("10.96.0.10",), "cluster.local", ()) == (
         "nameserver 10.96.0.10\nsearch shop.svc.cluster.local svc.cluster.local cluster.local\n"
         "options ndots:5\n"
     )
     own = {**POD, "spec": {"dnsPolicy": "None", "dnsConfig": config}}
-    assert resolv_conf(own, "10.96.0.10", "cluster.local", ()) == (
+    assert resolv_conf(own, ("10.96.0.10",), "cluster.local", ()) == (
         "nameserver 127.0.0.153\nsearch mesh\noptions ndots:2 edns0\n"
     )
     default = {**POD, "spec": {"dnsPolicy": "Default"}}
-    assert resolv_conf(default, "10.96.0.10", "cluster.local", ("9.9.9.9",)) == (
+    assert resolv_conf(default, ("10.96.0.10",), "cluster.local", ("9.9.9.9",)) == (
         "nameserver 9.9.9.9\n"
     )
 
