@@ -206,10 +206,9 @@ impl App {
         let id = self.connections;
         let made = script.engine.fresh().and_then(|vars| {
             if let Some(accepted) = accepted {
-                script.engine.with(|ctx| {
-                    let variables: Array<'_> = vars.0.clone().restore(ctx)?;
-                    variables.set(0, inbound::object(ctx, id, accepted)?)
-                })?;
+                script
+                    .engine
+                    .with(|ctx| vars.set(ctx, 0, &inbound::object(ctx, id, accepted)?.into_value()))?;
             }
             Ok(vars)
         });

@@ -18,6 +18,12 @@ pub(crate) struct Data {
     bytes: RefCell<Bytes>,
 }
 
+impl From<Bytes> for Data {
+    fn from(bytes: Bytes) -> Self {
+        Data { bytes: RefCell::new(bytes) }
+    }
+}
+
 impl Data {
     pub(crate) fn new_js<'js>(ctx: &Ctx<'js>, bytes: Bytes) -> Result<Value<'js>> {
         Ok(Class::instance(ctx.clone(), Data { bytes: RefCell::new(bytes) })?.into_value())
@@ -42,6 +48,9 @@ impl Data {
         if value.is_null() || value.is_undefined() {
             return Ok(Bytes::new());
         }
+        if value.is_string() {
+            return Ok(Bytes::from(value.get::<String>()?));
+        }
         match Data::of(value) {
             Some(bytes) => Ok(bytes),
             None => Ok(Bytes::from(value.get::<rquickjs::Coerced<String>>()?.0)),
@@ -49,10 +58,13 @@ impl Data {
     }
 }
 
-fn encode(ctx: &Ctx<'_>, text: &str, encoding: Option<&str>) -> Result<Bytes> {
+fn encode(ctx: &Ctx<'_>, text: String, encoding: Option<&str>) -> Result<Bytes> {
+    let encoding = encoding.unwrap_or("utf8");
+    if encoding == "utf8" {
+        return Ok(Bytes::from(text));
+    }
     let bad = |what: &str| Exception::throw_type(ctx, &format!("the text is not {what}"));
-    Ok(match encoding.unwrap_or("utf8") {
-        "utf8" => Bytes::copy_from_slice(text.as_bytes()),
+    Ok(match encoding {
         "utf16be" => text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
         "utf16le" | "utf16" | "ucs2" => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
         "latin1" => text.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect(),
@@ -65,8 +77,8 @@ fn encode(ctx: &Ctx<'_>, text: &str, encoding: Option<&str>) -> Result<Bytes> {
                 .map(|pair| pair.iter().fold(0u8, |byte, digit| byte << 4 | *digit as u8))
                 .collect()
         }
-        "base64" => base64::decode(text, false).ok_or_else(|| bad("base64"))?.into(),
-        "base64url" => base64::decode(text, true).ok_or_else(|| bad("base64url"))?.into(),
+        "base64" => base64::decode(&text, false).ok_or_else(|| bad("base64"))?.into(),
+        "base64url" => base64::decode(&text, true).ok_or_else(|| bad("base64url"))?.into(),
         other => return Err(Exception::throw_type(ctx, &format!("unknown encoding: {other}"))),
     })
 }
@@ -78,12 +90,12 @@ impl Data {
         let bytes = match from.0 {
             None => Bytes::new(),
             Some(value) if value.is_null() || value.is_undefined() => Bytes::new(),
-            Some(value) => match (Data::of(&value), value.as_array(), value.as_string()) {
-                (Some(bytes), ..) => bytes,
-                (_, Some(array), _) => {
+            Some(value) if value.is_string() => encode(&ctx, value.get::<String>()?, encoding.0.as_deref())?,
+            Some(value) => match (Data::of(&value), value.as_array()) {
+                (Some(bytes), _) => bytes,
+                (_, Some(array)) => {
                     array.iter::<u32>().map(|byte| byte.map(|b| b as u8)).collect::<Result<_>>()?
                 }
-                (.., Some(text)) => encode(&ctx, &text.to_string()?, encoding.0.as_deref())?,
                 _ => return Err(Exception::throw_type(&ctx, "Data is made of a string, an array or Data")),
             },
         };

@@ -6,7 +6,7 @@
 //! INVARIANTS: the runtime is entered by [`Engine::call`] and [`Engine::with`], never from within one of them. A runtime goes
 //! only when no filter is being dropped ([`bury`]), for filters hold values of it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ use crate::filters::Hub;
 use crate::known::Known;
 use crate::modules::Sources;
 use crate::nmi::Natives;
+use crate::raw::{self, Held};
 use crate::rejections::Rejections;
 use crate::timers::Timers;
 
@@ -53,9 +54,19 @@ pub(crate) type Kept = Persistent<Value<'static>>;
 /// The variables of one context: one array, the same for pipelines that share it; and the family of contexts, those of one
 /// connection.
 #[derive(Clone)]
-pub struct Vars(pub(crate) Persistent<Array<'static>>, u32);
+pub struct Vars(Rc<Held>, u32);
 
 impl Vars {
+    /// Writes a variable.
+    pub(crate) fn set<'js>(&self, ctx: &Ctx<'js>, slot: u32, value: &Value<'js>) -> Result<(), Error> {
+        raw::put(ctx, &self.0, slot, value)
+    }
+
+    /// Reads a variable.
+    pub(crate) fn get<'js>(&self, ctx: &Ctx<'js>, slot: u32) -> Result<Value<'js>, Error> {
+        Array::from_value(self.0.get(ctx))?.get(slot as usize)
+    }
+
     /// The family of contexts that these are of.
     pub(crate) fn family(&self) -> u32 {
         self.1
@@ -79,6 +90,8 @@ pub(crate) struct Engine {
     /// Pipelines whose owner is gone.
     pub(crate) orphans: RefCell<Vec<PipelineId>>,
     families: Cell<u32>,
+    /// Whether contexts have nothing that could differ: no file has a variable, and none can come later.
+    bare: OnceCell<bool>,
     /// Where pipelines exchange events, by the identity of the script's object.
     pub(crate) hubs: RefCell<HashMap<String, Hub>>,
     /// Places that a script has been given a handle of.
@@ -179,6 +192,7 @@ impl Engine {
             asked: Cell::new(false),
             orphans: RefCell::default(),
             families: Cell::new(0),
+            bare: OnceCell::new(),
             hubs: RefCell::default(),
             ports: RefCell::default(),
             next_port: Cell::new(0),
@@ -243,15 +257,15 @@ impl Engine {
     pub(crate) fn fresh(&self) -> Result<Vars, ScriptError> {
         let family = self.families.get().wrapping_add(1);
         self.families.set(family);
-        self.with(|ctx| {
-            let initial = self.state_object(ctx)?.get::<_, Array<'_>>("init")?;
-            self.copy(ctx, initial, family)
-        })
+        self.with(|ctx| self.copy(ctx, self.known()?.initial(), family))
     }
 
     /// A copy of a context's variables: what is written on one side later is not seen on the other.
     pub(crate) fn cloned(&self, vars: &Vars) -> Result<Vars, ScriptError> {
-        self.with(|ctx| self.copy(ctx, vars.0.clone().restore(ctx)?, vars.1))
+        if *self.bare.get_or_init(|| self.sources.borrow().is_bare()) {
+            return Ok(vars.clone());
+        }
+        self.with(|ctx| self.copy(ctx, &vars.0, vars.1))
     }
 
     /// Takes note of what the prelude has made.
@@ -408,7 +422,9 @@ impl Engine {
         wakes
     }
 
-    fn copy<'js>(&self, ctx: &Ctx<'js>, from: Array<'js>, family: u32) -> Result<Vars, Error> {
-        Ok(Vars(Persistent::save(ctx, self.known()?.copy(ctx, from)?), family))
+    fn copy(&self, ctx: &Ctx<'_>, from: &Held, family: u32) -> Result<Vars, Error> {
+        // All of them, so that none is written behind the end: the engine keeps arrays with gaps another way, which is slow.
+        let count = self.sources.borrow().variables() + 1;
+        Ok(Vars(Rc::new(raw::copied(ctx, from, count)?), family))
     }
 }

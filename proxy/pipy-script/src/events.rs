@@ -4,20 +4,20 @@
 //! travels as [`ScriptEvent`] until a filter of HTTP needs a head. INVARIANT: headers that no callback touched keep their
 //! order and spelling.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use pipy_http::{BodyLength, Headers, Method, RequestHead, ResponseHead, Version, canonical_reason};
 use pipy_pipeline::{CloseReason, Custom, Event, Head};
-use rquickjs::{Atom, Coerced, Ctx, Exception, Object, Persistent, Result, Value};
+use rquickjs::{Class, Coerced, Ctx, Exception, Object, Persistent, Result, Value};
 
 use crate::data::Data;
 use crate::engine::Kept;
 use crate::head::{self, SharedHead};
 use crate::headers;
 use crate::known::{Known, What, property};
+use crate::raw::Name;
 
 /// What a script made that is no event of HTTP.
 pub(crate) enum ScriptEvent {
@@ -66,16 +66,16 @@ impl<'js> Makers<'js> {
         Makers { known, ctx: ctx.clone() }
     }
 
-    pub(crate) fn start(&self, head: Value<'js>) -> Result<Value<'js>> {
+    pub(crate) fn start(&self, head: &Value<'js>) -> Result<Value<'js>> {
         self.known.start(&self.ctx, head)
     }
 
     pub(crate) fn end(&self, tail: Value<'js>, payload: Value<'js>) -> Result<Value<'js>> {
-        self.known.end(&self.ctx, tail, payload)
+        self.known.end(&self.ctx, &tail, &payload)
     }
 
     pub(crate) fn stream_end(&self, error: Value<'js>) -> Result<Value<'js>> {
-        self.known.stream_end(&self.ctx, error)
+        self.known.stream_end(&self.ctx, &error)
     }
 
     pub(crate) fn message(
@@ -85,7 +85,12 @@ impl<'js> Makers<'js> {
         tail: Value<'js>,
         payload: Value<'js>,
     ) -> Result<Value<'js>> {
-        self.known.message(&self.ctx, head, body, tail, payload)
+        self.known.message(&self.ctx, &head, &body, &tail, &payload)
+    }
+
+    /// Bytes as a script sees them.
+    pub(crate) fn data(&self, bytes: Bytes) -> Result<Value<'js>> {
+        Ok(Class::instance_proto(Data::from(bytes), self.known.data(&self.ctx)?)?.into_value())
     }
 
     /// Whether a value is an event, a message or a list of such.
@@ -103,7 +108,7 @@ impl<'js> Makers<'js> {
 
     /// A head as the script sees it, apart from the one that goes on.
     pub(crate) fn head(&self, ctx: &Ctx<'js>, head: &Head) -> Result<Value<'js>> {
-        self.shared(ctx, Rc::new(RefCell::new(head::copy(head))))
+        self.shared(ctx, head::share(head::copy(head)))
     }
 
     /// A head that a script and whoever else has it see the same of.
@@ -114,10 +119,7 @@ impl<'js> Makers<'js> {
     /// What a script returned or made, as events.
     pub(crate) fn events(&self, ctx: &Ctx<'js>, value: &Value<'js>, out: &mut Vec<Event>) -> Result<()> {
         let names = &self.known.names;
-        let field = |name| match value.as_object() {
-            Some(object) => property(ctx, object, name),
-            None => Ok(Value::new_undefined(ctx.clone())),
-        };
+        let field = |name| property(ctx, value, name);
         let keep = |value: Value<'js>| Persistent::save(ctx, value);
         match self.known.what(ctx, value)? {
             What::Nothing => {}
@@ -159,18 +161,20 @@ impl<'js> Makers<'js> {
     /// A request head from what a script made of it.
     pub(crate) fn request_head(&self, head: &Value<'js>) -> Result<Box<RequestHead>> {
         let (ctx, names) = (&self.ctx, &self.known.names);
-        let Some(object) = head.as_object() else { return Ok(Box::new(RequestHead::new(Method::Get, "/"))) };
+        if !head.is_object() {
+            return Ok(Box::new(RequestHead::new(Method::Get, "/")));
+        }
         if let Some(native) = head::native(ctx, &self.known, head)?
             && let Head::Request(native) = &*native.borrow()
         {
             return Ok(native.clone());
         }
-        let method = text(ctx, object, &names.method)?.unwrap_or_else(|| "GET".into());
+        let method = text(ctx, head, &names.method)?.unwrap_or_else(|| "GET".into());
         let method = Method::from_bytes(method.as_bytes())
             .map_err(|error| Exception::throw_type(ctx, &format!("method: {error}")))?;
-        let mut path = text(ctx, object, &names.path)?.unwrap_or_else(|| "/".into());
-        let mut headers = self.headers(object)?;
-        let authority = text(ctx, object, &names.authority)?;
+        let mut path = text(ctx, head, &names.path)?.unwrap_or_else(|| "/".into());
+        let mut headers = self.headers(head)?;
+        let authority = text(ctx, head, &names.authority)?;
         if method == Method::Connect && !path.contains(':') {
             path = authority.clone().unwrap_or(path);
         }
@@ -179,7 +183,7 @@ impl<'js> Makers<'js> {
                 .unwrap_or_else(|| if method == Method::Connect { path.clone() } else { String::new() });
             drop(headers.insert("host", host));
         }
-        let version = match text(ctx, object, &names.protocol)? {
+        let version = match text(ctx, head, &names.protocol)? {
             Some(text) => head::version(&text),
             None => Version::Http11,
         };
@@ -189,18 +193,20 @@ impl<'js> Makers<'js> {
     /// A response head from what a script made of it.
     pub(crate) fn response_head(&self, head: &Value<'js>) -> Result<Box<ResponseHead>> {
         let (ctx, names) = (&self.ctx, &self.known.names);
-        let Some(object) = head.as_object() else { return Ok(Box::new(ResponseHead::new(200))) };
+        if !head.is_object() {
+            return Ok(Box::new(ResponseHead::new(200)));
+        }
         if let Some(native) = head::native(ctx, &self.known, head)?
             && let Head::Response(native) = &*native.borrow()
         {
             return Ok(native.clone());
         }
-        let status = property(ctx, object, &names.status)?;
+        let status = property(ctx, head, &names.status)?;
         let nothing = status.is_undefined() || status.is_null();
         let status = if nothing { 200 } else { head::status(ctx, &status)? };
         let mut made = ResponseHead::new(status);
-        made.headers = self.headers(object)?;
-        if let Some(reason) = text(ctx, object, &names.status_text)?
+        made.headers = self.headers(head)?;
+        if let Some(reason) = text(ctx, head, &names.status_text)?
             && reason != canonical_reason(status)
         {
             made.reason = head::reason(ctx, reason)?;
@@ -208,7 +214,7 @@ impl<'js> Makers<'js> {
         Ok(Box::new(made))
     }
 
-    fn headers(&self, head: &Object<'js>) -> Result<Headers> {
+    fn headers(&self, head: &Value<'js>) -> Result<Headers> {
         let headers = property(&self.ctx, head, &self.known.names.headers)?;
         headers::read(&self.ctx, &self.known, &headers, None)
     }
@@ -254,12 +260,8 @@ pub(crate) fn error_name(reason: CloseReason) -> Option<&'static str> {
     })
 }
 
-fn text<'js>(
-    ctx: &Ctx<'js>,
-    object: &Object<'js>,
-    name: &Persistent<Atom<'static>>,
-) -> Result<Option<String>> {
-    let value = property(ctx, object, name)?;
+fn text<'js>(ctx: &Ctx<'js>, head: &Value<'js>, name: &Name) -> Result<Option<String>> {
+    let value = property(ctx, head, name)?;
     if value.is_undefined() || value.is_null() {
         return Ok(None);
     }

@@ -7,7 +7,8 @@
 //! INVARIANT: what a script writes has passed the checks of `pipy-http`; what cannot be written is an error at its line.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::ops::Deref;
 use std::rc::{Rc, Weak};
 
 use pipy_http::{Method, Version};
@@ -18,10 +19,43 @@ use rquickjs::class::{
 use rquickjs::{Atom, Class, Constructor, Ctx, Exception, IntoJs, JsLifetime, Object, Result, Value};
 
 use crate::headers::{self, words};
-use crate::known::{Known, hold};
+use crate::known::Known;
+use crate::raw::{self, hold};
 
 /// A head that a script may hold on to.
-pub(crate) type SharedHead = Rc<RefCell<Head>>;
+pub(crate) type SharedHead = Rc<Lent>;
+
+/// A head that is lent to a script.
+pub(crate) struct Lent {
+    head: RefCell<Head>,
+    /// The script has put something beside it that [`settle`] has to look at.
+    beside: Cell<bool>,
+}
+
+/// Makes a head one that can be lent.
+pub(crate) fn share(head: Head) -> SharedHead {
+    Rc::new(Lent { head: RefCell::new(head), beside: Cell::new(false) })
+}
+
+impl Lent {
+    /// Whether all that the script has made of it is in it.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.beside.get()
+    }
+
+    /// The head, when nobody has it any more.
+    pub(crate) fn into_inner(self) -> Head {
+        self.head.into_inner()
+    }
+}
+
+impl Deref for Lent {
+    type Target = RefCell<Head>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.head
+    }
+}
 
 /// The object behind `msg.head`.
 pub(crate) struct HttpHead<'js> {
@@ -108,6 +142,20 @@ pub(crate) fn inherited<'js>(ctx: &Ctx<'js>, name: &str, atom: Atom<'js>) -> Res
     Ok(Value::new_undefined(ctx.clone()))
 }
 
+/// A property of a head that HTTP knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Field {
+    Headers,
+    Path,
+    Method,
+    Status,
+    Authority,
+    Protocol,
+    StatusText,
+    Scheme,
+    HeaderNames,
+}
+
 const REQUEST: &[&str] = &["protocol", "method", "path", "scheme", "authority", "headers", "headerNames"];
 const RESPONSE: &[&str] = &["protocol", "status", "statusText", "headers", "headerNames"];
 
@@ -134,13 +182,17 @@ pub(crate) fn reason(ctx: &Ctx<'_>, text: String) -> Result<Cow<'static, [u8]>> 
 }
 
 impl<'js> HttpHead<'js> {
-    fn property(&self, ctx: &Ctx<'js>, name: &str) -> Result<Option<Value<'js>>> {
-        if name == "headers" {
+    fn field(&self, atom: &Atom<'js>) -> Option<Field> {
+        self.known.upgrade()?.field(raw::number(atom))
+    }
+
+    fn property(&self, ctx: &Ctx<'js>, field: Field) -> Result<Option<Value<'js>>> {
+        if field == Field::Headers {
             return self.headers(ctx).map(Some);
         }
         let head = self.head.borrow();
-        match (name, &*head) {
-            ("headerNames", _) => {
+        match (field, &*head) {
+            (Field::HeaderNames, _) => {
                 let names = Object::new(ctx.clone())?;
                 for (name, _) in headers::of(&head).iter() {
                     let name = String::from_utf8_lossy(name);
@@ -148,16 +200,16 @@ impl<'js> HttpHead<'js> {
                 }
                 Ok(Some(names.into_value()))
             }
-            ("protocol", Head::Request(head)) => text(ctx, head.version.as_str().as_bytes()).map(Some),
-            ("protocol", Head::Response(head)) => text(ctx, head.version.as_str().as_bytes()).map(Some),
-            ("method", Head::Request(head)) => text(ctx, head.method.as_str().as_bytes()).map(Some),
-            ("path", Head::Request(head)) => text(ctx, &head.target).map(Some),
-            ("authority", Head::Request(head)) => match head.authority() {
+            (Field::Protocol, Head::Request(head)) => text(ctx, head.version.as_str().as_bytes()).map(Some),
+            (Field::Protocol, Head::Response(head)) => text(ctx, head.version.as_str().as_bytes()).map(Some),
+            (Field::Method, Head::Request(head)) => text(ctx, head.method.as_str().as_bytes()).map(Some),
+            (Field::Path, Head::Request(head)) => text(ctx, &head.target).map(Some),
+            (Field::Authority, Head::Request(head)) => match head.authority() {
                 Some(authority) => text(ctx, authority.as_bytes()).map(Some),
                 None => Ok(None),
             },
-            ("status", Head::Response(head)) => i32::from(head.status).into_js(ctx).map(Some),
-            ("statusText", Head::Response(head)) => text(ctx, &head.reason).map(Some),
+            (Field::Status, Head::Response(head)) => i32::from(head.status).into_js(ctx).map(Some),
+            (Field::StatusText, Head::Response(head)) => text(ctx, &head.reason).map(Some),
             _ => Ok(None),
         }
     }
@@ -174,39 +226,45 @@ impl<'js> HttpHead<'js> {
         Ok(made)
     }
 
-    fn set(&self, ctx: &Ctx<'js>, name: &str, value: &Value<'js>) -> Result<bool> {
-        if name == "headers" {
+    fn set(&self, ctx: &Ctx<'js>, field: Field, value: &Value<'js>) -> Result<bool> {
+        if field == Field::Headers {
+            self.head.beside.set(true);
             self.headers.replace(Some(value.clone()));
             return Ok(true);
         }
-        if !REQUEST.contains(&name) && !RESPONSE.contains(&name) {
-            return Ok(false);
-        }
-        // Before the head is borrowed: making text of an object may call into the script.
-        let words = words(value)?;
+        // Before the head is borrowed: making text or a number of an object may call into the script.
+        let (words, number) = match field {
+            Field::Status => (String::new(), status(ctx, value)?),
+            _ => (words(value)?, 0),
+        };
         let mut head = self.head.borrow_mut();
-        match (name, &mut *head) {
-            ("method", Head::Request(head)) => {
+        match (field, &mut *head) {
+            (Field::Method, Head::Request(head)) => {
                 head.method = Method::from_bytes(words.as_bytes()).map_err(|error| refuse(ctx, &error))?;
             }
-            ("path", Head::Request(head)) => head.target = words.into_bytes(),
-            ("authority", Head::Request(head)) => {
+            (Field::Path, Head::Request(head)) => head.target = words.into_bytes(),
+            (Field::Authority, Head::Request(head)) => {
                 head.headers.insert("host", words).map_err(|error| refuse(ctx, &error))?;
             }
-            ("protocol", Head::Request(head)) => head.version = version(&words),
-            ("status", Head::Response(head)) => {
+            (Field::Protocol, Head::Request(head)) => head.version = version(&words),
+            (Field::Status, Head::Response(head)) => {
                 let before = head.status;
-                head.status = status(ctx, value)?;
+                head.status = number;
                 // The usual words go with the number; a script that wants others says so.
                 if *head.reason == *pipy_http::canonical_reason(before).as_bytes() {
                     head.reason = pipy_http::canonical_reason(head.status).as_bytes().into();
                 }
             }
-            ("statusText", Head::Response(head)) => head.reason = reason(ctx, words)?,
-            ("protocol" | "scheme" | "headerNames", _) => {}
+            (Field::StatusText, Head::Response(head)) => head.reason = reason(ctx, words)?,
+            (Field::Protocol | Field::Scheme | Field::HeaderNames, _) => {}
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// A property of the script's own.
+    fn extra(&self) -> Option<Object<'js>> {
+        self.extra.borrow().clone()
     }
 }
 
@@ -252,17 +310,17 @@ impl<'js> JsClass<'js> for HttpHead<'js> {
         _receiver: Value<'js>,
     ) -> Result<Value<'js>> {
         let this = this.borrow();
-        let name = name_of(&this.known, ctx, &atom)?;
-        if let Some(value) = this.property(ctx, &name)? {
+        if let Some(field) = this.field(&atom)
+            && let Some(value) = this.property(ctx, field)?
+        {
             return Ok(value);
         }
-        let extra = this.extra.borrow().clone();
-        if let Some(extra) = extra
+        if let Some(extra) = this.extra()
             && extra.contains_key(atom.clone())?
         {
             return extra.get(atom);
         }
-        inherited(ctx, &name, atom)
+        inherited(ctx, &name_of(&this.known, ctx, &atom)?, atom)
     }
 
     fn exotic_set_property(
@@ -274,20 +332,20 @@ impl<'js> JsClass<'js> for HttpHead<'js> {
     ) -> Result<bool> {
         hold(ctx, &value);
         let this = this.borrow();
-        if !this.set(ctx, &name_of(&this.known, ctx, &atom)?, &value)? {
-            let extra = match this.extra.borrow().clone() {
-                Some(extra) => extra,
-                None => Object::new(ctx.clone())?,
-            };
-            extra.set(atom, value)?;
-            this.extra.replace(Some(extra));
+        if let Some(field) = this.field(&atom)
+            && this.set(ctx, field, &value)?
+        {
+            return Ok(true);
         }
+        let extra = this.extra().map_or_else(|| Object::new(ctx.clone()), Ok)?;
+        extra.set(atom, value)?;
+        this.head.beside.set(true);
+        this.extra.replace(Some(extra));
         Ok(true)
     }
 
     fn exotic_delete_property(this: &JsCell<'js, Self>, _ctx: &Ctx<'js>, atom: Atom<'js>) -> Result<bool> {
-        let extra = this.borrow().extra.borrow().clone();
-        if let Some(extra) = extra {
+        if let Some(extra) = this.borrow().extra() {
             extra.remove(atom)?;
         }
         Ok(true)
@@ -295,11 +353,12 @@ impl<'js> JsClass<'js> for HttpHead<'js> {
 
     fn exotic_has_property(this: &JsCell<'js, Self>, ctx: &Ctx<'js>, atom: Atom<'js>) -> Result<bool> {
         let this = this.borrow();
-        if this.property(ctx, &name_of(&this.known, ctx, &atom)?)?.is_some() {
+        if let Some(field) = this.field(&atom)
+            && this.property(ctx, field)?.is_some()
+        {
             return Ok(true);
         }
-        let extra = this.extra.borrow().clone();
-        extra.map_or(Ok(false), |extra| extra.contains_key(atom))
+        this.extra().map_or(Ok(false), |extra| extra.contains_key(atom))
     }
 
     fn exotic_get_own_property(
@@ -309,16 +368,17 @@ impl<'js> JsClass<'js> for HttpHead<'js> {
     ) -> Result<Option<PropertyDescriptor<'js>>> {
         let described = |value| Some(PropertyDescriptor::new_value(value, true, true, true));
         let this = this.borrow();
-        let name = name_of(&this.known, ctx, &atom)?;
-        if let Some(value) = this.property(ctx, &name)? {
+        let field = this.field(&atom);
+        if let Some(field) = field
+            && let Some(value) = this.property(ctx, field)?
+        {
             return Ok(described(value));
         }
         // What was listed must be there.
-        if &*name == "scheme" || &*name == "authority" {
+        if matches!(field, Some(Field::Scheme | Field::Authority)) {
             return Ok(described(Value::new_undefined(ctx.clone())));
         }
-        let extra = this.extra.borrow().clone();
-        match extra {
+        match this.extra() {
             Some(extra) if extra.contains_key(atom.clone())? => Ok(described(extra.get(atom)?)),
             _ => Ok(None),
         }
@@ -337,8 +397,7 @@ impl<'js> JsClass<'js> for HttpHead<'js> {
         for name in known {
             names.push(PropertyName { atom: Atom::from_str(ctx.clone(), name)?, is_enumerable: true });
         }
-        let extra = this.extra.borrow().clone();
-        for atom in extra.iter().flat_map(Object::keys::<Atom<'js>>) {
+        for atom in this.extra().iter().flat_map(Object::keys::<Atom<'js>>) {
             names.push(PropertyName { atom: atom?, is_enumerable: true });
         }
         Ok(names)

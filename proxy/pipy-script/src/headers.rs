@@ -15,7 +15,8 @@ use rquickjs::class::{
 use rquickjs::{Array, Atom, Class, Constructor, Ctx, Exception, JsLifetime, Object, Result, Value};
 
 use crate::head::{SharedHead, inherited, name_of, text};
-use crate::known::{Known, hold};
+use crate::known::Known;
+use crate::raw::hold;
 
 /// The object behind `msg.head.headers`.
 pub(crate) struct HttpHeaders {

@@ -8,17 +8,15 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
-use rquickjs::{Array, Atom, Class, Ctx, Function, Object, Persistent, Result, Value};
+use rquickjs::{Atom, Class, Ctx, Function, Object, Persistent, Result, Value};
 
 use crate::data::Data;
-use crate::head::HttpHead;
+use crate::head::{Field, HttpHead};
 use crate::headers::HttpHeaders;
+use crate::raw::{self, Held, Name};
 
 /// LIMIT: names that are remembered as text. Scripts write a few dozen; what comes after these costs what it always did.
 const NAMES_MAX: usize = 512;
-
-type Name = Persistent<Atom<'static>>;
-type Kind = Persistent<Object<'static>>;
 
 /// What a value is to a filter that is given it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,22 +54,34 @@ pub(crate) struct Names {
     pub(crate) protocol: Name,
     pub(crate) status: Name,
     pub(crate) status_text: Name,
+    pub(crate) scheme: Name,
+    pub(crate) header_names: Name,
 }
 
 /// See the module.
 pub(crate) struct Known {
-    state: Kind,
-    copy: Persistent<Function<'static>>,
+    state: Held,
+    initial: Held,
     kind: Persistent<Function<'static>>,
-    start: Kind,
-    end: Kind,
-    stream_end: Kind,
-    message: Kind,
-    data: Kind,
-    http_head: Kind,
-    http_headers: Kind,
+    start: Held,
+    end: Held,
+    stream_end: Held,
+    message: Held,
+    data: Held,
+    http_head: Held,
+    http_headers: Held,
+    /// The same three, for instances to be made of.
+    natives: [Persistent<Object<'static>>; 3],
     pub(crate) names: Names,
-    texts: RefCell<HashMap<Name, Rc<str>, BuildHasherDefault<Mixed>>>,
+    texts: RefCell<HashMap<u32, Text, BuildHasherDefault<Mixed>>>,
+    /// Never looked at; see [`Known::warm`].
+    warm: RefCell<Vec<Held>>,
+}
+
+/// A name and its text. The name is kept, so that no other can come to its number.
+struct Text {
+    _name: Persistent<Atom<'static>>,
+    text: Rc<str>,
 }
 
 /// Atoms are small numbers, each another one: mixing their bits is enough.
@@ -103,39 +113,37 @@ impl Hasher for Mixed {
 }
 
 /// A property of an object, by a name that is known.
-pub(crate) fn property<'js>(ctx: &Ctx<'js>, object: &Object<'js>, name: &Name) -> Result<Value<'js>> {
-    object.get(name.clone().restore(ctx)?)
-}
-
-fn set<'js>(ctx: &Ctx<'js>, object: &Object<'js>, name: &Name, value: Value<'js>) -> Result<()> {
-    object.set(name.clone().restore(ctx)?, value)
+pub(crate) fn property<'js>(ctx: &Ctx<'js>, object: &Value<'js>, name: &Name) -> Result<Value<'js>> {
+    raw::get(ctx, object, name)
 }
 
 impl Known {
     /// Looks everything up; the prelude has run.
     pub(crate) fn new<'js>(ctx: &Ctx<'js>, state: &Object<'js>) -> Result<Rc<Self>> {
-        let name =
-            |text: &str| -> Result<Name> { Ok(Persistent::save(ctx, Atom::from_str(ctx.clone(), text)?)) };
-        let keep = |object: Object<'js>| Persistent::save(ctx, object);
-        let class = |name: &str| -> Result<Kind> {
+        let name = |text: &str| Name::new(ctx, text);
+        let class = |name: &str| -> Result<Held> {
             let class: Object<'_> = ctx.globals().get(name)?;
-            Ok(keep(class.get("prototype")?))
+            Ok(Held::new(ctx, &class.get("prototype")?))
         };
-        let native = |prototype: Option<Object<'js>>| match prototype {
-            Some(prototype) => Ok(keep(prototype)),
-            None => Object::new(ctx.clone()).map(keep),
-        };
-        Ok(Rc::new(Known {
-            state: keep(state.clone()),
-            copy: Persistent::save(ctx, state.get::<_, Function<'_>>("copy")?),
+        let native = |prototype: Option<Object<'js>>| prototype.map_or_else(|| Object::new(ctx.clone()), Ok);
+        let natives = [
+            native(Class::<Data>::prototype(ctx)?)?,
+            native(Class::<HttpHead<'_>>::prototype(ctx)?)?,
+            native(Class::<HttpHeaders>::prototype(ctx)?)?,
+        ];
+        let [data, http_head, http_headers] = &natives;
+        let known = Known {
+            state: Held::new(ctx, state),
+            initial: Held::new(ctx, &state.get("init")?),
             kind: Persistent::save(ctx, state.get::<_, Function<'_>>("kind")?),
             start: class("MessageStart")?,
             end: class("MessageEnd")?,
             stream_end: class("StreamEnd")?,
             message: class("Message")?,
-            data: native(Class::<Data>::prototype(ctx)?)?,
-            http_head: native(Class::<HttpHead<'_>>::prototype(ctx)?)?,
-            http_headers: native(Class::<HttpHeaders>::prototype(ctx)?)?,
+            data: Held::new(ctx, data),
+            http_head: Held::new(ctx, http_head),
+            http_headers: Held::new(ctx, http_headers),
+            natives: natives.map(|prototype| Persistent::save(ctx, prototype)),
             names: Names {
                 c: name("c")?,
                 head: name("head")?,
@@ -150,69 +158,117 @@ impl Known {
                 protocol: name("protocol")?,
                 status: name("status")?,
                 status_text: name("statusText")?,
+                scheme: name("scheme")?,
+                header_names: name("headerNames")?,
             },
             texts: RefCell::default(),
-        }))
+            warm: RefCell::default(),
+        };
+        known.warm(ctx)?;
+        Ok(Rc::new(known))
+    }
+
+    /// Keeps one object of each shape that events go through while they are made.
+    ///
+    /// WHY: the engine shares the layout of objects with the same properties, but forgets it with the last of them. Where one
+    /// request follows the other that is always the only one, and each would have its layouts made anew.
+    fn warm(&self, ctx: &Ctx<'_>) -> Result<()> {
+        let names = &self.names;
+        let grown: [(&Held, &[&Name]); 7] = [
+            (&self.start, &[&names.head]),
+            (&self.end, &[&names.tail, &names.payload]),
+            (&self.stream_end, &[&names.error]),
+            (&self.message, &[&names.head, &names.body, &names.tail, &names.payload]),
+            (&self.data, &[]),
+            (&self.http_head, &[]),
+            (&self.http_headers, &[]),
+        ];
+        for (kind, properties) in grown {
+            for count in 0..=properties.len() {
+                self.keep_shape(ctx, &raw::object(ctx, kind)?, properties.get(..count).unwrap_or_default())?;
+            }
+        }
+        // What scripts answer most.
+        let heads: [&[&Name]; 3] = [
+            &[&names.status, &names.headers],
+            &[&names.headers],
+            &[&names.method, &names.path, &names.headers],
+        ];
+        for properties in heads {
+            for count in 1..=properties.len() {
+                let plain = Object::new(ctx.clone())?.into_value();
+                self.keep_shape(ctx, &plain, properties.get(..count).unwrap_or_default())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_shape<'js>(&self, ctx: &Ctx<'js>, object: &Value<'js>, properties: &[&Name]) -> Result<()> {
+        let nothing = Value::new_undefined(ctx.clone());
+        for name in properties {
+            raw::define(ctx, object, name, &nothing)?;
+        }
+        self.warm.borrow_mut().push(Held::new(ctx, object));
+        Ok(())
     }
 
     /// The object that the prelude made.
     pub(crate) fn state<'js>(&self, ctx: &Ctx<'js>) -> Result<Object<'js>> {
-        self.state.clone().restore(ctx)
+        Object::from_value(self.state.get(ctx))
     }
 
     /// Makes a context the current one.
-    pub(crate) fn enter<'js>(&self, ctx: &Ctx<'js>, variables: &Persistent<Array<'static>>) -> Result<()> {
-        let variables = variables.clone().restore(ctx)?.into_value();
-        set(ctx, &self.state(ctx)?, &self.names.c, variables)
+    pub(crate) fn enter(&self, ctx: &Ctx<'_>, variables: &Held) -> Result<()> {
+        raw::point(ctx, &self.state, &self.names.c, variables)
     }
 
-    /// A copy of a context.
-    pub(crate) fn copy<'js>(&self, ctx: &Ctx<'js>, from: Array<'js>) -> Result<Array<'js>> {
-        self.copy.clone().restore(ctx)?.call((from,))
+    /// The variables that every context begins with.
+    pub(crate) fn initial(&self) -> &Held {
+        &self.initial
     }
 
     /// A `MessageStart`.
-    pub(crate) fn start<'js>(&self, ctx: &Ctx<'js>, head: Value<'js>) -> Result<Value<'js>> {
-        let object = made(ctx, &self.start)?;
-        set(ctx, &object, &self.names.head, head)?;
-        Ok(object.into_value())
+    pub(crate) fn start<'js>(&self, ctx: &Ctx<'js>, head: &Value<'js>) -> Result<Value<'js>> {
+        let object = raw::object(ctx, &self.start)?;
+        raw::define(ctx, &object, &self.names.head, head)?;
+        Ok(object)
     }
 
     /// A `MessageEnd`.
     pub(crate) fn end<'js>(
         &self,
         ctx: &Ctx<'js>,
-        tail: Value<'js>,
-        payload: Value<'js>,
+        tail: &Value<'js>,
+        payload: &Value<'js>,
     ) -> Result<Value<'js>> {
-        let object = made(ctx, &self.end)?;
-        set(ctx, &object, &self.names.tail, tail)?;
-        set(ctx, &object, &self.names.payload, payload)?;
-        Ok(object.into_value())
+        let object = raw::object(ctx, &self.end)?;
+        raw::define(ctx, &object, &self.names.tail, tail)?;
+        raw::define(ctx, &object, &self.names.payload, payload)?;
+        Ok(object)
     }
 
     /// A `StreamEnd`.
-    pub(crate) fn stream_end<'js>(&self, ctx: &Ctx<'js>, error: Value<'js>) -> Result<Value<'js>> {
-        let object = made(ctx, &self.stream_end)?;
-        set(ctx, &object, &self.names.error, error)?;
-        Ok(object.into_value())
+    pub(crate) fn stream_end<'js>(&self, ctx: &Ctx<'js>, error: &Value<'js>) -> Result<Value<'js>> {
+        let object = raw::object(ctx, &self.stream_end)?;
+        raw::define(ctx, &object, &self.names.error, error)?;
+        Ok(object)
     }
 
     /// A `Message`.
     pub(crate) fn message<'js>(
         &self,
         ctx: &Ctx<'js>,
-        head: Value<'js>,
-        body: Value<'js>,
-        tail: Value<'js>,
-        payload: Value<'js>,
+        head: &Value<'js>,
+        body: &Value<'js>,
+        tail: &Value<'js>,
+        payload: &Value<'js>,
     ) -> Result<Value<'js>> {
-        let object = made(ctx, &self.message)?;
-        set(ctx, &object, &self.names.head, head)?;
-        set(ctx, &object, &self.names.body, body)?;
-        set(ctx, &object, &self.names.tail, tail)?;
-        set(ctx, &object, &self.names.payload, payload)?;
-        Ok(object.into_value())
+        let object = raw::object(ctx, &self.message)?;
+        raw::define(ctx, &object, &self.names.head, head)?;
+        raw::define(ctx, &object, &self.names.body, body)?;
+        raw::define(ctx, &object, &self.names.tail, tail)?;
+        raw::define(ctx, &object, &self.names.payload, payload)?;
+        Ok(object)
     }
 
     /// What a value is. Asking by prototype costs nothing; what is derived from ours is asked for in its own language.
@@ -220,12 +276,13 @@ impl Known {
         if value.is_undefined() || value.is_null() {
             return Ok(What::Nothing);
         }
+        if !value.is_object() {
+            return Ok(What::Other);
+        }
         if value.is_array() {
             return Ok(What::List);
         }
-        let Some(prototype) = value.as_object().and_then(Object::get_prototype) else {
-            return Ok(What::Other);
-        };
+        let prototype = raw::prototype_at(ctx, value)?;
         let kinds = [
             (&self.message, What::Message),
             (&self.start, What::Start),
@@ -233,10 +290,8 @@ impl Known {
             (&self.stream_end, What::StreamEnd),
             (&self.end, What::End),
         ];
-        for (kind, what) in kinds {
-            if same(ctx, kind, &prototype)? {
-                return Ok(what);
-            }
+        if let Some((_, what)) = kinds.iter().find(|(kind, _)| kind.is_at(prototype)) {
+            return Ok(*what);
         }
         let kind: u8 = self.kind.clone().restore(ctx)?.call((value.clone(),))?;
         Ok(match kind {
@@ -252,61 +307,58 @@ impl Known {
 
     /// Whether a value is the object of a native head.
     pub(crate) fn is_http_head<'js>(&self, ctx: &Ctx<'js>, value: &Value<'js>) -> Result<bool> {
-        self.is(ctx, &self.http_head, value)
+        Ok(self.http_head.is_at(raw::prototype_at(ctx, value)?))
     }
 
     /// Whether a value is the object of a native head's headers.
     pub(crate) fn is_http_headers<'js>(&self, ctx: &Ctx<'js>, value: &Value<'js>) -> Result<bool> {
-        self.is(ctx, &self.http_headers, value)
+        Ok(self.http_headers.is_at(raw::prototype_at(ctx, value)?))
     }
 
-    fn is<'js>(&self, ctx: &Ctx<'js>, kind: &Kind, value: &Value<'js>) -> Result<bool> {
-        // Asking an object for a class that it is not of makes an exception, with the way there.
-        match value.as_object().and_then(Object::get_prototype) {
-            Some(prototype) => same(ctx, kind, &prototype),
-            None => Ok(false),
-        }
+    /// The prototypes of `Data`, of native heads, and of their headers.
+    pub(crate) fn data<'js>(&self, ctx: &Ctx<'js>) -> Result<Object<'js>> {
+        self.natives[0].clone().restore(ctx)
     }
 
-    /// The prototype of native heads, and that of their headers.
+    /// See [`Known::data`].
     pub(crate) fn http_head<'js>(&self, ctx: &Ctx<'js>) -> Result<Object<'js>> {
-        self.http_head.clone().restore(ctx)
+        self.natives[1].clone().restore(ctx)
     }
 
-    /// See [`Known::http_head`].
+    /// See [`Known::data`].
     pub(crate) fn http_headers<'js>(&self, ctx: &Ctx<'js>) -> Result<Object<'js>> {
-        self.http_headers.clone().restore(ctx)
+        self.natives[2].clone().restore(ctx)
+    }
+
+    /// The property of heads that has the name with this number.
+    pub(crate) fn field(&self, number: u32) -> Option<Field> {
+        let names = &self.names;
+        let fields = [
+            (&names.headers, Field::Headers),
+            (&names.path, Field::Path),
+            (&names.method, Field::Method),
+            (&names.status, Field::Status),
+            (&names.authority, Field::Authority),
+            (&names.protocol, Field::Protocol),
+            (&names.status_text, Field::StatusText),
+            (&names.scheme, Field::Scheme),
+            (&names.header_names, Field::HeaderNames),
+        ];
+        fields.iter().find(|(name, _)| name.number() == number).map(|(_, field)| *field)
     }
 
     /// A name as text.
     pub(crate) fn text<'js>(&self, ctx: &Ctx<'js>, name: &Atom<'js>) -> Result<Rc<str>> {
-        let key = Persistent::save(ctx, name.clone());
-        if let Some(text) = self.texts.borrow().get(&key) {
-            return Ok(Rc::clone(text));
+        let number = raw::number(name);
+        if let Some(known) = self.texts.borrow().get(&number) {
+            return Ok(Rc::clone(&known.text));
         }
         let text: Rc<str> = name.to_string()?.into();
         let mut texts = self.texts.borrow_mut();
         if texts.len() < NAMES_MAX {
-            texts.insert(key, Rc::clone(&text));
+            let kept = Persistent::save(ctx, name.clone());
+            texts.insert(number, Text { _name: kept, text: Rc::clone(&text) });
         }
         Ok(text)
     }
-}
-
-fn made<'js>(ctx: &Ctx<'js>, kind: &Kind) -> Result<Object<'js>> {
-    Object::new_proto(ctx.clone(), Some(&kind.clone().restore(ctx)?))
-}
-
-fn same<'js>(ctx: &Ctx<'js>, kind: &Kind, prototype: &Object<'js>) -> Result<bool> {
-    Ok(kind.clone().restore(ctx)? == *prototype)
-}
-
-/// Takes hold of a value once more than the library knows.
-///
-/// WHY: where a property of an exotic object is set, rquickjs 0.14 drops the value, which QuickJS has only lent (its callers
-/// free it themselves). A test of head.rs counts the engine's memory, and tells when that has changed.
-#[allow(unsafe_code)]
-pub(crate) fn hold(ctx: &Ctx<'_>, value: &Value<'_>) {
-    // SAFETY: value and context live, and the count that is added here is the one that the library will take away.
-    unsafe { rquickjs::qjs::JS_DupValue(ctx.as_raw().as_ptr(), value.as_raw()) };
 }

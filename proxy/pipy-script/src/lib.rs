@@ -18,6 +18,7 @@
 mod admin;
 mod app;
 mod background;
+mod callback;
 mod console;
 mod data;
 mod engine;
@@ -38,6 +39,7 @@ mod nmi;
 mod objects;
 mod pipy;
 pub mod plugin;
+mod raw;
 mod rejections;
 mod rewrite;
 mod spawn;

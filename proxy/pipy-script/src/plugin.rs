@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Graph, Head};
 use pipy_worker::Accepted;
-use rquickjs::{Array, Ctx, Value};
+use rquickjs::{Ctx, Value};
 
 use crate::engine::{Engine, Kept, Limits, Vars, bury};
 use crate::error::ScriptError;
@@ -192,10 +192,7 @@ impl Plugins {
         if !self.inbound {
             return Ok(vars);
         }
-        self.script.engine.with(|ctx| {
-            let variables: Array<'_> = vars.0.clone().restore(ctx)?;
-            variables.set(0, inbound::object(ctx, id, accepted)?)
-        })?;
+        self.script.engine.with(|ctx| vars.set(ctx, 0, &inbound::object(ctx, id, accepted)?.into_value()))?;
         Ok(vars)
     }
 
@@ -227,13 +224,12 @@ impl Plugins {
             return Ok(());
         }
         self.script.engine.with(|ctx| {
-            let variables: Array<'_> = vars.0.clone().restore(ctx)?;
             for (name, slot) in slots {
                 let value = match host.fact(name) {
                     Some(Fact::Json(text)) => self.object(ctx, &text)?,
                     fact => plain(ctx, fact)?,
                 };
-                variables.set(*slot as usize, value)?;
+                vars.set(ctx, *slot, &value)?;
             }
             Ok(())
         })
@@ -356,10 +352,9 @@ pub(crate) fn written(scope: &Scope) -> Result<Written, ScriptError> {
         return Ok(Written::new());
     }
     engine.with(|ctx| {
-        let variables: Array<'_> = scope.vars.0.clone().restore(ctx)?;
         let mut written = Written::new();
         for slot in slots {
-            let value: Value<'_> = variables.get(slot as usize)?;
+            let value: Value<'_> = scope.vars.get(ctx, slot)?;
             let name = match value.as_object() {
                 Some(object) => object.get::<_, Value<'_>>("name")?,
                 None => value,
@@ -392,9 +387,8 @@ impl Requests {
     fn tell(scope: &Scope) -> Result<(), ScriptError> {
         let (Some(host), Some(slots)) = (&scope.host, scope.script.host_slots.get()) else { return Ok(()) };
         scope.engine().with(|ctx| {
-            let variables: Array<'_> = scope.vars.0.clone().restore(ctx)?;
             for (name, slot) in slots.iter().filter(|(name, _)| LATE.contains(name)) {
-                variables.set(*slot as usize, plain(ctx, host.fact(name))?)?;
+                scope.vars.set(ctx, *slot, &plain(ctx, host.fact(name))?)?;
             }
             Ok(())
         })

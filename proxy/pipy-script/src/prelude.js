@@ -58,31 +58,7 @@
     }
   }
 
-  // How the engine makes events and tells them apart.
-  state.request = (protocol, method, path, authority, raw) => {
-    let headers;
-    const head = {
-      protocol, method, path, scheme: undefined, authority,
-      get headers() { return (headers ??= raw.object()); },
-      set headers(other) { raw.replace(); headers = other; },
-    };
-    Object.defineProperty(head, '__raw', { value: raw });
-    return head;
-  };
-  state.response = (protocol, status, statusText, raw) => {
-    let headers;
-    const head = {
-      protocol, status, statusText,
-      get headers() { return (headers ??= raw.object()); },
-      set headers(other) { raw.replace(); headers = other; },
-    };
-    Object.defineProperty(head, '__raw', { value: raw });
-    return head;
-  };
-  state.start = head => new MessageStart(head);
-  state.end = (tail, payload) => new MessageEnd(tail, payload);
-  state.streamEnd = error => new StreamEnd(error);
-  state.message = (head, body, tail, payload) => new Message(head, body, tail, payload);
+  // How the engine tells events apart where their prototypes do not say it.
   state.kind = value => {
     if (value === undefined || value === null) return 0;
     if (value instanceof Data) return 1;

@@ -3,7 +3,6 @@
 //! A handler sees events as they pass; a replacer puts what its callback returns in their place. Only `replaceMessage`,
 //! `replaceMessageBody` and a pending promise hold anything back.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -12,6 +11,7 @@ use pipy_http::BodyLength;
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head};
 use rquickjs::{Ctx, Exception, Persistent, Result, Value};
 
+use crate::callback::Given;
 use crate::data::Data;
 use crate::engine::{Kept, Outcome};
 use crate::events::{self, Makers, ScriptEvent, script_event};
@@ -19,6 +19,7 @@ use crate::head::{self, SharedHead};
 use crate::known::property;
 use crate::layout::{FilterDef, Reading, Scope};
 use crate::log;
+use crate::raw;
 
 /// LIMIT: a body that is held back for a callback. A script that wants more handles data as it comes.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -41,7 +42,9 @@ struct Handle {
     of: Of,
     replaces: bool,
     /// A function, or what is put in place.
-    with: Kept,
+    with: Given,
+    /// What it gives is a response, and goes back to who asked.
+    answers: bool,
     /// How much of a body the callback is given.
     size: usize,
 }
@@ -67,12 +70,12 @@ pub(super) fn handle(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
         (false, Some(options)) => size_of(&options.get::<_, Value<'_>>("size")?),
         (false, None) => None,
     };
-    let with = reading.kept(usize::from(old));
-    let with = match with {
-        Some(with) if replaces || reading.callback(usize::from(old)).is_some() => with,
-        None if replaces => Persistent::save(reading.ctx, Value::new_undefined(reading.ctx.clone())),
-        _ => return Err(reading.refuse("expects a function")),
-    };
+    let undefined = Value::new_undefined(reading.ctx.clone());
+    let with = reading.args.get(usize::from(old)).cloned().unwrap_or(undefined);
+    if !replaces && !with.is_function() {
+        return Err(reading.refuse("expects a function"));
+    }
+    let with = Given::new(reading.ctx, with);
     let label = reading.label.clone();
     Ok(Rc::new(HandleDef(Rc::new(Handle {
         name,
@@ -80,15 +83,18 @@ pub(super) fn handle(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
         of,
         replaces,
         with,
+        answers: false,
         size: size.unwrap_or(BODY_BYTES_MAX),
     }))))
 }
 
 /// What `serveHTTP` does with each request: the same as `replaceMessage`, but that there must be an answer.
 pub(super) fn answer(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
-    let with = reading.kept(0).ok_or_else(|| reading.refuse("expects a message or a function"))?;
-    let (name, label, of) = (reading.name, reading.label.clone(), Of::Message);
-    Ok(Rc::new(HandleDef(Rc::new(Handle { name, label, of, replaces: true, with, size: BODY_BYTES_MAX }))))
+    let with = reading.args.first().filter(|value| !value.is_undefined());
+    let with = with.ok_or_else(|| reading.refuse("expects a message or a function"))?;
+    let with = Given::new(reading.ctx, with.clone());
+    let (name, label, of, size) = (reading.name, reading.label.clone(), Of::Message, BODY_BYTES_MAX);
+    Ok(Rc::new(HandleDef(Rc::new(Handle { name, label, of, replaces: true, with, answers: true, size }))))
 }
 
 /// A number of bytes, or a text such as `256k`.
@@ -218,31 +224,35 @@ impl Handler {
 
     /// Calls back with one event.
     fn single(&mut self, cx: &mut Cx<'_>, event: Event) {
-        let (engine, def) = (Rc::clone(self.scope.engine()), Rc::clone(&self.def));
-        let vars = self.scope.vars.clone();
+        let (engine, def) = (self.scope.engine(), &*self.def);
         let waker = cx.waker(0);
         let result = engine.with(|ctx| {
-            engine.enter(ctx, &vars)?;
+            engine.enter(ctx, &self.scope.vars)?;
             let makers = engine.makers(ctx)?;
-            let with = def.with.clone().restore(ctx)?;
-            let Some(function) = with.as_function() else {
-                return Ok(Done::Events(replaced(ctx, &makers, &with)?));
+            let (arguments, back) = match def.with.sees_arguments() {
+                true => lend(ctx, &makers, event)?,
+                false => (None, Back::Event(event)),
             };
-            let (argument, back) = lend(ctx, &makers, event)?;
             let length = back.length();
-            let returned: Value<'_> = function.call((argument.clone(),))?;
-            if let Some(promise) = returned.as_promise() {
+            let returned = match &arguments {
+                Some((argument, _)) => def.with.call(ctx, &[argument])?,
+                None => def.with.call(ctx, &[])?,
+            };
+            if def.with.is_function()
+                && returned.is_object()
+                && let Some(promise) = returned.as_promise()
+            {
                 let outcome = engine.when_settled(ctx, promise, waker)?;
-                let held = if def.replaces { None } else { Some(changed(ctx, &makers, argument, back)?) };
+                let held = if def.replaces { None } else { Some(changed(ctx, &makers, arguments, back)?) };
                 return Ok(Done::Promise(outcome, held.into_iter().collect()));
             }
             if def.replaces {
-                drop((argument, back));
+                drop((arguments, back));
                 let mut events = replaced(ctx, &makers, &returned)?;
                 announce(&mut events, length);
                 return Ok(Done::Events(events));
             }
-            Ok(Done::One(changed(ctx, &makers, argument, back)?))
+            Ok(Done::One(changed(ctx, &makers, arguments, back)?))
         });
         engine.run_jobs();
         self.done(cx, result);
@@ -250,28 +260,25 @@ impl Handler {
 
     /// Calls back with a whole message.
     fn message(&mut self, cx: &mut Cx<'_>, mut collected: Collected, end: Event) {
-        let (engine, def) = (Rc::clone(self.scope.engine()), Rc::clone(&self.def));
-        let vars = self.scope.vars.clone();
+        let (engine, def) = (self.scope.engine(), &*self.def);
         let waker = cx.waker(0);
         let body = collected.body.freeze();
         let result = engine.with(|ctx| {
-            engine.enter(ctx, &vars)?;
+            engine.enter(ctx, &self.scope.vars)?;
             let makers = engine.makers(ctx)?;
-            let with = def.with.clone().restore(ctx)?;
             let only_body = def.of == Of::MessageBody;
-            let returned: Value<'_> = match with.as_function() {
-                None => with.clone(),
-                Some(function) => {
-                    let argument = if only_body {
-                        events::data(ctx, body.clone())?
-                    } else {
-                        let start = std::mem::replace(&mut collected.start, Event::Pause);
-                        whole_of(ctx, &makers, start, body.clone(), &end)?
-                    };
-                    function.call((argument,))?
-                }
+            let returned = if !def.with.sees_arguments() {
+                def.with.call(ctx, &[])?
+            } else if only_body {
+                def.with.call(ctx, &[&makers.data(body.clone())?])?
+            } else {
+                let start = std::mem::replace(&mut collected.start, Event::Pause);
+                def.with.call(ctx, &[&whole_of(ctx, &makers, start, body.clone(), &end)?])?
             };
-            if let Some(promise) = returned.as_promise() {
+            if def.with.is_function()
+                && returned.is_object()
+                && let Some(promise) = returned.as_promise()
+            {
                 let outcome = engine.when_settled(ctx, promise, waker)?;
                 let held = if def.replaces { Vec::new() } else { vec![end] };
                 return Ok(Done::Promise(outcome, held));
@@ -283,7 +290,11 @@ impl Handler {
                 let body = Data::body_of(&returned)?;
                 return Ok(Done::Events(with_body(ctx, collected.start, body, end)?));
             }
-            Ok(Done::Events(replaced(ctx, &makers, &returned)?))
+            let mut events = replaced(ctx, &makers, &returned)?;
+            if def.answers {
+                settle(ctx, &makers, &mut events);
+            }
+            Ok(Done::Events(events))
         });
         engine.run_jobs();
         self.done(cx, result);
@@ -335,9 +346,9 @@ fn replaced<'js>(ctx: &Ctx<'js>, makers: &Makers<'js>, value: &Value<'js>) -> Re
 pub(crate) fn as_value<'js>(ctx: &Ctx<'js>, makers: &Makers<'js>, event: &Event) -> Result<Value<'js>> {
     let undefined = || Value::new_undefined(ctx.clone());
     match (event, script_event(event)) {
-        (Event::Data(bytes), _) => events::data(ctx, bytes.clone()),
-        (Event::Start(head, _), _) => makers.start(makers.head(ctx, head)?),
-        (_, Some(ScriptEvent::Start(head, _))) => makers.start(head.clone().restore(ctx)?),
+        (Event::Data(bytes), _) => makers.data(bytes.clone()),
+        (Event::Start(head, _), _) => makers.start(&makers.head(ctx, head)?),
+        (_, Some(ScriptEvent::Start(head, _))) => makers.start(&head.clone().restore(ctx)?),
         (Event::End(trailers), _) => makers.end(makers.tail(ctx, trailers.as_deref())?, undefined()),
         (_, Some(ScriptEvent::End(tail, payload))) => {
             makers.end(tail.clone().restore(ctx)?, payload.clone().restore(ctx)?)
@@ -369,45 +380,70 @@ impl Back {
     }
 }
 
+/// What a callback is given, and the head in it that is native.
+type Arguments<'js> = Option<(Value<'js>, Option<Value<'js>>)>;
+
 /// An event as an argument, and what is taken back of it.
-fn lend<'js>(ctx: &Ctx<'js>, makers: &Makers<'js>, event: Event) -> Result<(Value<'js>, Back)> {
+fn lend<'js>(ctx: &Ctx<'js>, makers: &Makers<'js>, event: Event) -> Result<(Arguments<'js>, Back)> {
     match event {
         Event::Start(head, length) => {
-            let shared: SharedHead = Rc::new(RefCell::new(head));
-            let start = makers.start(makers.shared(ctx, Rc::clone(&shared))?)?;
-            Ok((start, Back::Head(shared, length)))
+            let shared = head::share(head);
+            let head = makers.shared(ctx, Rc::clone(&shared))?;
+            let start = makers.start(&head)?;
+            Ok((Some((start, Some(head))), Back::Head(shared, length)))
         }
-        event => Ok((as_value(ctx, makers, &event)?, Back::Event(event))),
+        event => Ok((Some((as_value(ctx, makers, &event)?, None)), Back::Event(event))),
     }
 }
 
 /// The event as the callback left it: the head that it may have changed.
-fn changed<'js>(ctx: &Ctx<'js>, makers: &Makers<'js>, argument: Value<'js>, back: Back) -> Result<Event> {
-    let head = || match argument.as_object() {
-        Some(start) => property(ctx, start, &makers.known.names.head),
-        None => Ok(Value::new_undefined(ctx.clone())),
+fn changed<'js>(ctx: &Ctx<'js>, makers: &Makers<'js>, given: Arguments<'js>, back: Back) -> Result<Event> {
+    let Some((argument, lent)) = given else {
+        return match back {
+            Back::Event(event) => Ok(event),
+            Back::Head(..) => Err(Exception::throw_internal(ctx, "a head that nobody was given")),
+        };
     };
+    let head = || property(ctx, &argument, &makers.known.names.head);
     let keep = |head, length| events::custom(ScriptEvent::Start(Persistent::save(ctx, head), length));
     match back {
         Back::Head(shared, length) => {
             let now = head()?;
-            match head::settle(ctx, &makers.known, &now)? {
-                Some(native) if Rc::ptr_eq(&native, &shared) => {
-                    drop((native, now));
-                    drop(argument);
-                    match Rc::try_unwrap(shared) {
-                        Ok(head) => Ok(Event::Start(head.into_inner(), length)),
-                        // The script has kept it: what it writes to it later is seen by whoever comes after.
-                        Err(shared) => Ok(keep(makers.shared(ctx, shared)?, events::known_length(length))),
-                    }
-                }
-                _ => Ok(keep(now, events::known_length(length))),
+            let same = lent.is_some_and(|lent| raw::same(&lent, &now));
+            let native = match same && shared.is_whole() {
+                true => true,
+                false => head::settle(ctx, &makers.known, &now)?.is_some_and(|own| Rc::ptr_eq(&own, &shared)),
+            };
+            if !native {
+                return Ok(keep(now, events::known_length(length)));
+            }
+            drop(now);
+            drop(argument);
+            match Rc::try_unwrap(shared) {
+                Ok(head) => Ok(Event::Start(head.into_inner(), length)),
+                // The script has kept it: what it writes to it later is seen by whoever comes after.
+                Err(shared) => Ok(keep(makers.shared(ctx, shared)?, events::known_length(length))),
             }
         }
         Back::Event(event) => match script_event(&event) {
             Some(ScriptEvent::Start(_, length)) => Ok(keep(head()?, *length)),
             _ => Ok(event),
         },
+    }
+}
+
+/// Makes the head of an answer native now, while the engine is at hand. What cannot be sent is left to who has to say so.
+fn settle<'js>(ctx: &Ctx<'js>, makers: &Makers<'js>, events: &mut [Event]) {
+    for event in events {
+        let Some(ScriptEvent::Start(head, length)) = script_event(event) else { continue };
+        let made = head.clone().restore(ctx).and_then(|head| makers.response_head(&head));
+        match made {
+            Ok(head) => {
+                let length = events::response_length(head.status, *length);
+                *event = Event::Start(Head::Response(head), length);
+            }
+            Err(_) => drop(ctx.catch()),
+        }
     }
 }
 
@@ -443,7 +479,7 @@ fn whole_of<'js>(
 ) -> Result<Value<'js>> {
     let undefined = || Value::new_undefined(ctx.clone());
     let head = match start {
-        Event::Start(head, _) => makers.shared(ctx, Rc::new(RefCell::new(head)))?,
+        Event::Start(head, _) => makers.shared(ctx, head::share(head))?,
         other => match script_event(&other) {
             Some(ScriptEvent::Start(head, _)) => head.clone().restore(ctx)?,
             _ => undefined(),
@@ -456,7 +492,7 @@ fn whole_of<'js>(
         }
         _ => (undefined(), undefined()),
     };
-    makers.message(head, events::data(ctx, body)?, tail, payload)
+    makers.message(head, makers.data(body)?, tail, payload)
 }
 
 /// A message with another body.

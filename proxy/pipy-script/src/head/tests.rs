@@ -1,6 +1,5 @@
 //! Native heads as scripts use them: each line of JavaScript is what users write.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use pipy_http::{Headers, Method, RequestHead, ResponseHead};
@@ -41,7 +40,7 @@ fn response() -> Head {
 fn run(head: Head, script: &str) -> (String, Head) {
     let loaded = engine();
     let engine = &loaded.script.engine;
-    let shared = Rc::new(RefCell::new(head));
+    let shared = super::share(head);
     let said = engine.with(|ctx| {
         let makers = engine.makers(ctx)?;
         let object = makers.shared(ctx, Rc::clone(&shared))?;
@@ -155,12 +154,12 @@ fn what_cannot_be_written_is_an_error() {
     assert!(says(response(), "head.statusText = 'a\\nb'").contains("line break"));
 }
 
-/// See `known::hold`: one count too few would crash here, one too many would grow.
+/// See `raw::hold`: one count too few would crash here, one too many would grow.
 #[test]
 fn setting_headers_neither_leaks_nor_frees_twice() {
     let loaded = engine();
     let engine = &loaded.script.engine;
-    let shared = Rc::new(RefCell::new(request()));
+    let shared = super::share(request());
     let write = |times: usize| {
         engine
             .with(|ctx| {

@@ -115,7 +115,7 @@ impl Host for Engine {
                 if !head.is_object() {
                     head = Object::new(ctx.clone())?.into_value();
                 }
-                Ok(item(ctx, self.makers(ctx)?.start(head)?))
+                Ok(item(ctx, self.makers(ctx)?.start(&head)?))
             }),
             Literal::End(tail, payload) => self.answer("MessageEnd", |ctx| {
                 Ok(item(ctx, self.makers(ctx)?.end(self.js(ctx, tail)?, self.js(ctx, payload)?)?))
@@ -385,10 +385,7 @@ impl Host for Engine {
             slot.map(|slot| (instance, slot))
         });
         let found = place.and_then(|(instance, slot)| {
-            self.answer("a variable", |ctx| {
-                let variables: Array<'_> = instance.vars.0.clone().restore(ctx)?;
-                Ok(item(ctx, variables.get(slot as usize)?))
-            })
+            self.answer("a variable", |ctx| Ok(item(ctx, instance.vars.get(ctx, slot)?)))
         });
         self.natives.values.set(into, found.unwrap_or_default());
     }
@@ -399,8 +396,7 @@ impl Host for Engine {
         self.answer("a variable to be set", |ctx| {
             // Filters that wait for a variable look again.
             self.enter(ctx, &instance.vars)?;
-            let variables: Array<'_> = instance.vars.0.clone().restore(ctx)?;
-            variables.set(slot as usize, self.js(ctx, value)?)
+            instance.vars.set(ctx, slot, &self.js(ctx, value)?)
         });
     }
 
