@@ -42,7 +42,7 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class ServerCertificate:
-    """A certificate of the control plane itself, with its key."""
+    """A certificate of the control plane itself, or of a client outside, with its key."""
 
     chain: tuple[str, ...]
     private_key: str = field(repr=False)
@@ -92,7 +92,12 @@ class Authority(Protocol):
     def issue_server(
         self, names: Sequence[str], *, lifetime: timedelta, now: datetime
     ) -> ServerCertificate:
-        """Make a key and a certificate for a server of the control plane.
+        """Make a key and a certificate for what is no member: our own servers, others' clients.
+
+        Args:
+            names: DNS names, addresses, URIs; none of them an identity.
+            lifetime: of the certificate.
+            now: the time.
 
         Raises:
             CaError: the authority is unusable.

@@ -11,6 +11,7 @@ Source: RFC 5280 section 4.2; SPIFFE X.509-SVID sections 2 to 4.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -173,7 +174,8 @@ class Tresor:
     ) -> ServerCertificate:
         """Make a key and a certificate for a server; see ``Authority.issue_server``."""
         key = ec.generate_private_key(ec.SECP256R1())
-        leaf = self._sign(key.public_key(), [x509.DNSName(name) for name in names], lifetime, now)
+        carried = [_general_name(name) for name in names]
+        leaf = self._sign(key.public_key(), carried, lifetime, now)
         return ServerCertificate(
             chain=(_pem(leaf), *self._above),
             private_key=_key_pem(key),
@@ -196,9 +198,10 @@ class Tresor:
             )
         if lifetime <= timedelta(0):
             raise CaError(f"a certificate cannot live {lifetime.total_seconds():g} s")
-        dns = next(str(name.value) for name in names if isinstance(name, x509.DNSName))
-        short = len(dns) <= COMMON_NAME_CHARS_MAX
-        subject = [x509.NameAttribute(NameOID.COMMON_NAME, dns)] if short else []
+        dns = (name for name in names if isinstance(name, x509.DNSName))
+        called = str(next(dns, names[0]).value)
+        short = len(called) <= COMMON_NAME_CHARS_MAX
+        subject = [x509.NameAttribute(NameOID.COMMON_NAME, called)] if short else []
         return (
             x509.CertificateBuilder()
             .subject_name(x509.Name(subject))
@@ -226,6 +229,15 @@ class Tresor:
             )
             .sign(self._key, _digest(self._key))
         )
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    if "://" in name:
+        return x509.UniformResourceIdentifier(name)
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _check_authority(certificate: x509.Certificate) -> None:

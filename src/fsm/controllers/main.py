@@ -6,7 +6,7 @@ server, 9091 for people and machines; statuses and a few objects in the API.
     root certificate ─► health, webhooks ─► world synced ─► first snapshot ─► delivery ─► MeshConfig
                                                                                  │
     loops from then on: world · publisher · election · TLS keys · what is told to whoever leads
-    and in the replica that leads: status · roots · rotation · webhook bundle
+    and in the replica that leads: status · roots · rotation · webhook bundle · AccessCerts
 
 Invariants: delivery opens only when the first snapshot is there, so no proxy is told "you have
 nothing" by a controller that has not looked; SIGTERM sends waiting proxies away before the process
@@ -31,6 +31,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from fsm import __version__, policies
 from fsm.ca import CaError, LiveAuthority
 from fsm.controllers import bootstrap, logs
+from fsm.controllers.access_certs import AccessCerts
 from fsm.controllers.election import Elector
 from fsm.controllers.engine import Engine
 from fsm.controllers.loops import Reconciler
@@ -207,6 +208,15 @@ class Controller:
             webhook_names(mesh.mesh_name),
             lambda: authority.roots,
         )
+        certs = AccessCerts(
+            client,
+            self.world,
+            authority,
+            mesh,
+            snapshot=lambda: publisher.snapshot,
+            lifetime=self._leaf_lifetime,
+            now=self._now,
+        )
         status = StatusWriter(
             client,
             self.world,
@@ -216,6 +226,7 @@ class Controller:
             snapshot=lambda: publisher.snapshot,
             replicas=self.replicas,
             failing=self.replicas.failing,
+            kept=certs.condition,
         )
 
         def loop(
@@ -264,8 +275,8 @@ class Controller:
             secret=settings.ca_secret,
             now=self._now,
             leaf_lifetime=self._leaf_lifetime,
-            unspread=lambda: [*roots.lacking(), *bundle.lacking()],
-            servers=self._signers,
+            unspread=lambda: [*roots.lacking(), *bundle.lacking(), *certs.lacking()],
+            servers=lambda: [*self._signers(), *certs.signers()],
             declared=RootCertificates(client, self.world, mesh),
             leads=lambda: self.elector.leads,
             replicas=self.replicas,
@@ -278,14 +289,25 @@ class Controller:
         self.world.subscribe(ROOT_CERTIFICATES, self._rotation_loop.poke)
         tasks.create_task(rotator.informer.run())
         self.rotator = rotator
+        self._certs_loop = writing("keeping certificates of AccessCerts", certs.reconcile)
+        certs.again = self._certs_loop.poke
+        certs.informer.subscribe(self._certs_loop.poke)
+        certs.informer.subscribe(self._rotation_loop.poke)
+        tasks.create_task(certs.informer.run())
         secret = f"Secret/{mesh.fsm_namespace}/{settings.ca_secret}"
-        for listener in (spread.poke, bundles.poke, self.registry.wake_all):
+        for listener in (
+            spread.poke,
+            bundles.poke,
+            self.registry.wake_all,
+            self._certs_loop.poke,
+        ):
             authority.subscribe(listener)
         authority.subscribe(lambda: self.world.nudge(secret))
         self._status_loop = writing("writing statuses", status.reconcile, settings.status_delay_s)
         self.replicas.informer.subscribe(self._status_loop.poke)
         status.again = self._status_loop.poke
         self._failing.on_change = self._status_loop.poke
+        certs.on_news = self._status_loop.poke
 
     async def _start_webhook(
         self, authority: LiveAuthority, stack: contextlib.AsyncExitStack, tasks: asyncio.TaskGroup
@@ -379,6 +401,7 @@ class Controller:
         for problem in snapshot.problems:
             log.log(logging.WARNING if change else logging.INFO, "left out: %s", problem)
         self._status_loop.poke()
+        self._certs_loop.poke()
 
     def _status_of(self, name: str) -> Mapping[str, Any] | None:
         kind, namespace, called = name.split("/", 2)

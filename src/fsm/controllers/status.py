@@ -10,6 +10,7 @@ each object. What goes out: ``.status`` of the objects, by their status subresou
       answered by all, or long ago          ──► programmed
 
     A Plugin that is programmed and fails where it runs ──► not programmed: Failing
+    An AccessCert without its certificate               ──► not programmed: Pending, or why
 
 Invariants: written only when a condition or the generation differs, so our own writes cause no
 further ones; ``lastTransitionTime`` moves only with ``status``; an object that cannot be written
@@ -32,7 +33,7 @@ from fsm.controllers.replicas import Elsewhere, Replicas
 from fsm.controllers.world import POLICY_KINDS, World
 from fsm.delivery import ProxyRegistry
 from fsm.kube import ApiError, Conflict, KubeClient, NotFound, Resource, Unavailable
-from fsm.model import Snapshot
+from fsm.model import Key, Snapshot
 from fsm.settings import Settings
 
 log = logging.getLogger("fsm.status")
@@ -55,6 +56,7 @@ class StatusWriter:
         settle_s: float,
         snapshot: Callable[[], Snapshot | None],
         failing: Callable[[str], object | None] = lambda plugin: None,
+        kept: Callable[[Key], Condition | None] = lambda access_cert: None,
         replicas: Replicas | None = None,
     ) -> None:
         """Put it together.
@@ -67,6 +69,7 @@ class StatusWriter:
             settle_s: how long proxies may take, seconds, before an object is called pending.
             snapshot: returns the newest one.
             failing: says of a plugin what fails in it; ``None``: nothing.
+            kept: says whether an AccessCert that is followed has its certificate.
             replicas: knows what proxies of other replicas made of changes.
         """
         self._client = client
@@ -76,6 +79,7 @@ class StatusWriter:
         self._settle_s = settle_s
         self._snapshot = snapshot
         self._failing = failing
+        self._kept = kept
         self._replicas = replicas
         self._assessed: tuple[Snapshot, list[ObjectStatus]] | None = None
         self.again: Callable[[], None] = lambda: None
@@ -104,6 +108,8 @@ class StatusWriter:
             conditions = self._with_proxies(wanted)
             if wanted.kind == "Plugin" and conditions is not None:
                 conditions = self._with_failures(conditions, wanted.name)
+            if wanted.kind == "AccessCert" and conditions is not None:
+                conditions = self._with_certificate(conditions, wanted)
             if conditions is None:
                 continue
             status = render(found, wanted, conditions, datetime.now(UTC))
@@ -154,6 +160,15 @@ class StatusWriter:
         if failing is None or not programmed.status:
             return conditions
         return _replaced(conditions, Condition("Programmed", False, "Failing", str(failing)))
+
+    def _with_certificate(
+        self, conditions: tuple[Condition, ...], wanted: ObjectStatus
+    ) -> tuple[Condition, ...]:
+        """Add whether the certificate that was asked for is there."""
+        if wanted.current_status != "Programmed":
+            return conditions
+        kept = self._kept(Key(wanted.namespace, wanted.name))
+        return _replaced(conditions, kept) if kept is not None else conditions
 
     async def _write(
         self,

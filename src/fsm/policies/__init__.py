@@ -14,6 +14,7 @@ from typing import Any
 
 from fsm.model.fields import JsonObject
 from fsm.policies import (
+    access_cert,
     access_control,
     egress,
     http_route_group,
@@ -43,6 +44,7 @@ POLICIES: tuple[Policy, ...] = (
     traffic_target.POLICY,
     ingress_backend.POLICY,
     access_control.POLICY,
+    access_cert.POLICY,
     egress.POLICY,
     traffic_split.POLICY,
     retry.POLICY,

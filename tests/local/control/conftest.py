@@ -30,6 +30,7 @@ from fsm.ca import Tresor, new_root
 from fsm.kube import (
     AlreadyExists,
     Conflict,
+    Forbidden,
     NotFound,
     ObjectList,
     Resource,
@@ -63,6 +64,8 @@ class FakeKube:
         self.watchers: list[tuple[Resource, asyncio.Queue[WatchEvent | None]]] = []
         self.tokens: dict[str, TokenIdentity] = {}
         self.down = False
+        self.forbidden: set[tuple[str, str]] = set()
+        """Places where nothing may be created."""
         self.writes: list[tuple[str, str, str]] = []
 
     def _check(self) -> None:
@@ -123,13 +126,18 @@ class FakeKube:
         items = [
             copy.deepcopy(obj)
             for key, obj in self.objects.get(res, {}).items()
-            if self._selected(obj, namespace, fields)
+            if self._selected(obj, namespace, fields, labels)
         ]
         return ObjectList(items, str(self.version))
 
     @staticmethod
-    def _selected(obj: dict[str, Any], namespace: str | None, fields: str | None) -> bool:
+    def _selected(
+        obj: dict[str, Any], namespace: str | None, fields: str | None, labels: str | None
+    ) -> bool:
         meta = obj["metadata"]
+        name, _, value = (labels or "").partition("=")
+        if labels and (meta.get("labels") or {}).get(name) != value:
+            return False
         named = fields.removeprefix("metadata.name=") if fields else meta["name"]
         return meta["name"] == named and (not namespace or meta.get("namespace") == namespace)
 
@@ -151,7 +159,7 @@ class FakeKube:
         self.watchers.append(entry)
         try:
             while (event := await queue.get()) is not None:
-                if self._selected(event.object, namespace, fields):
+                if self._selected(event.object, namespace, fields, labels):
                     yield event
         finally:
             self.watchers.remove(entry)
@@ -168,8 +176,19 @@ class FakeKube:
         key = self._key(res, obj, namespace)
         if key in self.objects.get(res, {}):
             raise AlreadyExists(409, "AlreadyExists", f"{res.describe(*key)} already exists")
+        if key in self.forbidden:
+            raise Forbidden(403, "Forbidden", f"may not create {res.describe(*key)}")
         obj["metadata"].setdefault("uid", str(uuid.uuid4()))
         return self._store("ADDED", res, key, obj)
+
+    async def delete(
+        self, res: Resource, name: str, namespace: str | None = None, *, uid: str | None = None
+    ) -> dict[str, Any]:
+        found = await self.get(res, name, namespace)
+        if uid is not None and found["metadata"]["uid"] != uid:
+            raise Conflict(409, "Conflict", f"{res.describe(namespace, name)} is another one")
+        key = (namespace or "" if res.namespaced else "", name)
+        return self._store("DELETED", res, key, self.objects[res][key])
 
     async def patch(
         self,

@@ -5,6 +5,7 @@ What users see of it is curl's exit code: 0 with 200; 56, the connection was res
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from typing import Any
@@ -187,3 +188,61 @@ def test_what_an_ingress_may_ask_for_is_bounded_by_route_groups(town: Shell) -> 
     )
     town.kubectl("delete", "ingressbackend/door", "httproutegroup/door", "-n", SHOP)
     expect(town, OUTSIDE, CLOSED, f"{URL}reads")
+
+
+SIDECAR = f"web.{SHOP}.cluster.local"
+"""What the sidecar's certificate is called by: its ServiceAccount."""
+MTLS = (
+    *("--cert", "/certs/tls.crt", "--key", "/certs/tls.key", "--cacert", "/certs/ca.crt"),
+    *("--connect-to", f"{SIDECAR}:80:web.{SHOP}:80"),
+)
+
+
+def guest() -> list[dict[str, Any]]:
+    """A client outside of the mesh that has the Secret of an AccessCert mounted."""
+    account, made = actors.client("guest", OUTSIDE)
+    pod = made["spec"]["template"]["spec"]
+    pod["containers"][0]["volumeMounts"] = [{"name": "certs", "mountPath": "/certs"}]
+    pod["volumes"] = [{"name": "certs", "secret": {"secretName": "guest-mtls"}}]
+    return [account, made]
+
+
+def test_a_client_with_the_certificate_of_an_access_cert_is_let_in_by_its_name(
+    town: Shell,
+) -> None:
+    flags = {"enableAccessControlPolicy": True, "enableAccessCertPolicy": True}
+    patch = json.dumps({"spec": {"featureFlags": flags}})
+    name = ("meshconfig/fsm-mesh-config", "-n", "fsm-system", "--type=merge", "-p", patch)
+    town.kubectl("patch", *name)
+    cert = policy("AccessCert")
+    cert["spec"] = {
+        "subjectAltNames": ["guest.example"],
+        "secret": {"name": "guest-mtls", "namespace": OUTSIDE},
+    }
+
+    def taken() -> bool:
+        # The webhook has the flag a moment after the API.
+        with contextlib.suppress(AssertionError):
+            town.apply(cert)
+            return True
+        return False
+
+    until(taken, "the AccessCert is taken")
+    until(lambda: "is good until" in reason(town, "accesscert"), "the certificate is there")
+    assert town.get("secret", "guest-mtls", OUTSIDE)["type"] == "kubernetes.io/tls"
+    town.apply(*guest())
+    pod = town.ready(OUTSIDE, "guest")
+    url = f"https://{SIDECAR}:80/"
+    # The certificate alone opens nothing, in permissive mode neither.
+    assert town.curl(OUTSIDE, pod, url, *MTLS) == (0, "403")
+    tls = PLAIN | {"tls": {"skipClientCertValidation": False}}
+    principal = {"kind": "AuthenticatedPrincipal", "name": "guest.example"}
+    town.apply(policy("AccessControl", principal, backends=[tls]))
+    until(lambda: town.curl(OUTSIDE, pod, url, *MTLS) == OPEN, "it is let in")
+    assert town.curl(OUTSIDE, pod, f"https://web.{SHOP}:80/", "-k")[0] != 0, "not without it"
+    expect(town, LAB, OPEN)
+    town.apply(policy("AccessControl", principal | {"name": "other.example"}, backends=[tls]))
+    until(lambda: town.curl(OUTSIDE, pod, url, *MTLS) == (0, "403"), "another name is meant")
+    town.kubectl("delete", "accesscontrol/door", "accesscert/door", "-n", SHOP)
+    gone = ("get", "secret", "-n", OUTSIDE, "-o", "name")
+    until(lambda: "guest-mtls" not in town.kubectl(*gone).stdout, "the Secret goes with it")

@@ -24,6 +24,7 @@ SHORT = {
     "Egress": "eg",
     "IngressBackend": "ib",
     "AccessControl": "acl",
+    "AccessCert": "acct",
     "UpstreamTrafficSetting": "uts",
     "Plugin": "pi",
     "PluginChain": "pichn",

@@ -2,9 +2,10 @@
 
 What comes in: the settings of a mesh. What goes out: RBAC objects.
 
-Invariants: Secrets are readable in the mesh's own namespace only; nothing is deleted; cluster-wide
-writes are limited to statuses of the mesh's kinds, the ConfigMap with the public roots, and our two
-webhook configurations by name.
+Invariants: cluster-wide writes are limited to statuses of the mesh's kinds, the ConfigMap with the
+public roots, our two webhook configurations by name, and Secrets. What concerns Secrets outside of
+the mesh's own namespace, which AccessCert needs, is a role of its own: a mesh that
+has no such policies can do without its binding, and their statuses say so then.
 Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/
 """
 
@@ -40,6 +41,14 @@ def access_objects(settings: Settings) -> list[JsonObject]:
             "rules": _cluster_rules(settings),
         },
         _binding(settings, "ClusterRoleBinding", cluster_role),
+        {
+            "apiVersion": f"{_RBAC}/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": f"{cluster_role}-secrets", "labels": labels(settings)},
+            # Labels cannot be told here; the control plane writes and deletes what it has made.
+            "rules": [_rule([""], ["secrets"], [*_READ, "create", "patch", "delete"])],
+        },
+        _binding(settings, "ClusterRoleBinding", f"{cluster_role}-secrets"),
         {
             "apiVersion": f"{_RBAC}/v1",
             "kind": "Role",
