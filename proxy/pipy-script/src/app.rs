@@ -29,6 +29,7 @@ use crate::filters::datagrams::{Framed, Unframed};
 use crate::layout::{Family, Layout, Scope, Script, Start};
 use crate::load::{Loaded, load};
 use crate::modules::Codebase;
+use crate::objects::connections;
 use crate::spawn::run_requests;
 use crate::{inbound, log};
 
@@ -214,7 +215,10 @@ impl App {
         });
         match made {
             Ok(vars) => Some(Scope {
-                family: Family::new(&script.engine),
+                family: Family::listed(
+                    &script.engine,
+                    accepted.map(|accepted| connections::list_inbound(id, accepted)),
+                ),
                 script,
                 vars,
                 next: None,

@@ -15,6 +15,7 @@ use crate::engine::{Callback, Engine, Kept, Vars};
 use crate::filters::{self, opening::Opening};
 use crate::modules::resolve;
 use crate::nmi::Natives;
+use crate::objects::connections::Listed;
 use crate::plugin::Host;
 use crate::spawn::Ended;
 
@@ -72,12 +73,24 @@ pub(crate) struct Family {
     sessions: RefCell<Vec<Rc<Session>>>,
     pipelines: RefCell<Vec<PipelineId>>,
     engine: Weak<Engine>,
+    /// The client's connection, while it is open.
+    _listed: Option<Listed>,
 }
 
 impl Family {
-    pub(crate) fn new(engine: &Rc<Engine>) -> Rc<Self> {
+    /// The family of a client's connection.
+    pub(crate) fn listed(engine: &Rc<Engine>, listed: Option<Listed>) -> Rc<Self> {
         let engine = Rc::downgrade(engine);
-        Rc::new(Family { sessions: RefCell::default(), pipelines: RefCell::default(), engine })
+        Rc::new(Family {
+            sessions: RefCell::default(),
+            pipelines: RefCell::default(),
+            engine,
+            _listed: listed,
+        })
+    }
+
+    pub(crate) fn new(engine: &Rc<Engine>) -> Rc<Self> {
+        Family::listed(engine, None)
     }
 
     pub(crate) fn keep_pipeline(&self, pipeline: PipelineId) {

@@ -58,3 +58,4 @@ pub use objects::loggers::{keep_history, log_history, log_names};
 pub use objects::process::{About, describe, exit_wanted, restart_wanted, set_worker};
 pub use objects::sinks::flush as flush_logs;
 pub use objects::stats::page as metrics_page;
+pub use objects::terminal::restore as restore_terminal;

@@ -6,7 +6,6 @@
 (native) => {
   const state = { c: [null], init: [null], modules: [], layouts: [], current: null };
   state.init = state.c;
-  state.copy = context => context.slice();
   state.r = (context, value) => ((state.c = context), value);
 
   // A callback of a promise runs in the context in which it was given.

@@ -79,6 +79,12 @@ fn failures_say_what_was_wrong() {
     fails("sqlite('/no/such/folder/a.db')", "unable to open");
     fails("sqlite(':memory:').sql('select ?').bind(2, 1).step()", "sqlite: select ?");
     fails("(db => (db.close(), db.sql('select 1')))(sqlite(':memory:'))", "is closed");
+    fails("new Int('u128', 1)", "'u128' is no type");
+    fails("new Int('x')", "'x' is no whole number");
+    fails("new Int(1).div(0)", "division by zero");
+    fails("bpf.object(new Data('x'))", "loads no BPF programs");
+    fails("new ListenerArray(['http'])", "'http' is no port");
+    fails("os.writ('a', 'b')", "os.writ is not a function, did you mean 'write'?");
     fails("(a => (a.push(a), RESP.encode(a)))([])", "contains itself");
 }
 

@@ -42,6 +42,7 @@ fn main() -> ExitCode {
     };
     // Lines that loggers of scripts and plugins still have are sent before the process ends.
     pipy_script::flush_logs();
+    pipy_script::restore_terminal();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -395,6 +395,7 @@ impl<'o> Running<'o> {
             if idle || self.threads.iter().all(JoinHandle::is_finished) {
                 if let Some(code) = pipy_script::exit_wanted() {
                     pipy_script::flush_logs();
+                    pipy_script::restore_terminal();
                     std::process::exit(code);
                 }
                 return Ok(());

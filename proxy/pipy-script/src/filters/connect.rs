@@ -16,6 +16,7 @@ use super::sub::{Nested, ONLY, came_out};
 use crate::engine::Kept;
 use crate::layout::{FilterDef, Reading, Scope};
 use crate::log;
+use crate::objects::connections::{Listed, list_outbound};
 
 #[derive(Clone)]
 struct Connect {
@@ -82,6 +83,7 @@ impl Connect {
             direct,
             state: State::New,
             last_active: None,
+            listed: None,
             scope: scope.clone(),
         })
     }
@@ -120,6 +122,8 @@ struct Connection {
     direct: bool,
     state: State,
     last_active: Option<Instant>,
+    /// In `pipy.outbound`, while it is open.
+    listed: Option<Listed>,
     scope: Scope,
 }
 
@@ -173,6 +177,7 @@ impl Connection {
             cx.connect(own, to)
         };
         self.state = State::Open((!self.direct).then_some(own));
+        self.listed = Some(list_outbound(address, if def.udp { "udp" } else { "tcp" }));
         self.last_active = Some(cx.now());
         if !self.def.idle_timeout.is_zero() {
             cx.timer(self.def.idle_timeout, 0);
@@ -198,6 +203,7 @@ impl Connection {
     }
 
     fn over(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
+        self.listed = None;
         if let State::Open(Some(sub)) = std::mem::replace(&mut self.state, State::Over) {
             cx.destroy(sub);
         }

@@ -11,6 +11,7 @@ use crate::engine::Engine;
 
 mod certificates;
 mod ciphers;
+pub(crate) mod connections;
 mod dns;
 mod hash;
 mod keys;
@@ -23,6 +24,7 @@ mod quota;
 pub(crate) mod sinks;
 mod sqlite;
 pub(crate) mod stats;
+pub(crate) mod terminal;
 pub(crate) mod value;
 mod yaml;
 
@@ -62,6 +64,8 @@ const GROUPS: &[Group] = &[
     Group { names: &["os"], natives: &[os::install], files: &[file!("os.js")] },
     Group { names: &["protobuf"], natives: &[protobuf::install], files: &[file!("protobuf.js")] },
     Group { names: &["CStruct", "CUnion", "CString"], natives: &[], files: &[file!("structs.js")] },
+    Group { names: &["Int"], natives: &[], files: &[file!("int.js")] },
+    Group { names: &["bpf"], natives: &[], files: &[file!("bpf.js")] },
     Group { names: &["sqlite"], natives: &[sqlite::install], files: &[] },
 ];
 

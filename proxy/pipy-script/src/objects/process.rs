@@ -96,6 +96,7 @@ pub(crate) fn exit(code: Opt<i32>) {
         return;
     }
     super::sinks::flush();
+    super::terminal::restore();
     std::process::exit(code)
 }
 
@@ -291,6 +292,8 @@ pub(crate) fn install<'js>(
     performance.set("now", Function::new(ctx.clone(), || STARTED.0.elapsed().as_secs_f64() * 1000.0)?)?;
     pipy.set("performance", performance)?;
     pipy.set("restart", Function::new(ctx.clone(), || RESTART.store(true, Ordering::Relaxed))?)?;
+    super::connections::install(ctx, pipy)?;
+    super::terminal::install(ctx, pipy)?;
     pipy.set("exec", Function::new(ctx.clone(), exec)?)?;
     pipy.set("watch", watch(ctx, engine, codebase)?)?;
     let files = Rc::clone(codebase);
