@@ -57,6 +57,8 @@ pub struct Connection {
     pub(crate) events: VecDeque<Event>,
     /// Frames to be written before any DATA.
     pub(crate) out: Vec<u8>,
+    /// Bytes that were gathered in `out` the last time.
+    pub(crate) out_expected: usize,
     /// How many bytes of `out` nobody asked for but the peer.
     pub(crate) reply_bytes: u32,
     /// Streams that can send, in turn.
@@ -113,6 +115,7 @@ impl Connection {
             streams: Streams::default(),
             events: VecDeque::new(),
             out,
+            out_expected: 0,
             reply_bytes: 0,
             ready: VecDeque::new(),
             recv_window: RecvWindow::new(config.connection_window),

@@ -96,9 +96,13 @@ impl FrameHeader {
 
     #[inline]
     pub(crate) fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.bytes());
+    }
+
+    pub(crate) fn bytes(self) -> [u8; FRAME_HEADER_LEN] {
         let [_, l0, l1, l2] = self.len.to_be_bytes();
         let [s0, s1, s2, s3] = self.stream.to_be_bytes();
-        out.extend_from_slice(&[l0, l1, l2, self.kind.0, self.flags, s0, s1, s2, s3]);
+        [l0, l1, l2, self.kind.0, self.flags, s0, s1, s2, s3]
     }
 
     #[inline]

@@ -88,7 +88,12 @@ impl<'a> HeadReader<'a> {
             authority: None,
             protocol: None,
             status: None,
-            headers: Headers::new(),
+            headers: match section {
+                Section::Request | Section::Response => {
+                    Headers::with_capacity(FIELDS_EXPECTED, FIELD_BYTES_EXPECTED)
+                }
+                Section::Trailers => Headers::new(),
+            },
             host: None,
             cookie: Vec::new(),
             content_length: None,
@@ -343,6 +348,10 @@ impl<'a> HeadReader<'a> {
         }
     }
 }
+
+/// Room for the fields of most heads, so that they are not moved about while they come.
+const FIELDS_EXPECTED: usize = 12;
+const FIELD_BYTES_EXPECTED: usize = 320;
 
 /// §8.2.1: blanks around a value, which HTTP/1 would drop and which somebody may count.
 fn is_padded(value: &[u8]) -> bool {

@@ -29,6 +29,12 @@ const COPY_BYTES_MAX: usize = 4 * 1024;
 /// LIMIT: bytes of one DATA frame, whatever the peer allows: the others wait for it.
 const DATA_BYTES_MAX: usize = 16 * 1024;
 
+/// LIMIT: bytes for which room is made before it is known how many there are.
+const OUT_EXPECTED_MAX: usize = 16 * 1024;
+
+/// Room for the output of most turns with a single message.
+const OUT_EXPECTED_MIN: usize = 512;
+
 /// LIMIT: bytes of DATA that one stream sends before the others have their turn.
 const ROUND_BYTES_MAX: usize = 64 * 1024;
 
@@ -47,6 +53,9 @@ impl Connection {
         let first = out.len();
         // Replies are read, or at least handed to the socket, once they are taken from here.
         self.reply_bytes = 0;
+        if !self.ready.is_empty() {
+            self.make_room();
+        }
         let (mut blocked, mut round) = (0, 0);
         while self.failed.is_none() && written(out, first) + self.out.len() < bytes_max {
             let Some(key) = self.ready.pop_front() else { break };
@@ -92,9 +101,17 @@ impl Connection {
         written(out, first)
     }
 
+    /// Makes room for a whole turn before it begins, that of the last one: what is gathered is then moved seldom.
+    pub(crate) fn make_room(&mut self) {
+        if self.out.capacity() == 0 {
+            self.out.reserve(self.out_expected.max(OUT_EXPECTED_MIN));
+        }
+    }
+
     /// Hands over what is gathered.
     fn flush(&mut self, out: &mut Vec<Bytes>) {
         if !self.out.is_empty() {
+            self.out_expected = self.out.len().min(OUT_EXPECTED_MAX);
             out.push(std::mem::take(&mut self.out).into());
         }
     }
@@ -135,10 +152,8 @@ impl Connection {
         let ends = send.queue.is_empty() && matches!(send.end, Some(Ending::Plain));
         let flags = if ends { flag::END_STREAM } else { 0 };
         let header = FrameHeader { len: len as u32, flags, ..empty };
-        let mut bytes = Vec::with_capacity(crate::frame::FRAME_HEADER_LEN);
-        header.write(&mut bytes);
-        if let Some(room) = self.out.get_mut(start..start + bytes.len()) {
-            room.copy_from_slice(&bytes);
+        if let Some(room) = self.out.get_mut(start..).and_then(<[u8]>::first_chunk_mut) {
+            *room = header.bytes();
         }
         let has_more = !ends && send.has_work();
         if send.is_waiting && send.queue.bytes() <= low {

@@ -299,9 +299,7 @@ impl Connection {
     /// Leaves room for the header of a HEADERS frame; the block is to be appended.
     pub(crate) fn begin_block(&mut self) -> usize {
         // One allocation for the usual turn, instead of one for each doubling.
-        if self.out.capacity() == 0 {
-            self.out.reserve(OUT_BYTES_EXPECTED);
-        }
+        self.make_room();
         let start = self.out.len();
         self.out.extend_from_slice(&[0; FRAME_HEADER_LEN]);
         start
@@ -326,6 +324,3 @@ fn counted(body: BodyLength) -> Option<u64> {
 /// LIMIT: streams at once before the peer has said how many it takes. It may refuse more than the 100
 /// that RFC 9113 §6.5.2 recommends at least.
 const STREAMS_BEFORE_SETTINGS: u32 = 100;
-
-/// Room for the output of most turns.
-const OUT_BYTES_EXPECTED: usize = 512;

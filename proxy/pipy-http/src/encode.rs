@@ -40,7 +40,7 @@ pub fn encode_request_head(
         }
     };
     let method = head.method.as_str().as_bytes();
-    out.reserve(method.len() + head.target.len() + 64 + room_for(&head.headers));
+    out.reserve(method.len() + head.target.len() + 64 + room_for(&head.headers) + room_for_body(body));
     out.put_slice(method);
     out.put_slice(b" ");
     out.put_slice(&head.target);
@@ -126,7 +126,8 @@ pub fn encode_response_head(
         Some(BodyLength::Chunked) => Body::Chunked,
         Some(BodyLength::UntilClose) => Body::UntilClose,
     };
-    out.reserve(head.reason.len() + 96 + room_for(&head.headers));
+    let room = framing.filter(|_| !without_body).map_or(0, room_for_body);
+    out.reserve(head.reason.len() + 96 + room_for(&head.headers) + room);
     out.put_slice(b"HTTP/1.1 ");
     out.put_slice(&[100u16, 10, 1].map(|unit| b'0' + (status / unit % 10) as u8));
     out.put_slice(b" ");
@@ -309,6 +310,17 @@ fn is_connection(name: &[u8]) -> bool {
 fn room_for(headers: &Headers) -> usize {
     headers.stored_bytes() + headers.len() * 4
 }
+
+/// Room for a small body behind the head: those who gather both would else move the head when the body comes.
+fn room_for_body(body: BodyLength) -> usize {
+    match body {
+        BodyLength::Length(bytes) if bytes <= ROOM_BYTES_MAX => bytes as usize,
+        _ => 0,
+    }
+}
+
+/// LIMIT: bytes of a body for which room is made before it comes. It may never come.
+const ROOM_BYTES_MAX: u64 = 4096;
 
 #[cfg(test)]
 mod tests;

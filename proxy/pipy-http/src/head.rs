@@ -11,6 +11,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
+
 use crate::authority::{AbsoluteForm, Authority};
 use crate::chars::{is_visible, list_members};
 use crate::error::shown;
@@ -91,7 +93,8 @@ impl RequestHead {
         };
         Authority::parse(bytes)?;
         let text = std::str::from_utf8(bytes).ok()?;
-        Some(if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        // Without an early exit, which would keep the compiler from looking at many bytes at once.
+        Some(if text.bytes().fold(false, |found, byte| found | byte.is_ascii_uppercase()) {
             Cow::Owned(text.to_ascii_lowercase())
         } else {
             Cow::Borrowed(text)
@@ -106,6 +109,7 @@ impl RequestHead {
     pub fn is_upgrade(&self) -> bool {
         self.version == Version::Http11
             && self.method != Method::Connect
+            && self.headers.contains("upgrade")
             && self.headers.contains_token("connection", "upgrade")
             && self
                 .headers
@@ -202,7 +206,7 @@ pub(crate) fn keep_alive(version: Version, headers: &Headers) -> bool {
 }
 
 fn split_query(target: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match target.iter().position(|&byte| byte == b'?') {
+    match memchr(b'?', target) {
         Some(at) => (target.get(..at).unwrap_or_default(), Some(target.get(at + 1..).unwrap_or_default())),
         None => (target, None),
     }

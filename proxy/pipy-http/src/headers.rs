@@ -44,6 +44,11 @@ impl Headers {
         Self { arena: Vec::new(), entries: Vec::new(), dead: 0 }
     }
 
+    /// No fields, and room for as many without growing, names and values being `bytes` in all.
+    pub fn with_capacity(fields: usize, bytes: usize) -> Self {
+        Self { arena: Vec::with_capacity(bytes), entries: Vec::with_capacity(fields), dead: 0 }
+    }
+
     /// Takes over a parsed section. The parser promises the invariants of this module.
     pub(crate) fn from_parts(arena: Vec<u8>, entries: Vec<Entry>) -> Self {
         let headers = Self { arena, entries, dead: 0 };
@@ -86,8 +91,10 @@ impl Headers {
     /// Whether the comma lists of all fields of that name hold `token`, without regard to ASCII
     /// case: `contains_token("connection", "close")`.
     pub fn contains_token(&self, name: impl AsRef<[u8]>, token: impl AsRef<[u8]>) -> bool {
-        let token = token.as_ref();
-        self.get_all(name.as_ref()).flat_map(list_members).any(|member| member.eq_ignore_ascii_case(token))
+        let (name, token) = (name.as_ref(), token.as_ref());
+        // Most messages have no field of the kind: the search alone is far cheaper than the lists.
+        self.contains(name)
+            && self.get_all(name).flat_map(list_members).any(|member| member.eq_ignore_ascii_case(token))
     }
 
     /// All fields as (name, value), in order.

@@ -20,23 +20,23 @@ use crate::chars::list_members;
 /// With `keep_upgrade`, `upgrade` stays, with a `connection: upgrade` of our own: for a request
 /// whose [`is_upgrade`](crate::RequestHead::is_upgrade) the proxy agrees with, and for its 101.
 pub fn strip_hop_by_hop(headers: &mut Headers, keep_upgrade: bool) {
-    let has_connection = headers.contains("connection");
+    // Everything below is about these fields. HTTP/2 has none of them.
+    if !headers.iter().any(|(name, _)| is_always_removed(name)) {
+        return;
+    }
     let named: SmallVec<[SmallVec<[u8; 24]>; 4]> = headers
         .get_all("connection")
         .flat_map(list_members)
-        .filter(|name| !is_kept(name) && !is_always_removed(name))
+        .filter(|name| !is_always_removed(name) && !is_kept(name))
         .map(SmallVec::from_slice)
         .collect();
     let te_trailers = headers.contains_token("te", "trailers");
     let upgrade = keep_upgrade && headers.contains("upgrade");
-    // One pass, and none for the many messages that have nothing of the kind.
     let removes = |name: &[u8]| {
         (is_always_removed(name) && !(upgrade && name.eq_ignore_ascii_case(b"upgrade")))
             || named.iter().any(|other| name.eq_ignore_ascii_case(other))
     };
-    if has_connection || headers.iter().any(|(name, _)| removes(name)) {
-        headers.retain(|name, _| !removes(name));
-    }
+    headers.retain(|name, _| !removes(name));
     let options = match (upgrade, te_trailers) {
         (true, true) => "upgrade, te",
         (true, false) => "upgrade",

@@ -6,9 +6,9 @@
 //!
 //! INVARIANT: the answer is that of trying all matches of the port in their order, those without destinations last.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
+use foldhash::HashMap;
 use ipnet::IpNet;
 
 use crate::plan::OutboundMatch;

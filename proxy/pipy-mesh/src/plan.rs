@@ -1,9 +1,10 @@
 //! A configuration made ready for use: names resolved, expressions compiled, tables built. Immutable, shared by all
 //! workers; what changes while running (balancing, connections) is each worker's own, in `runtime`.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
 use ipnet::IpNet;
 use pipy_config as config;
 use pipy_config::{Mtls, Protocol, ProxyConfig, REGEX_BYTES_MAX, Unmatched};

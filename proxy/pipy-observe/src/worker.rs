@@ -12,9 +12,11 @@
 //! INVARIANT: one `WorkerMetrics` belongs to one thread. Not here: adding up (`snapshot`).
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foldhash::HashMap;
 
 use crate::cluster::ClusterCounters;
 use crate::counter::{Counter, Gauge, Slots};

@@ -15,6 +15,12 @@ pub trait Filter {
     /// The pipeline was made; nothing has travelled yet. Filters start from left to right.
     fn start(&mut self, _cx: &mut Cx<'_>) {}
 
+    /// Whether events that travel this way would only be passed on: then they go past the filter, and the hook for them is
+    /// never called. Asked once, when the pipeline is made; true for most filters in one of the two directions.
+    fn ignores(&self, _dir: Dir) -> bool {
+        false
+    }
+
     /// An event comes from the left.
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
         cx.forward(event);

@@ -140,10 +140,39 @@ pub(crate) struct Work {
 struct Pipeline {
     serial: u32,
     filters: Vec<Option<Box<dyn Filter>>>,
+    /// Filters that events go past, from left to right and back.
+    ignoring: [Places; 2],
     left: End,
     right: End,
     /// Timers of its filters: they go with it. Idle limits are hours long, connections often are not.
     timers: SmallVec<[TimerId; 2]>,
+}
+
+/// Some of the places of a pipeline, of the first 32.
+#[derive(Clone, Copy, Default)]
+struct Places(u32);
+
+impl Places {
+    fn add(&mut self, index: usize) {
+        if index < u32::BITS as usize {
+            self.0 |= 1 << index;
+        }
+    }
+
+    /// The first place from here to the right that is none of these.
+    fn next(self, index: usize) -> usize {
+        if index < u32::BITS as usize { index + (self.0 >> index).trailing_ones() as usize } else { index }
+    }
+
+    /// The first place from here to the left that is none of these; `usize::MAX` left of all.
+    fn back(self, index: usize) -> usize {
+        if index < u32::BITS as usize {
+            let from_here = self.0 << (u32::BITS as usize - 1 - index);
+            index.wrapping_sub(from_here.leading_ones() as usize)
+        } else {
+            index
+        }
+    }
 }
 
 /// A socket's place in the graph.
@@ -345,8 +374,14 @@ impl Graph {
     pub(crate) fn open(&mut self, filters: Vec<Box<dyn Filter>>, left: End, right: End) -> PipelineId {
         let serial = self.next_serial();
         let count = filters.len();
+        let mut ignoring = [Places::default(); 2];
+        for (places, dir) in ignoring.iter_mut().zip([Dir::Input, Dir::Output]) {
+            let all = filters.iter().enumerate();
+            all.filter(|(_, filter)| filter.ignores(dir)).for_each(|(index, _)| places.add(index));
+        }
         let filters = filters.into_iter().map(Some).collect();
-        let index = self.pipelines.insert(Pipeline { serial, filters, left, right, timers: SmallVec::new() });
+        let timers = SmallVec::new();
+        let index = self.pipelines.insert(Pipeline { serial, filters, ignoring, left, right, timers });
         let pipeline = id(index, serial);
         for index in 0..count {
             self.call(pipeline, index, |filter, cx| filter.start(cx));
@@ -400,7 +435,17 @@ impl Graph {
 
     fn deliver(&mut self, work: Work) {
         let Some(pipeline) = self.pipeline(work.pipeline) else { return };
-        match work.target {
+        let [past_input, past_output] = pipeline.ignoring;
+        let target = match work.target {
+            Target::Filter { index, dir: Dir::Input } => {
+                Target::Filter { index: past_input.next(index), dir: Dir::Input }
+            }
+            Target::Filter { index, dir: Dir::Output } => {
+                Target::Filter { index: past_output.back(index), dir: Dir::Output }
+            }
+            other => other,
+        };
+        match target {
             Target::Sub { index, slot } => {
                 self.call(work.pipeline, index, |filter, cx| filter.sub(cx, slot, work.event));
             }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pipy_pipeline::{CloseReason, ConnectTo, Cx, Event, Filter, Slot};
+use pipy_pipeline::{CloseReason, ConnectTo, Cx, Dir, Event, Filter, Slot};
 use pipy_testkit::{Notes, Probe, World};
 
 fn data(text: &'static str) -> Event {
@@ -36,6 +36,63 @@ fn events_are_delivered_in_the_order_of_sending() {
     world.say(socket, "go");
     assert_eq!(notes.take(), ["burst > data go", "right > data a", "right > data b"]);
     assert_eq!(world.heard(socket), "12");
+}
+
+/// Has nothing to do with events of these directions, and says so.
+struct Bystander {
+    notes: Notes,
+    dirs: Vec<Dir>,
+}
+
+impl Filter for Bystander {
+    fn name(&self) -> &'static str {
+        "bystander"
+    }
+
+    fn ignores(&self, dir: Dir) -> bool {
+        self.dirs.contains(&dir)
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        self.notes.add("bystander >");
+        cx.forward(event);
+    }
+
+    fn output(&mut self, cx: &mut Cx<'_>, event: Event) {
+        self.notes.add("bystander <");
+        cx.back(event);
+    }
+}
+
+#[test]
+fn events_go_past_those_who_ignore_them() {
+    let cases: [(&[Dir], &[&str]); 4] = [
+        (&[], &["bystander >", "echo > data x", "bystander <"]),
+        (&[Dir::Input], &["echo > data x", "bystander <"]),
+        (&[Dir::Output], &["bystander >", "echo > data x"]),
+        (&[Dir::Input, Dir::Output], &["echo > data x"]),
+    ];
+    // So many before it, between it and the echo, and behind the echo, that ignore everything; also more than are kept track of.
+    for around in [0, 1, 3, 40] {
+        for (dirs, expected) in cases {
+            let (mut world, notes) = (World::default(), Notes::default());
+            let ignoring = |_| -> Box<dyn Filter> {
+                Box::new(Bystander { notes: Notes::default(), dirs: vec![Dir::Input, Dir::Output] })
+            };
+            let mut filters: Vec<Box<dyn Filter>> = (0..around).map(ignoring).collect();
+            filters.push(Box::new(Bystander { notes: notes.clone(), dirs: dirs.to_vec() }));
+            filters.extend((0..around).map(ignoring));
+            filters.push(Probe::answering("echo", &notes, |cx, event| cx.back(event)));
+            filters.extend((0..around).map(ignoring));
+            let (socket, _) = world.accept(filters);
+            notes.take();
+            world.say(socket, "x");
+            if around < 10 {
+                assert_eq!(notes.take(), expected, "{dirs:?}, {around} around it");
+            }
+            assert_eq!(world.heard(socket), "x", "{dirs:?}, {around} around it");
+        }
+    }
 }
 
 /// Opens a sub-pipeline at its first event and destroys it at "destroy"; everything else goes into it.

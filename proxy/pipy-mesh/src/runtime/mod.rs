@@ -10,12 +10,13 @@ mod endpoint;
 mod load;
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foldhash::HashMap;
 use pipy_observe::WorkerMetrics;
 use pipy_pipeline::PipelineId;
 use pipy_script::log;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use pipy_http::{BodyLength, ResponseHead};
-use pipy_pipeline::{Cx, Event, Filter, Head};
+use pipy_pipeline::{Cx, Dir, Event, Filter, Head};
 
 use crate::decide::Refusal;
 use crate::exchange::Exchange;
@@ -19,6 +19,10 @@ struct Default {
 impl Filter for Default {
     fn name(&self) -> &'static str {
         "http-default"
+    }
+
+    fn ignores(&self, dir: Dir) -> bool {
+        dir == Dir::Output
     }
 
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {

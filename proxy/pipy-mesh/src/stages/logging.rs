@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use pipy_observe::{Decision, Entry};
-use pipy_pipeline::{Cx, Filter};
+use pipy_pipeline::{Cx, Dir, Filter};
 
 use crate::exchange::Exchange;
 
@@ -42,6 +42,10 @@ impl Logging {
 impl Filter for Logging {
     fn name(&self) -> &'static str {
         "http-logging"
+    }
+
+    fn ignores(&self, _dir: Dir) -> bool {
+        true
     }
 
     fn closed(&mut self, cx: &mut Cx<'_>) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pipy_config::Protocol;
 use pipy_http::{Method, RequestHead, normalise_path};
-use pipy_pipeline::{Cx, Event, Filter, Head};
+use pipy_pipeline::{Cx, Dir, Event, Filter, Head};
 
 use crate::decide::{self, Caller, OutboundConnection, Refusal, Request};
 use crate::exchange::{Direction, Exchange};
@@ -46,9 +46,9 @@ impl Routing {
     fn route(&self, head: &mut RequestHead) {
         let exchange = &self.exchange;
         let mut facts = exchange.facts.borrow_mut();
-        facts.method.push_str(head.method.as_str());
+        facts.method = head.method.as_str().to_owned();
         if let Some(authority) = head.authority() {
-            facts.authority.push_str(&authority);
+            facts.authority = authority.into_owned();
         }
         facts.request_id = head.headers.get("x-request-id").map(<[u8]>::to_vec);
         // WHY: what is authorised, what is routed by and what is forwarded must be one and the same path.
@@ -65,7 +65,7 @@ impl Routing {
         if rewritten.is_err() {
             return exchange.refusal.set(Some(Refusal::BadPath));
         }
-        facts.path.extend_from_slice(&head.path_and_query());
+        facts.path = head.path_and_query().into_owned();
         let Some((hosts, match_origin, protocol)) = self.hosts() else {
             return exchange.refusal.set(Some(Refusal::NoMatch));
         };
@@ -100,6 +100,10 @@ impl Routing {
 impl Filter for Routing {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn ignores(&self, dir: Dir) -> bool {
+        dir == Dir::Output
     }
 
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
@@ -137,13 +141,11 @@ fn tell_identity(exchange: &Exchange, head: &mut RequestHead, outside: bool) {
 
 /// `<service account>.<namespace>` of `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
 fn service_account(identity: &str) -> Option<String> {
-    let mut parts = identity.strip_prefix("spiffe://")?.split('/').skip(1);
-    match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some("ns"), Some(namespace), Some("sa"), Some(account), None) => {
-            Some(format!("{account}.{namespace}"))
-        }
-        _ => None,
-    }
+    // From the end, where only what is needed is looked at: this is asked for every request.
+    let (rest, account) = identity.rsplit_once('/')?;
+    let (rest, namespace) = rest.strip_suffix("/sa")?.rsplit_once('/')?;
+    let domain = rest.strip_suffix("/ns")?.strip_prefix("spiffe://")?;
+    (!domain.contains('/')).then(|| [account, ".", namespace].concat())
 }
 
 #[cfg(test)]
@@ -160,9 +162,16 @@ mod tests {
 
     #[test]
     fn an_id_of_another_form_gives_no_name() {
-        for other in
-            ["spiffe://a/ns/b", "spiffe://a/ns/b/sa/c/d", "spiffe://a/sa/b/ns/c", "bookbuyer.bookbuyer"]
-        {
+        for other in [
+            "spiffe://a/ns/b",
+            "spiffe://a/ns/b/sa/c/d",
+            "spiffe://a/sa/b/ns/c",
+            "bookbuyer.bookbuyer",
+            "spiffe://a/x/ns/b/sa/c",
+            "https://a/ns/b/sa/c",
+            "a/ns/b/sa/c",
+            "spiffe://a/ns/b/c/sa/d",
+        ] {
             assert_eq!(service_account(other), None, "{other}");
         }
     }

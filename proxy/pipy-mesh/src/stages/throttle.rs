@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use pipy_http::{BodyLength, ResponseHead};
-use pipy_pipeline::{Cx, Event, Filter, Head};
+use pipy_pipeline::{Cx, Dir, Event, Filter, Head};
 
 use crate::decide::Refusal;
 use crate::exchange::Exchange;
@@ -70,6 +70,10 @@ impl Filter for Throttle {
             Of::Service => "inbound-throttle-service",
             Of::Route => "inbound-throttle-route",
         }
+    }
+
+    fn ignores(&self, dir: Dir) -> bool {
+        dir == Dir::Output
     }
 
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
