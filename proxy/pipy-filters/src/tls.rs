@@ -19,6 +19,16 @@ pub(crate) struct TlsStream {
     pub(crate) holds: bool,
     /// The peer said that it has finished.
     pub(crate) peer_finished: bool,
+    /// We have said so; what the library would still answer to the peer is not for the socket.
+    finished: Finished,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finished {
+    No,
+    /// The record that says so waits to be sent.
+    Saying,
+    Said,
 }
 
 impl TlsStream {
@@ -26,7 +36,13 @@ impl TlsStream {
         let mut connection = connection.into();
         // The graph's back-pressure bounds what is under way; a limit here would lose bytes.
         connection.set_buffer_limit(None);
-        TlsStream { connection, gathered: VecDeque::new(), holds: false, peer_finished: false }
+        TlsStream {
+            connection,
+            gathered: VecDeque::new(),
+            holds: false,
+            peer_finished: false,
+            finished: Finished::No,
+        }
     }
 
     pub(crate) fn handshaking(&self) -> bool {
@@ -98,10 +114,18 @@ impl TlsStream {
     pub(crate) fn finish(&mut self) {
         self.encrypt();
         self.connection.send_close_notify();
+        if self.finished == Finished::No {
+            self.finished = Finished::Saying;
+        }
     }
 
     /// All records that wait to be sent: of the handshake, alerts, and what was gathered.
     pub(crate) fn records(&mut self) -> Option<Bytes> {
+        match self.finished {
+            Finished::No => {}
+            Finished::Saying => self.finished = Finished::Said,
+            Finished::Said => return None,
+        }
         self.encrypt();
         if !self.connection.wants_write() {
             return None;

@@ -32,6 +32,8 @@ pub struct TlsClient {
     deferred: bool,
     established: bool,
     failed: bool,
+    /// The producing side has finished before the handshake has; what it said is still to be sent.
+    finishing: bool,
     /// The server must agree on a protocol, for nothing else will be spoken.
     must_agree: bool,
     peer_finished: bool,
@@ -68,6 +70,7 @@ impl TlsClient {
             deferred: false,
             established: false,
             failed: false,
+            finishing: false,
             peer_finished: false,
             disagreed: None,
             held: 0,
@@ -107,6 +110,17 @@ impl TlsClient {
         }
         self.held = 0;
         self.pause_or_resume(cx);
+        if self.finishing {
+            self.finish(cx);
+        }
+    }
+
+    fn finish(&mut self, cx: &mut Cx<'_>) {
+        self.tls.finish();
+        if let Some(records) = self.tls.records() {
+            cx.forward(Event::Data(records));
+        }
+        cx.forward(Event::Close(CloseReason::Finished));
     }
 
     fn defer(&mut self, cx: &mut Cx<'_>) {
@@ -157,13 +171,11 @@ impl Filter for TlsClient {
                 self.tls.gather(plain);
                 self.defer(cx);
             }
-            Event::Close(CloseReason::Finished) if !self.failed => {
-                self.tls.finish();
-                if let Some(records) = self.tls.records() {
-                    cx.forward(Event::Data(records));
-                }
-                cx.forward(Event::Close(CloseReason::Finished));
+            // WHY not at once: the socket would be shut before the last of the handshake, and with it all that was said.
+            Event::Close(CloseReason::Finished) if !self.failed && self.tls.handshaking() => {
+                self.finishing = true;
             }
+            Event::Close(CloseReason::Finished) if !self.failed => self.finish(cx),
             other => cx.forward(other),
         }
     }

@@ -166,6 +166,21 @@ fn two_members_understand_each_other_however_the_records_are_cut() {
 }
 
 #[test]
+fn who_has_finished_before_the_handshake_has_is_heard_to_the_end() {
+    let mesh = mesh();
+    let (a, b) = (member(&mesh.ours, A, &mesh.ours), member(&mesh.ours, B, &mesh.ours));
+    for piece in [1, 1000, usize::MAX] {
+        let mut pair = Pair::new(&a, &b, B);
+        pair.world.say(pair.client, "all that I have");
+        pair.world.finish(pair.client);
+        pair.carry(piece);
+        assert_eq!(*pair.ended.borrow(), [Handshake::Complete]);
+        assert_eq!(pair.heard_b.take().last().map(String::as_str), Some(" > close finished"));
+        assert_eq!(pair.heard_a.take(), ["data all that I have", "close finished"]);
+    }
+}
+
+#[test]
 fn pieces_of_one_turn_fill_records_whatever_their_sizes() {
     let mesh = mesh();
     let (a, b) = (member(&mesh.ours, A, &mesh.ours), member(&mesh.ours, B, &mesh.ours));

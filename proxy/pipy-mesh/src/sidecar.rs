@@ -13,6 +13,7 @@ use pipy_observe::{Decision, Entry, LogBuffer, WorkerMetrics};
 use pipy_pipeline::{Filter, Graph, PipelineId};
 use pipy_script::plugin::Plugins;
 use pipy_tls::Credentials;
+use pipy_upstream::Dice;
 use pipy_worker::{Accepted, App, Verdict};
 
 use crate::decide::Refusal;
@@ -270,6 +271,13 @@ impl Sidecar {
         };
         let (shared, datagrams) = (Rc::new(shared), Vec::new());
         Sidecar { shared, pages, datagrams, unused: Vec::new(), old_plugins: Vec::new() }
+    }
+
+    /// With dice that fall the same way for the same seed: what is chosen, and when, can be repeated.
+    #[must_use]
+    pub fn seeded(self, seed: u64) -> Self {
+        *self.shared.runtime.borrow().dice.borrow_mut() = Dice::new(seed);
+        self
     }
 
     /// Spans, and lines of the log that are to go elsewhere, are handed over here. Without, there are none.

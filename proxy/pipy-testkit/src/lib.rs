@@ -13,7 +13,7 @@ mod simulation;
 mod world;
 
 pub use probe::{Notes, Probe, describe};
-pub use simulation::{Faults, Peer, Simulation};
+pub use simulation::{Far, Faults, Listener, Node, Peer, Simulation};
 pub use world::{SocketState, World};
 
 /// Numbers that look random and are the same each time for one seed (xorshift64*, Vigna 2016).
