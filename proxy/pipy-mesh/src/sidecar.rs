@@ -72,6 +72,10 @@ pub enum Update {
     Datagrams(Vec<(u32, Option<std::net::UdpSocket>)>),
     /// Other credentials; the number grows with each.
     Credentials(u64, Credentials),
+    /// How results of work that plugins have done on other threads come back; sent before the first plan.
+    Way(pipy_script::Return),
+    /// A result of such work.
+    Done(u64, pipy_script::BackgroundResult),
 }
 
 /// What all connections of a worker share.
@@ -377,6 +381,18 @@ impl App for Sidecar {
             }
             Update::Credentials(generation, credentials) => {
                 self.shared.credentials.replace(Some((generation, credentials)));
+                Vec::new()
+            }
+            Update::Way(way) => {
+                pipy_script::plugin::set_way_back(way);
+                Vec::new()
+            }
+            Update::Done(id, result) => {
+                // It is of the plugins that asked, which may not be those at work any more.
+                let mut result = Some(result);
+                for plugins in self.plugins() {
+                    result = result.and_then(|result| plugins.finished(id, result));
+                }
                 Vec::new()
             }
         }

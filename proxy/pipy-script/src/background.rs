@@ -4,8 +4,9 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use pipy_pipeline::Waker;
 use rquickjs::{Ctx, Function, Persistent, Promise, Value};
@@ -53,16 +54,18 @@ impl Engine {
         let id = background.number();
         background.waiting.borrow_mut().insert(id, waker);
         match background.way() {
-            Some(way) => begin(way, id, work),
+            Some(way) => queue(way, id, work),
             None => drop(self.finished(id, Box::new(work()))),
         }
         id
     }
 
-    /// The same for a promise: `then` makes its value of what the work gave, or its reason for not being kept.
+    /// The same for a promise: `then` makes its value of what the work gave, or its reason for not being kept. Work that may last
+    /// for as long as the script is `long`.
     pub(crate) fn promise<'js, T: Any + Send>(
         &self,
         ctx: &Ctx<'js>,
+        long: bool,
         work: impl FnOnce() -> T + Send + 'static,
         then: impl for<'a> FnOnce(&Ctx<'a>, T) -> rquickjs::Result<Value<'a>> + 'static,
     ) -> rquickjs::Result<Promise<'js>> {
@@ -85,7 +88,7 @@ impl Engine {
             Some(way) => {
                 let id = background.number();
                 background.promised.borrow_mut().insert(id, Box::new(settle));
-                begin(way, id, work);
+                if long { begin(way, id, work) } else { queue(way, id, work) }
             }
             None => settle(ctx, Box::new(work()))?,
         }
@@ -151,13 +154,100 @@ impl Background {
     }
 }
 
+/// Does work of which there may be much: on one of a few threads, when one is free.
+fn queue<T: Any + Send>(way: Return, id: u64, work: impl FnOnce() -> T + Send + 'static) {
+    let spare = Arc::clone(&way);
+    if !POOL.take(Box::new(move || way(id, outcome(work)))) {
+        // What is taken for a result of another kind is told as a failure.
+        spare(id, Box::new(()));
+    }
+}
+
+/// What work gives; nothing where it panics, of which the runtime has told.
+fn outcome<T: Any + Send>(work: impl FnOnce() -> T) -> Result {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(result) => Box::new(result),
+        Err(_) => Box::new(()),
+    }
+}
+
+/// Does work that may last for as long as the script: on a thread of its own.
 fn begin<T: Any + Send>(way: Return, id: u64, work: impl FnOnce() -> T + Send + 'static) {
     let spare = Arc::clone(&way);
-    let started =
-        std::thread::Builder::new().name("background".into()).spawn(move || way(id, Box::new(work())));
+    let started = std::thread::Builder::new().name("background".into()).spawn(move || way(id, outcome(work)));
     if started.is_err() {
-        // Nothing will come; what is taken for a result of another kind is told as a failure.
         spare(id, Box::new(()));
+    }
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Threads that work for all workers; they come when there is work, and go when there has been none for a while.
+struct Pool {
+    state: Mutex<PoolState>,
+    wanted: Condvar,
+}
+
+struct PoolState {
+    jobs: VecDeque<Job>,
+    threads: usize,
+    idle: usize,
+}
+
+/// LIMIT: as many names as are looked up at once. A resolver that does not answer holds a thread for seconds.
+const THREADS_MAX: usize = 16;
+/// LIMIT: what waits for a thread. Beyond that, whoever asks is told so at once.
+const JOBS_MAX: usize = 4096;
+/// How long a thread waits for the next piece of work.
+const IDLE: Duration = Duration::from_secs(5);
+
+static POOL: Pool = Pool {
+    state: Mutex::new(PoolState { jobs: VecDeque::new(), threads: 0, idle: 0 }),
+    wanted: Condvar::new(),
+};
+
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a piece of work; false where there is too much already.
+    fn take(&'static self, job: Job) -> bool {
+        let mut state = self.lock();
+        if state.jobs.len() >= JOBS_MAX {
+            return false;
+        }
+        state.jobs.push_back(job);
+        if state.jobs.len() > state.idle && state.threads < THREADS_MAX {
+            let started = std::thread::Builder::new().name("background".into()).spawn(|| self.run());
+            state.threads += usize::from(started.is_ok());
+        }
+        // Without any thread it would never be done.
+        let served = state.threads > 0 || state.jobs.pop_back().is_none();
+        drop(state);
+        self.wanted.notify_one();
+        served
+    }
+
+    fn run(&self) {
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                drop(state);
+                job();
+                state = self.lock();
+                continue;
+            }
+            state.idle += 1;
+            let (back, waited) =
+                self.wanted.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+            state = back;
+            state.idle -= 1;
+            if waited.timed_out() && state.jobs.is_empty() {
+                state.threads -= 1;
+                return;
+            }
+        }
     }
 }
 
@@ -175,4 +265,29 @@ pub(crate) fn set_way(way: Return) {
 /// Whether this thread runs scripts, and does not only try them out.
 pub(crate) fn is_worker() -> bool {
     WAY.with_borrow(Option::is_some)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn much_work_is_done_by_few_threads_and_one_that_panics_does_not_stop_them() {
+        let (send, receive) = channel();
+        let way: Return = {
+            let send = Mutex::new(send);
+            Arc::new(move |id, _| send.lock().unwrap().send(id).unwrap())
+        };
+        queue(Arc::clone(&way), 0, || -> () { panic!("as a test wants it") });
+        for id in 1..=200 {
+            queue(Arc::clone(&way), id, || std::thread::sleep(Duration::from_millis(1)));
+            assert!(POOL.lock().threads <= THREADS_MAX);
+        }
+        let mut done: Vec<u64> =
+            (0..=200).map(|_| receive.recv_timeout(Duration::from_secs(30)).unwrap()).collect();
+        done.sort_unstable();
+        assert_eq!(done, (0..=200).collect::<Vec<u64>>());
+    }
 }

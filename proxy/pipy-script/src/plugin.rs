@@ -24,7 +24,7 @@ use crate::layout::{Family, Layout, Scope, Script};
 use crate::load::load;
 use crate::modules::Codebase;
 use crate::rewrite::Place;
-use crate::{inbound, log};
+use crate::{background, inbound, log};
 
 /// How the host's own stages are called.
 pub(crate) const NATIVE: &str = "modules/";
@@ -267,6 +267,11 @@ impl Plugins {
         }
     }
 
+    /// A result of work on another thread has come back; given back where none of these plugins has asked for it.
+    pub fn finished(&self, id: u64, result: background::Result) -> Option<background::Result> {
+        self.script.engine.finished(id, result)
+    }
+
     /// When [`Plugins::step`] has something to do although nothing happens.
     pub fn due(&self) -> Option<Instant> {
         if self.script.engine.is_eager() {
@@ -274,6 +279,12 @@ impl Plugins {
         }
         self.script.engine.timers.due()
     }
+}
+
+/// States how results of work on other threads come back to this one: as [`Plugins::finished`] wants them. Without it such work is
+/// done at once, and whoever asked for it waits.
+pub fn set_way_back(way: background::Return) {
+    background::set_way(way);
 }
 
 /// An error about a file that only names the plugins, or about none: as one about the plugin that it is about.
@@ -432,5 +443,69 @@ impl Filter for Requests {
             log::line("ERR", &format!("a plugin cannot be told where its request went: {error}"));
         }
         cx.back(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    struct Nowhere;
+
+    impl Host for Nowhere {
+        fn fact(&self, _variable: &str) -> Option<Fact> {
+            None
+        }
+        fn rest(&self) -> Vec<Box<dyn Filter>> {
+            Vec::new()
+        }
+        fn stages(&self, _names: &[String], _written: &Written) -> Vec<Box<dyn Filter>> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn work_of_a_plugin_is_done_while_others_are_served() {
+        let (send, receive) = channel();
+        let send = std::sync::Mutex::new(send);
+        set_way_back(Arc::new(move |id, result| {
+            let _ = send.lock().unwrap().send((id, result));
+        }));
+        let script = "pipy({ _found: '' }).pipeline()
+            .replaceData(data => data.toString() === 'ask'
+              ? DNS.resolve('127.0.0.1').then(found => (_found = found, new Data(`found ${found}`)))
+              : new Data('served'))";
+        let source = Source { name: "asks".into(), script: script.into() };
+        let plugins = Plugins::load(&[source], &[]).unwrap();
+        let mut world = pipy_testkit::World::default();
+        let mut open = || {
+            let local = std::net::SocketAddr::from(([127, 0, 0, 1], 80));
+            let accepted = Accepted { peer: local, local, destination: local };
+            let vars = plugins.context(1, &accepted).unwrap();
+            let row = plugins.pipeline(0, &vars, Rc::new(Nowhere)).unwrap();
+            world.accept_turning(row).0
+        };
+        let (asking, other) = (open(), open());
+        world.say(asking, "ask");
+        // The work is done, or being done, on another thread; its result has not been taken yet.
+        world.say(other, "hello");
+        plugins.step(&mut world.graph);
+        world.run();
+        assert_eq!((world.heard(asking), world.heard(other)), (String::new(), "served".to_owned()));
+        let (id, result) = receive.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
+        assert!(plugins.finished(id, result).is_none());
+        plugins.step(&mut world.graph);
+        world.run();
+        assert_eq!(world.heard(asking), "found 127.0.0.1");
+        assert!(plugins.finished(id, Box::new(())).is_some(), "nobody has asked for it");
+    }
+
+    #[test]
+    fn a_plugin_does_not_end_its_host() {
+        let source = Source { name: "ends".into(), script: "pipy.exit(1), pipy().pipeline()".into() };
+        let error = Plugins::load(&[source], &[]).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("pipy.exit() is not for plugins"), "{error}");
     }
 }

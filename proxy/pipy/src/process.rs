@@ -49,6 +49,8 @@ impl Workers {
             let app = move || Sidecar::new(metrics, log, pages, start).exporting(exports.0, exports.1);
             let (handle, thread) = Worker::spawn(format!("worker-{number}"), Settings { mark }, app)
                 .map_err(|error| format!("worker {number} did not start: {error}"))?;
+            let way = handle.clone();
+            handle.update(Update::Way(Arc::new(move |id, result| way.update(Update::Done(id, result)))));
             handles.push(handle);
             threads.push(thread);
         }

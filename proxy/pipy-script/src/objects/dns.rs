@@ -117,7 +117,7 @@ fn resolver<'js>(ctx: &Ctx<'js>, engine: &Rc<Engine>) -> Result<Function<'js>> {
             }
             Some(found)
         };
-        engine.promise(&ctx, work, |ctx, found| match found {
+        engine.promise(&ctx, false, work, |ctx, found| match found {
             Some(found) => found.into_js(ctx),
             None => Ok(Value::new_null(ctx.clone())),
         })

@@ -264,7 +264,7 @@ fn watch<'js>(ctx: &Ctx<'js>, engine: &Rc<Engine>, codebase: &Rc<Overlay>) -> Re
                 return paths;
             }
         };
-        engine.promise(&ctx, work, |ctx, paths| paths.into_js(ctx))
+        engine.promise(&ctx, true, work, |ctx, paths| paths.into_js(ctx))
     })
 }
 
