@@ -6,7 +6,7 @@ snapshot and the tests all go through. Invariant: no policy is treated specially
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +83,11 @@ class Policy:
     def validate(self, obj: JsonObject, settings: Settings) -> list[Violation]:
         """Return all faults of an object, in order of path."""
         found = [*self._envelope(obj), *self.validate_body(obj, settings)]
-        return sorted(Violation(fit(v.path), fit(v.message), fit(v.hint)) for v in found)
+        return _in_order(found)
+
+    def warnings(self, obj: JsonObject) -> list[Violation]:
+        """Return what is allowed and probably not meant; empty for what is no object of ours."""
+        return [] if self._envelope(obj) else _in_order(self.warn(obj))
 
     def parse(self, obj: JsonObject, settings: Settings) -> Any:
         """Return the dataclass of an object.
@@ -110,3 +114,7 @@ class Policy:
                 Violation("apiVersion", f"{version!r} is not served", f"{self.group}/ with {known}")
             )
         return violations
+
+
+def _in_order(found: Iterable[Violation]) -> list[Violation]:
+    return sorted(Violation(fit(v.path), fit(v.message), fit(v.hint)) for v in found)

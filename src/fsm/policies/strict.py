@@ -106,7 +106,13 @@ def read(obj: JsonObject, model: type[Body], *, at_root: bool = False) -> Readin
     rest = {field: value for field, value in obj.items() if field not in ENVELOPE}
     under_spec = "spec" in rest or not (at_root and rest)
     violations = []
-    if not key.name and not metadata.get("generateName"):
+    odd = {
+        field for field, text in (("name", name), ("namespace", namespace)) if not _is_text(text)
+    }
+    for field in sorted(odd):
+        text = f"expected text, got {_shown(metadata[field])}"
+        violations.append(Violation(f"metadata.{field}", text))
+    if not key.name and "name" not in odd and not metadata.get("generateName"):
         violations.append(Violation("metadata.name", "is required"))
     for field, text in (("name", key.name), ("namespace", key.namespace)):
         if text and (len(text) > _NAME_LENGTH_MAX or not _NAME.fullmatch(text)):
@@ -131,6 +137,10 @@ def read(obj: JsonObject, model: type[Body], *, at_root: bool = False) -> Readin
             for details in error.errors(include_url=False, include_context=True)
         ]
     return Reading(key, number, path, None if violations else body, tuple(sorted(violations)))
+
+
+def _is_text(value: object) -> bool:
+    return value is None or isinstance(value, str)
 
 
 def field_names(model: type[BaseModel]) -> frozenset[str]:

@@ -16,7 +16,10 @@ megabyte, and go into statuses, logs and terminals; the document itself says the
 
 
 def fit(text: str) -> str:
-    """Return a text short enough to be read: its beginning and its end."""
+    """Return a text that can be shown: short, its beginning and its end; nothing that moves."""
+    if not text.isprintable():
+        # Names of fields are whatever somebody wrote, and terminals do what they are told.
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     if len(text) <= TEXT_CHARS_MAX:
         return text
     half = TEXT_CHARS_MAX // 2

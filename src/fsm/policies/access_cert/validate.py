@@ -29,7 +29,7 @@ def validate(obj: JsonObject, settings: Settings) -> list[Violation]:
 def warnings(obj: JsonObject) -> list[Violation]:
     """Return what is allowed and probably not meant."""
     reading = read_cert(obj)
-    if reading.body is None:
+    if reading.body is None or any(_faults(reading, reading.body, Settings())):
         return []
     seen: set[str] = set()
     found = []

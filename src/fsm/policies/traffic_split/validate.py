@@ -52,6 +52,8 @@ def warnings(obj: JsonObject) -> list[Violation]:
     body = reading.body
     if body is None or any(backend.weight for backend in body.backends):
         return []
+    if validate(obj, Settings()):
+        return []
     return [
         Violation(
             reading.at("backends"),
