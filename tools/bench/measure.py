@@ -84,10 +84,10 @@ def span(before: Reading, after: Reading) -> Span:
     cpu_s = sum(after.proxies_ns[pid] - ns for pid, ns in before.proxies_ns.items()) / 1e9
     load_ns = sum(ns - before.load_ns.get(pid, 0) for pid, ns in after.load_ns.items())
     load_s = (load_ns + after.bench_ns - before.bench_ns) / 1e9
-    foreign = (
-        after.busy_s[0] - before.busy_s[0] - cpu_s,
-        after.busy_s[1] - before.busy_s[1] - load_s,
-    )
+    first = after.busy_s[0] - before.busy_s[0] - cpu_s
+    second = after.busy_s[1] - before.busy_s[1] - load_s
+    # Proxies with two workers have both cores: what did not happen on theirs happened on the other.
+    foreign = (first, second) if first >= 0 else (0.0, second + first)
     return Span(
         wall_s=(after.at_ns - before.at_ns) / 1e9,
         cpu_s=cpu_s,

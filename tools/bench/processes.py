@@ -65,7 +65,7 @@ class Children:
         name: str,
         command: Sequence[str | Path],
         *,
-        core: int,
+        core: int | str,
         namespace_pid: int | None = None,
         stdout: Path | None = None,
     ) -> Child:
@@ -74,7 +74,7 @@ class Children:
         Args:
             name: what error messages call it; also names its log file.
             command: program and arguments.
-            core: the one core that it may run on.
+            core: the one core that it may run on, or several, as ``taskset`` writes them.
             namespace_pid: a process whose network namespace it joins; ``None`` for the bench's own.
             stdout: file that takes its standard output; by default its log.
 
@@ -128,7 +128,7 @@ def pass_on_niceness(popen: subprocess.Popen[bytes] | subprocess.Popen[str]) -> 
 
 
 def wrap(
-    command: Sequence[str | Path], *, core: int, namespace_pid: int | None = None
+    command: Sequence[str | Path], *, core: int | str, namespace_pid: int | None = None
 ) -> list[str]:
     """Return the command line that runs ``command`` on a core, in a namespace, for our life."""
     enter = (

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tools.bench.peers.base import HTTP1, Http2, Kind
+from tools.bench.peers.scripts import Script
 
 _KIB = 1024
 _MIB = 1024 * _KIB
@@ -35,6 +36,10 @@ class Row:
     reach everything."""
     plugin: bool = False
     """A plugin of the mesh stands in the chain of the client's side and sets a header."""
+    script: Script | None = None
+    """Done by a script: PipyJS, njs, Lua."""
+    workers: int = 1
+    """Of the proxy, which has the load's core as well where there are two."""
     hold: int = 0
     """Not requests but connections: open so many, one request on each, and leave them idle. In a
     pair they are mTLS connections straight to proxy B, which alone is measured."""
@@ -111,6 +116,31 @@ ROWS: tuple[Row, ...] = (
         streams=10,
         http2=Http2(client=True, between=True, backend=True, grpc=True),
     ),
+    Row(
+        "script-answer",
+        "a script answers with the path, 1 KB: PipyJS, njs, Lua",
+        Kind.HTTP,
+        script=Script.ANSWER,
+    ),
+    Row(
+        "script-answer-2w",
+        "the same with two workers, on the load's core as well",
+        Kind.HTTP,
+        script=Script.ANSWER,
+        workers=2,
+    ),
+    Row(
+        "script-proxy",
+        "plain, by a script in pipy, built in in the others",
+        Kind.HTTP,
+        script=Script.PROXY,
+    ),
+    Row(
+        "script-header",
+        "the same, and a callback puts the path into a header: PipyJS, njs, Lua",
+        Kind.HTTP,
+        script=Script.HEADER,
+    ),
     Row("plain-hold", "connection with one request, then idle", Kind.HTTP, hold=1000),
     Row("mtls-hold", "mTLS connection to proxy B with one request, then idle", Kind.PAIR, hold=500),
 )
@@ -143,6 +173,13 @@ GOALS: tuple[Goal, ...] = (
     Goal("plain-services", "pipy", 1.05, row_of_peer="plain"),
     Goal("pair-close", "Envoy", 0.4),
     Goal("mtls-hold", "Envoy", 0.9),
+    Goal("script-answer", "nginx", 1.0),
+    Goal("script-answer", "HAProxy", 1.0),
+    # Workers share nothing: a second one makes a request cost no more than its cold caches do.
+    Goal("script-answer-2w", "pipy", 1.15, row_of_peer="script-answer"),
+    Goal("script-proxy", "nginx", 1.1),
+    Goal("script-header", "nginx", 1.0),
+    Goal("script-header", "HAProxy", 1.0),
 )
 
 
@@ -161,6 +198,7 @@ CEILINGS: tuple[Ceiling, ...] = (
     Ceiling("plain", "idle_bytes", 10 * _MIB, "one idle proxy"),
     Ceiling("plain-services", "idle_bytes", 25 * _MIB, "1,000 services"),
     Ceiling("pair-plugin", "idle_bytes", 2 * 12 * _MIB, "both proxies, one with a plugin"),
+    Ceiling("script-header", "idle_bytes", 12 * _MIB, "one idle proxy with a script"),
     Ceiling("pair-10m", "load_bytes", 2 * 20 * _MIB, "eight 10 MiB responses, both proxies"),
     Ceiling("plain-hold", "idle_connection_bytes", 4 * _KIB, "an idle connection"),
     Ceiling("mtls-hold", "idle_connection_bytes", 15 * _KIB, "an idle mTLS connection"),

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.bench import addresses as at
-from tools.bench import load, measure, probe
+from tools.bench import load, measure, probe, script_probe
 from tools.bench.certs import Certificates
 from tools.bench.errors import BenchError, RowError
 from tools.bench.peers import Installed, Job, Peer
@@ -168,7 +168,18 @@ def _set_up(
 ) -> _Runner:
     pair = row.kind is Kind.PAIR
     members = certificates if pair else None
-    job = Job(row.kind, row.access_log, directory, members, row.http2, row.services, row.plugin)
+    job = Job(
+        row.kind,
+        row.access_log,
+        directory,
+        members,
+        row.http2,
+        row.services,
+        row.plugin,
+        row.script,
+        row.body_bytes,
+        row.workers,
+    )
     wanted = peer.proxies(installed, job)
     children = Children(directory)
     stack.callback(children.stop)
@@ -179,7 +190,7 @@ def _set_up(
         child = children.start(
             proxy.name,
             proxy.command,
-            core=at.PROXY_CORE,
+            core=at.PROXY_CORE if row.workers == 1 else f"{at.PROXY_CORE},{at.LOAD_CORE}",
             namespace_pid=namespace,
             stdout=proxy.stdout,
         )
@@ -203,6 +214,8 @@ def _set_up(
         _send(runner, 0)
     else:
         probe.check(site, row.kind, row.body_bytes, job.certificates)
+    if row.script:
+        script_probe.check(site, row.script, row.body_bytes)
     runner.ensure_running()
     if not row.hold:
         _load(runner, plan.warm_up_s)

@@ -134,6 +134,7 @@ def _backend(children: Children, holder: int, port: int, body_bytes: int, http2:
             answer=answer,
             http2=" http2" if http2.backend else "",
             type="application/grpc" if http2.grpc else "text/plain",
+            seen=SEEN,
         )
     )
     child = children.start(
@@ -171,10 +172,13 @@ http {{
   server {{
     listen 127.0.0.1:{port}{http2} backlog=4096;
     default_type {type};
-    location / {{ {answer} }}
+    location / {{ add_header {seen} $http_x_stamp; {answer} }}
   }}
 }}
 """
+
+SEEN = "x-seen"
+"""What the backend says that it has seen in the header that scripts set; absent without one."""
 
 
 def _ip(holder: int, words: str) -> None:

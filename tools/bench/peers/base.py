@@ -25,6 +25,7 @@ from typing import Protocol
 
 from tools.bench.certs import Certificates
 from tools.bench.errors import UnsupportedError
+from tools.bench.peers.scripts import Script
 
 
 class Kind(Enum):
@@ -83,6 +84,11 @@ class Job:
     """So many services besides."""
     plugin: bool = False
     """A script sees every request at the client's side."""
+    script: Script | None = None
+    """What a script does, instead of what the plain site is configured for."""
+    body_bytes: int = 1024
+    """What a script that answers is to send."""
+    workers: int = 1
 
     def members(self) -> Certificates:
         """Return the certificates of a pair."""

@@ -19,8 +19,9 @@ from typing import Any
 
 from tools.bench import addresses as at
 from tools.bench.certs import Certificates, Member
-from tools.bench.errors import MissingError
+from tools.bench.errors import MissingError, UnsupportedError
 from tools.bench.peers.base import Installed, Job, Kind, Proxy, Side, refuse_services
+from tools.bench.peers.scripts import Script
 from tools.bench.processes import run
 
 Json = dict[str, Any]
@@ -63,6 +64,8 @@ class Envoy:
     def proxies(self, installed: Installed, job: Job) -> list[Proxy]:
         """Write a bootstrap file for each proxy of the job."""
         refuse_services(job)
+        if job.script in (Script.ANSWER, Script.HEADER):
+            raise UnsupportedError("scripts are compared with njs and with HAProxy's Lua")
         if job.kind is Kind.PAIR:
             members = job.members()
             return [

@@ -19,10 +19,11 @@ from pathlib import Path
 from tools.bench import addresses as at
 from tools.bench.errors import MissingError
 from tools.bench.peers.base import Installed, Job, Kind, Proxy, Side, refuse_services
+from tools.bench.peers.scripts import Script, lua
 
 _GLOBAL = """
 global
-  nbthread 1
+  nbthread {workers}
   maxconn 8000
   # No idle connection is given up for want of files.
   tune.pool-low-fd-ratio 90
@@ -32,6 +33,7 @@ global
   ssl-default-server-options ssl-min-ver TLSv1.3
   ssl-default-server-ciphersuites TLS_AES_128_GCM_SHA256
   {log}
+  {lua}
 
 defaults
   mode {mode}
@@ -51,6 +53,7 @@ _HTTP_DEFAULTS = """
 _PLAIN = """
 frontend in
   bind 127.0.0.1:{port} {client_proto}
+  {work}
   default_backend app
 
 backend app
@@ -127,7 +130,13 @@ class HAProxy:
             "backend_proto": "proto h2" if job.http2.backend else "",
         }
         if job.kind is Kind.HTTP:
-            body = _PLAIN.format(port=at.PLAIN_PORT, backend_port=at.BACKEND_PORT, **versions)
+            work = {
+                Script.ANSWER: "http-request use-service lua.answer",
+                Script.HEADER: "http-request lua.stamp",
+            }.get(job.script or Script.PROXY, "")
+            body = _PLAIN.format(
+                port=at.PLAIN_PORT, backend_port=at.BACKEND_PORT, work=work, **versions
+            )
             return [_proxy(installed, job, "haproxy", Side.SERVER, at.PLAIN_PORT, body)]
         members = job.members()
         names = {
@@ -163,11 +172,18 @@ def _proxy(installed: Installed, job: Job, name: str, side: Side, port: int, bod
             "  http-request capture req.hdr(host) id 0\n  http-request return",
             1,
         )
+    scripted = job.script in (Script.ANSWER, Script.HEADER)
+    script = job.directory / "script.lua"
+    if scripted:
+        script.write_text(lua(job.body_bytes))
     log = f"log global\n  log-format '{_LOG_FORMAT}'" if job.access_log else ""
     defaults = _HTTP_DEFAULTS.format(log=log) if job.kind is not Kind.TCP else ""
     config.write_text(
         _GLOBAL.format(
             log="log stdout format raw local0 info" if job.access_log else "",
+            workers=job.workers,
+            # One Lua state per thread: the form that does not make them wait for each other.
+            lua=f"lua-load-per-thread {script}" if scripted else "",
             mode="tcp" if job.kind is Kind.TCP else "http",
             defaults=defaults,
         )

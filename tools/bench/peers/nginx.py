@@ -15,13 +15,14 @@ from pathlib import Path
 from tools.bench import addresses as at
 from tools.bench.errors import MissingError, UnsupportedError
 from tools.bench.peers.base import Installed, Job, Kind, Proxy, Side, refuse_services
+from tools.bench.peers.scripts import HEADER, Script, njs, njs_module
 
 _STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 
 _HEAD = """
 daemon off;
 user root;
-worker_processes 1;
+worker_processes {workers};
 worker_rlimit_nofile 16384;
 pid {directory}/{name}.pid;
 error_log {directory}/{name}.error.log;
@@ -62,6 +63,16 @@ _PLAIN = """
   server {{
     listen 127.0.0.1:{port}{http2} backlog=4096;
     location / {{ {pass_to}; }}
+  }}
+"""
+
+_SCRIPTED = """
+  js_path {directory};
+  js_import main from script.js;
+  js_set $stamp main.stamp;
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location / {{ {work} }}
   }}
 """
 
@@ -165,6 +176,8 @@ class Nginx:
                 raise MissingError("nginx has no stream module here; install libnginx-mod-stream")
             stream = _STREAM.format(port=at.PLAIN_PORT, backend_port=at.BACKEND_PORT)
             return [self._proxy(installed, job, "nginx", Side.SERVER, at.PLAIN_PORT, stream)]
+        if job.script in (Script.ANSWER, Script.HEADER):
+            return [self._scripted(installed, job)]
         if job.kind is Kind.HTTP:
             body = _UPSTREAM.format(address=f"127.0.0.1:{at.BACKEND_PORT}")
             if job.http2.backend and not job.http2.grpc:
@@ -201,6 +214,19 @@ class Nginx:
             self._http(installed, job, "nginx A", Side.CLIENT, at.OUTBOUND_PORT, client_side),
         ]
 
+    def _scripted(self, installed: Installed, job: Job) -> Proxy:
+        (job.directory / "script.js").write_text(njs(job.body_bytes))
+        work, body = "js_content main.answer;", ""
+        if job.script is Script.HEADER:
+            body = _UPSTREAM.format(address=f"127.0.0.1:{at.BACKEND_PORT}")
+            # A location with headers of its own has none of those around it.
+            work = (
+                'proxy_set_header Connection ""; proxy_set_header Host $host;'
+                f" proxy_set_header {HEADER} $stamp; proxy_pass http://app;"
+            )
+        body += _SCRIPTED.format(directory=job.directory, port=at.PLAIN_PORT, work=work)
+        return self._http(installed, job, "nginx", Side.SERVER, at.PLAIN_PORT, body)
+
     def _http(
         self, installed: Installed, job: Job, name: str, side: Side, port: int, body: str
     ) -> Proxy:
@@ -216,7 +242,11 @@ class Nginx:
         self, installed: Installed, job: Job, name: str, side: Side, port: int, body: str
     ) -> Proxy:
         modules = f"load_module {_STREAM_MODULE};" if job.kind is Kind.TCP else ""
-        head = _HEAD.format(directory=job.directory, name=_stem(name), modules=modules)
+        if job.script in (Script.ANSWER, Script.HEADER):
+            modules = f"load_module {njs_module()};"
+        head = _HEAD.format(
+            directory=job.directory, name=_stem(name), modules=modules, workers=job.workers
+        )
         config = job.directory / f"{_stem(name)}.conf"
         config.write_text(head + body)
         return Proxy(name, side, [installed.binary, "-c", config], port)

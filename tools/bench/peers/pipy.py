@@ -18,6 +18,7 @@ from tools.bench import addresses as at
 from tools.bench.certs import Certificates, Member
 from tools.bench.errors import MissingError
 from tools.bench.peers.base import Http2, Installed, Job, Kind, Proxy, Side
+from tools.bench.peers.scripts import pipyjs
 
 Json = dict[str, Any]
 
@@ -70,6 +71,11 @@ class Pipy:
                     _plugged(_client_side(members, job.http2), job.plugin),
                 ),
             ]
+        if job.script:
+            path = job.directory / "pipy.js"
+            path.write_text(pipyjs(job.script, job.body_bytes))
+            flags = ["--log-level=error", f"--threads={job.workers}"]
+            return [Proxy("pipy", Side.SERVER, [installed.binary, *flags, path], at.PLAIN_PORT)]
         flags = ["--outbound", f"127.0.0.1:{at.PLAIN_PORT}"]
         return [_proxy(installed, job, "pipy", Side.SERVER, flags, at.PLAIN_PORT, _plain(job))]
 

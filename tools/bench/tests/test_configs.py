@@ -13,6 +13,7 @@ from tools.bench import certs
 from tools.bench.errors import MissingError, UnsupportedError
 from tools.bench.peers import PEERS, Installed, Job, Peer, Proxy
 from tools.bench.peers.base import HTTP1, Http2, Kind, Side
+from tools.bench.peers.scripts import Script
 from tools.bench.rows import ROWS, Row
 
 ROOT = Path(__file__).parents[3]
@@ -32,8 +33,10 @@ def _check_command(peer: Peer, proxy: Proxy) -> list[str]:
             return [words[0], "-c", *words[1:]]
         case "Envoy":
             return [*words, "--mode", "validate"]
-        case _:
+        case _ if "--config" in words:
             return [words[0], "check", words[words.index("--config") + 1]]
+        case _:
+            return [words[0], "--check", words[-1]]
 
 
 @pytest.mark.parametrize("access_log", [False, True], ids=["quiet", "logged"])
@@ -75,6 +78,25 @@ def test_peer_accepts_its_configuration_for_http_2(
             _check_command(peer, proxy), capture_output=True, text=True, timeout=60, check=False
         )
         assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("script", list(Script), ids=lambda script: script.value)
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+def test_peer_accepts_its_script(peer: Peer, script: Script, workers: int, tmp_path: Path) -> None:
+    job = Job(Kind.HTTP, False, tmp_path, None, script=script, workers=workers)
+    try:
+        [proxy] = peer.proxies(peer.find(), job)
+    except MissingError as missing:
+        pytest.skip(str(missing))
+    except UnsupportedError:
+        assert peer.name == "Envoy"
+        return
+
+    checked = subprocess.run(
+        _check_command(peer, proxy), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 @pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: kind.value)

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tools.bench import addresses as at
 from tools.bench import certs, runner
 from tools.bench.errors import MissingError
 from tools.bench.peers import Installed, Job, Peer, Proxy
 from tools.bench.peers.nginx import Nginx
+from tools.bench.peers.pipy import Pipy
 from tools.bench.processes import Child, Children
 from tools.bench.results import Result
 from tools.bench.rows import ROWS, Row
@@ -80,6 +82,22 @@ def test_run_gives_figures_and_leaves_no_process(
     assert result.idle_bytes
     assert started
     assert all(child.popen.returncode is not None for child in started)
+
+
+def test_script_that_does_not_look_at_its_request_gets_no_figures(tmp_path: Path) -> None:
+    class Deaf(Pipy):
+        def proxies(self, installed: Installed, job: Job) -> list[Proxy]:
+            proxies = super().proxies(installed, job)
+            script = job.directory / "pipy.js"
+            text = script.read_text()
+            assert "msg.head.path" in text
+            script.write_text(text.replace("msg.head.path", f"'{at.PATH}'"))
+            return proxies
+
+    result = _run(Deaf(), BY_NAME["script-header"], tmp_path)
+    assert result.problem is not None
+    assert "the backend has seen '/books/a-book/new'" in result.problem
+    assert not result.samples
 
 
 def test_held_connections_give_cost_and_memory_per_connection(tmp_path: Path) -> None:
