@@ -45,10 +45,11 @@ def add(
     output_format: output.OutputOption = output.Format.TABLE,
 ) -> None:
     """Add namespaces to the mesh; Pods made from now on get a sidecar."""
-    from fsm.cli import planes
+    from fsm.cli import planes, pods
     from fsm.controllers import namespaces
 
     async def change(client: KubeClient, name: str) -> str:
+        await pods.check_namespace(client, name)
         changed = await namespaces.add(
             client, name, mesh_name, sidecar_injection=not disable_sidecar_injection
         )
@@ -71,9 +72,11 @@ def remove(
     output_format: output.OutputOption = output.Format.TABLE,
 ) -> None:
     """Take namespaces out of the mesh; running Pods keep their sidecar until they end."""
+    from fsm.cli import pods
     from fsm.controllers import namespaces
 
     async def change(client: KubeClient, name: str) -> str:
+        await pods.check_namespace(client, name)
         changed = await namespaces.remove(client, name, mesh_name)
         how = "successfully removed from" if changed else "is not in"
         return f"Namespace [{name}] {how} mesh [{mesh_name}]"
@@ -89,9 +92,11 @@ def ignore(
     output_format: output.OutputOption = output.Format.TABLE,
 ) -> None:
     """Keep namespaces out of every mesh."""
+    from fsm.cli import pods
     from fsm.controllers import namespaces
 
     async def change(client: KubeClient, name: str) -> str:
+        await pods.check_namespace(client, name)
         await namespaces.ignore(client, name)
         return f"Successfully configured namespace [{name}] to be ignored"
 

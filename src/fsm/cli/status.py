@@ -7,6 +7,7 @@ mesh's objects. What goes out: four short sections, or one document. Exit code 3
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -154,7 +155,7 @@ def _box(server: str) -> dict[str, Any] | None:
         "api_port": info.api_port,
         "state_dir": str(info.state_dir),
         "kubeconfig": str(info.kubeconfig),
-        "opened_at": info.opened_at,
+        "opened_at": datetime.fromtimestamp(info.opened_at, UTC).isoformat(timespec="seconds"),
         "notes": _notes(info),
     }
 

@@ -21,6 +21,8 @@ from fsm.model.names import IGNORE_LABELS, INJECTION_ANNOTATIONS, MONITORED_BY_L
 
 MONITORED_BY, IGNORE, INJECTION = MONITORED_BY_LABELS[0], IGNORE_LABELS[0], INJECTION_ANNOTATIONS[0]
 METRICS = "flomesh.io/metrics"
+# What an installation writes on the namespace of its control plane.
+APP_NAME, OURS = "app.kubernetes.io/name", "flomesh.io"
 
 
 class NamespaceRefused(Exception):
@@ -57,12 +59,14 @@ async def add(
         Whether anything changed; ``False`` means that it was added before.
 
     Raises:
-        NamespaceRefused: it is ignored, or belongs to another mesh.
+        NamespaceRefused: it is ignored, belongs to another mesh, or has the control plane.
         NotFound: there is no such namespace.
     """
     labels, annotations = _of(await client.get(NAMESPACES, name))
     if _ignored(labels):
         raise NamespaceRefused(f"Cannot add ignored namespace [{name}]")
+    if labels.get(APP_NAME) == OURS:
+        raise NamespaceRefused(f"Cannot add namespace [{name}]: a control plane runs in it")
     mesh = _mesh(labels)
     if mesh and mesh != mesh_name:
         raise NamespaceRefused(

@@ -228,6 +228,11 @@ def test_imperative_create_speaks_protobuf(cluster: Cluster) -> None:
     cluster.kubectl("create", "job", "j", "--image=x:1", *where, "--", "sleep", "1")
     cluster.kubectl("create", "service", "nodeport", "n", "--tcp=80:8080", *where)
     cluster.kubectl("create", "ingress", "i", "--rule=host/path*=svc:80", *where)
+    told = cluster.kubectl("create", "quota", "q", "--hard=pods=2", *where).stderr
+    assert "resourcequotas are stored, but nothing acts on them" in told
+    assert get(cluster, "quota", "q", *where)["spec"] == {"hard": {"pods": "2"}}
+    cluster.kubectl("create", "priorityclass", "p", "--value=3")
+    assert get(cluster, "priorityclass", "p")["value"] == 3
     cluster.kubectl("expose", "deploy", "d", "--port=80", "--target-port=web", *where)
     assert get(cluster, "secret", "s", *where)["data"] == {"a": "Yg=="}
     assert get(cluster, "cm", "c", *where)["data"] == {"a": "b"}

@@ -47,6 +47,7 @@ async def test_adding_without_injection_says_so(kube):
         ({"flomesh.io/ignore": "true"}, "ignored"),
         ({"openservicemesh.io/ignore": "true"}, "ignored"),
         ({"flomesh.io/monitored-by": "other"}, r"mesh \[other\]"),
+        ({"app.kubernetes.io/name": "flomesh.io"}, "a control plane runs in it"),
     ],
 )
 async def test_what_is_ignored_or_taken_is_refused(kube, labels, words):

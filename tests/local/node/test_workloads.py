@@ -258,3 +258,27 @@ async def test_refused_pods_show_in_the_deployment(box: Box, namespace: str) -> 
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody"}}
     apply(box, namespace, account)
     box.kubectl("rollout", "status", "deploy/web", "-n", namespace, "--timeout=60s")
+
+
+async def test_a_cordoned_node_takes_nobody_until_it_is_uncordoned(
+    box: Box, namespace: str
+) -> None:
+    box.kubectl("cordon", box.settings.node_name)
+    try:
+        apply(box, namespace, pod("late", terminationGracePeriodSeconds=0))
+
+        async def told() -> bool:
+            text = box.kubectl("describe", "-n", namespace, "pod/late")
+            return "FailedScheduling" in text and "node(s) were unschedulable" in text
+
+        await until(told, "it is told why the Pod waits")
+        row = box.kubectl("get", "-n", namespace, "pod/late", "--no-headers")
+        assert row.split()[:3] == ["late", "0/1", "Pending"]
+    finally:
+        box.kubectl("uncordon", box.settings.node_name)
+    box.kubectl("wait", "-n", namespace, "pod/late", "--for=condition=Ready", "--timeout=30s")
+
+
+def test_the_node_says_what_it_has(box: Box) -> None:
+    text = box.kubectl("describe", "node", box.settings.node_name)
+    assert "-9223372036854775808" not in text

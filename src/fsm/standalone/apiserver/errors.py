@@ -53,7 +53,7 @@ class StatusError(Exception):
             "reason": self.reason,
             "code": self.code,
         }
-        if self.details:
+        if self.details is not None:
             answer["details"] = printable(self.details)
         return answer
 
@@ -104,8 +104,13 @@ def not_found(group: str, plural: str, name: str) -> StatusError:
 
 def unknown_path(path: str, hint: str | None = None) -> StatusError:
     """Say that nothing is served at a URL."""
+    # With details that name nothing: clients (`kubectl debug`) look into them unasked.
     return StatusError(
-        404, "NotFound", f"the server could not find the requested resource ({path})", hint=hint
+        404,
+        "NotFound",
+        f"the server could not find the requested resource ({path})",
+        details={},
+        hint=hint,
     )
 
 

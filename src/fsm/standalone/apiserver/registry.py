@@ -186,6 +186,40 @@ BUILTIN: tuple[ApiResource, ...] = (
         sub="status",
         enforced=False,
     ),
+    _builtin("", "v1", "resourcequotas", "ResourceQuota", short="quota", enforced=False),
+    _builtin("", "v1", "limitranges", "LimitRange", short="limits", enforced=False),
+    _builtin(
+        "", "v1", "replicationcontrollers", "ReplicationController", short="rc", enforced=False
+    ),
+    _builtin(
+        "", "v1", "persistentvolumes", "PersistentVolume", short="pv", cluster=True, enforced=False
+    ),
+    _builtin(
+        "autoscaling",
+        "v2",
+        "horizontalpodautoscalers",
+        "HorizontalPodAutoscaler",
+        short="hpa",
+        enforced=False,
+    ),
+    _builtin(
+        "scheduling.k8s.io",
+        "v1",
+        "priorityclasses",
+        "PriorityClass",
+        short="pc",
+        cluster=True,
+        enforced=False,
+    ),
+    _builtin(
+        "storage.k8s.io",
+        "v1",
+        "storageclasses",
+        "StorageClass",
+        short="sc",
+        cluster=True,
+        enforced=False,
+    ),
     _builtin(_AUTHN, "v1", "tokenreviews", "TokenReview", cluster=True, review=True),
     _builtin(_AUTHN, "v1", "selfsubjectreviews", "SelfSubjectReview", cluster=True, review=True),
     _builtin(

@@ -101,6 +101,16 @@ RoleRef: apiGroup str, kind str!, name str!
 NetworkPolicy: apiVersion str, kind str, metadata ObjectMeta, spec any
 Ingress: apiVersion str, kind str, metadata ObjectMeta, spec any, status any
 IngressClass: apiVersion str, kind str, metadata ObjectMeta, spec any
+HorizontalPodAutoscaler: apiVersion str, kind str, metadata ObjectMeta, spec any, status any
+ResourceQuota: apiVersion str, kind str, metadata ObjectMeta, spec any, status any
+LimitRange: apiVersion str, kind str, metadata ObjectMeta, spec any
+ReplicationController: apiVersion str, kind str, metadata ObjectMeta, spec any, status any
+PersistentVolume: apiVersion str, kind str, metadata ObjectMeta, spec any, status any
+PriorityClass: apiVersion str, kind str, metadata ObjectMeta, value int, globalDefault bool,
+  description str, preemptionPolicy str
+StorageClass: apiVersion str, kind str, metadata ObjectMeta, provisioner str!, parameters {str},
+  reclaimPolicy str, mountOptions [str], allowVolumeExpansion bool, volumeBindingMode str,
+  allowedTopologies any
 PodDisruptionBudget: apiVersion str, kind str, metadata ObjectMeta, spec any, status any
 
 TokenReview: apiVersion str, kind str, metadata ObjectMeta, spec TokenReviewSpec!, status any

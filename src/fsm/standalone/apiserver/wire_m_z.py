@@ -86,6 +86,8 @@ PortStatus: 1 port int, 2 protocol, 3 error
 PortworxVolumeSource: 1 volumeID, 2 fsType, 3 readOnly bool
 Preconditions: 1 uid, 2 resourceVersion
 PreferredSchedulingTerm: 1 weight int, 2 preference NodeSelectorTerm
+PriorityClass: 1 metadata ObjectMeta, 2 value int, 3 globalDefault bool, 4 description, 5
+  preemptionPolicy
 Probe: 1 ~ ProbeHandler, 2 initialDelaySeconds int, 3 timeoutSeconds int, 4 periodSeconds int, 5
   successThreshold int, 6 failureThreshold int, 7 terminationGracePeriodSeconds int
 ProbeHandler: 1 exec ExecAction, 2 httpGet HTTPGetAction, 3 tcpSocket TCPSocketAction, 4 grpc
@@ -105,6 +107,9 @@ ResourceAttributes: 1 namespace, 2 verb, 3 group, 4 version, 5 resource, 6 subre
 ResourceClaim: 1 name, 2 request
 ResourceFieldSelector: 1 containerName, 2 resource, 3 divisor quantity
 ResourceHealth: 1 resourceID, 2 health
+ResourceQuota: 1 metadata ObjectMeta, 2 spec ResourceQuotaSpec, 3 status ResourceQuotaStatus
+ResourceQuotaSpec: 1 hard {quantity}, 2 scopes [str], 3 scopeSelector ScopeSelector
+ResourceQuotaStatus: 1 hard {quantity}, 2 used {quantity}
 ResourceRequirements: 1 limits {quantity}, 2 requests {quantity}, 3 claims [ResourceClaim]
 ResourceRule: 1 verbs [str], 2 apiGroups [str], 3 resources [str], 4 resourceNames [str]
 ResourceStatus: 1 name, 2 resources [ResourceHealth]
@@ -122,6 +127,8 @@ ScaleIOVolumeSource: 1 gateway, 2 system, 3 secretRef LocalObjectReference, 4 ss
   protectionDomain, 6 storagePool, 7 storageMode, 8 volumeName, 9 fsType, 10 readOnly bool
 ScaleSpec: 1 replicas int
 ScaleStatus: 1 replicas int, 2 selector
+ScopeSelector: 1 matchExpressions [ScopedResourceSelectorRequirement]
+ScopedResourceSelectorRequirement: 1 scopeName, 2 operator, 3 values [str]
 SeccompProfile: 1 type, 2 localhostProfile
 Secret: 1 metadata ObjectMeta, 2 data {bytes}, 3 type, 4 stringData {str}, 5 immutable bool
 SecretEnvSource: 1 ~ LocalObjectReference, 2 optional bool

@@ -37,6 +37,7 @@ from fsm.standalone.node.images import Images
 from fsm.standalone.node.pod_worker import Node, PodWorker
 from fsm.standalone.node.records import load_pod
 from fsm.standalone.node.runtime import Process, Runtime
+from fsm.standalone.node.scheduling import why_not
 from fsm.standalone.node.server import NodeServer
 from fsm.standalone.node.service_proxy import ServiceProxy
 from fsm.standalone.node.status import timestamp
@@ -65,6 +66,9 @@ class Agent:
         addresses = network.Addresses(settings.pod_cidr)
         self._node = Node(settings, client, addresses, images, self._events)
         self._pods = Informer(client, PODS)
+        self._nodes = Informer(client, NODES)
+        #: Pods that wait for the node, with why, as it was told last.
+        self._kept_off: dict[str, str] = {}
         self._workers: dict[str, PodWorker] = {}
         self._look = asyncio.Event()
         self._draining = asyncio.Event()
@@ -80,11 +84,13 @@ class Agent:
         serving = asyncio.Event()
         self._claim_addresses()
         self._pods.subscribe(lambda *_: self._look.set())
+        self._nodes.subscribe(lambda *_: self._look.set())
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(services.run()),
                 group.create_task(slices.run()),
                 group.create_task(self._pods.run()),
+                group.create_task(self._nodes.run()),
                 group.create_task(proxy.run()),
                 *(group.create_task(names.run(udp, tcp)) for udp, tcp in dns),
                 group.create_task(self._server().run(settings.state_dir / "node.sock", serving)),
@@ -116,6 +122,7 @@ class Agent:
 
     async def _follow(self, group: asyncio.TaskGroup) -> None:
         await self._pods.synced.wait()
+        await self._nodes.synced.wait()
         await self._remove_leftovers()
         self._look.set()
         while True:
@@ -131,11 +138,13 @@ class Agent:
             for uid, worker in self._workers.items():
                 if uid not in present:
                     worker.forget()
+            for uid in self._kept_off.keys() - present.keys():
+                del self._kept_off[uid]
 
     async def _see(self, group: asyncio.TaskGroup, uid: str, pod: KubeObject) -> None:
         wanted = pod["spec"].get("nodeName")
         if not wanted:
-            if not pod["metadata"].get("deletionTimestamp"):
+            if not pod["metadata"].get("deletionTimestamp") and not await self._keep_off(pod):
                 await self._bind(pod)
             return
         if wanted != self._settings.node_name:
@@ -161,6 +170,30 @@ class Agent:
             self._idle.set()
         # A Pod of the same uid cannot come back, but the informer may be behind: look again.
         self._look.set()
+
+    async def _keep_off(self, pod: KubeObject) -> bool:
+        """Tell a Pod why it has to wait for the node; returns whether it has to."""
+        meta = pod["metadata"]
+        why = why_not(pod, self._nodes.get("", self._settings.node_name))
+        if not why:
+            self._kept_off.pop(meta["uid"], None)
+            return False
+        if self._kept_off.get(meta["uid"]) != why:
+            self._events.tell(pod, [Happening("Warning", "FailedScheduling", why)])
+            condition = {
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "Unschedulable",
+                "message": why,
+                "lastTransitionTime": timestamp(time.time()),
+            }
+            status = {"phase": "Pending", "conditions": [condition]}
+            try:
+                await self._client.patch_status(PODS, meta["name"], status, meta["namespace"])
+            except ApiError as error:
+                logger.warning("cannot report", extra={"pod": meta["name"], "why": str(error)})
+            self._kept_off[meta["uid"]] = why
+        return True
 
     async def _bind(self, pod: KubeObject) -> None:
         meta = pod["metadata"]
@@ -241,7 +274,8 @@ class Agent:
 
     async def _report_node(self) -> None:
         name = self._settings.node_name
-        status = node_status(self._settings, time.time())
+        known = self._nodes.get("", name) or {}
+        status = node_status(self._settings, time.time(), known.get("status") or {})
         try:
             await self._client.patch_status(NODES, name, status)
         except NotFound:
@@ -260,8 +294,8 @@ class Agent:
 _ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-def node_status(settings: StandaloneSettings, now: float) -> KubeObject:
-    """Build the status of the Node."""
+def node_status(settings: StandaloneSettings, now: float, before: KubeObject) -> KubeObject:
+    """Build the status of the Node; ``before`` is the present one."""
     stamp = timestamp(now)
     kernel = platform.release()
     info = {
@@ -284,14 +318,25 @@ def node_status(settings: StandaloneSettings, now: float) -> KubeObject:
         "lastHeartbeatTime": stamp,
         "lastTransitionTime": stamp,
     }
+    for known in before.get("conditions") or []:
+        if (known.get("type"), known.get("status")) == ("Ready", "True"):
+            ready["lastTransitionTime"] = known.get("lastTransitionTime") or stamp
+    pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    disk = shutil.disk_usage(settings.state_dir).total
+    room = {
+        "cpu": str(os.cpu_count() or 1),
+        "memory": f"{pages * page // 1024}Ki",
+        "ephemeral-storage": f"{disk // 1024}Ki",
+        "pods": "1000",
+    }
     return {
         "conditions": [ready],
         "addresses": [
             *({"type": "InternalIP", "address": ip} for ip in settings.node_ips),
             {"type": "Hostname", "address": settings.node_name},
         ],
-        "capacity": {"cpu": str(os.cpu_count() or 1), "pods": "1000"},
-        "allocatable": {"cpu": str(os.cpu_count() or 1), "pods": "1000"},
+        "capacity": room,
+        "allocatable": room,
         "nodeInfo": info,
     }
 

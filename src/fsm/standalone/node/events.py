@@ -133,7 +133,8 @@ class Events:
             "involvedObject": about,
             "type": happening.kind,
             "reason": happening.reason,
-            "message": happening.message[:1024],
+            # One line: clients print it into a column.
+            "message": happening.message.replace("\n", "; ")[:1024],
             "source": {"component": self._source, "host": self._node},
             "reportingComponent": self._source,
             "reportingInstance": self._node,

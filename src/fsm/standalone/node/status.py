@@ -11,6 +11,7 @@ Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,7 +42,7 @@ def pod_status(
         now: seconds since the epoch.
 
     """
-    spec = pod["spec"]
+    spec, uid = pod["spec"], str(pod["metadata"].get("uid", ""))
     inits = list(spec.get("initContainers") or [])
     apps = list(spec.get("containers") or [])
     waiting = problem or ("PodInitializing" if inits else "ContainerCreating", "")
@@ -71,11 +72,11 @@ def pod_status(
         "hostIP": node_ips[0],
         "hostIPs": [{"ip": ip} for ip in node_ips],
         "qosClass": "BestEffort",
-        "containerStatuses": [_container(c, states.get(c["name"]), waiting) for c in apps],
+        "containerStatuses": [_container(uid, c, states.get(c["name"]), waiting) for c in apps],
     }
     if inits:
         status["initContainerStatuses"] = [
-            _container(c, states.get(c["name"]), waiting) for c in inits
+            _container(uid, c, states.get(c["name"]), waiting) for c in inits
         ]
     if ips:
         status |= {"podIP": ips[0], "podIPs": [{"ip": ip} for ip in ips]}
@@ -128,9 +129,12 @@ def _ready(state: ContainerState | None) -> bool:
 
 
 def _container(
-    container: KubeObject, state: ContainerState | None, waiting: tuple[str, str]
+    uid: str, container: KubeObject, state: ContainerState | None, waiting: tuple[str, str]
 ) -> KubeObject:
+    # What has not begun says of the Pod why: with init containers it is being initialised.
     known = state or ContainerState(waiting=waiting)
+    if known.waiting == ("ContainerCreating", "") and waiting[0] == "PodInitializing":
+        known = replace(known, waiting=waiting)
     init_done = (
         container.get("restartPolicy") is None
         and known.terminated is not None
@@ -139,13 +143,15 @@ def _container(
     shown: KubeObject = {
         "name": container["name"],
         "image": container.get("image", ""),
-        "imageID": "",
+        "imageID": str(container.get("image", "")),
         "ready": _ready(known) or init_done,
         "started": known.running_since is not None and known.started,
         "restartCount": known.restarts,
         "state": _state(known),
         "lastState": {"terminated": _terminated(known.last)} if known.last else {},
     }
+    if known.running_since is not None or known.terminated is not None or known.restarts:
+        shown["containerID"] = f"fsm://{uid}/{container['name']}/{known.restarts}"
     return shown
 
 
