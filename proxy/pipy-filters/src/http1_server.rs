@@ -101,7 +101,7 @@ impl Http1Server {
         Http1Server {
             service,
             limits,
-            decoder: RequestDecoder::new(pipy_http::Limits::default()),
+            decoder: RequestDecoder::new(limits.bytes.http1()),
             out: Out::default(),
             exchange: None,
             slot: 0,

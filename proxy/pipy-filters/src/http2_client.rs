@@ -78,6 +78,7 @@ impl Http2Client {
         // Requests of many clients share the connection.
         let config = Config::default();
         let config = Config { connection_window: config.window_apart(settings.streams()), ..config };
+        let config = settings.bytes.http2(config);
         Http2Client {
             session,
             settings,

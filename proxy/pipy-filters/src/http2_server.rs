@@ -66,7 +66,7 @@ pub(crate) struct Http2Server {
 
 /// What is announced to a client.
 pub(crate) fn config(limits: &Limits) -> Config {
-    let config = Config { extended_connect: true, ..Config::default() };
+    let config = limits.bytes.http2(Config { extended_connect: true, ..Config::default() });
     match limits.streams {
         0 => config,
         streams => Config { max_concurrent_streams: streams, ..config },

@@ -16,6 +16,7 @@ use pipy_http::{
 };
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head};
 
+use crate::codec_bytes::CodecBytes;
 use crate::out::Out;
 use crate::session::Session;
 use crate::spec::{Layer, Spec};
@@ -83,6 +84,12 @@ impl HttpClient {
     #[must_use]
     pub fn aging(self, age: Duration) -> Self {
         HttpClient { age, ..self }
+    }
+
+    /// Takes heads of so many bytes at most.
+    #[must_use]
+    pub fn limiting(self, bytes: CodecBytes) -> Self {
+        HttpClient { decoder: ResponseDecoder::new(bytes.http1()), ..self }
     }
 
     fn request(&mut self, cx: &mut Cx<'_>, mut head: Box<RequestHead>, length: BodyLength) {

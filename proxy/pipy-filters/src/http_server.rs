@@ -17,6 +17,7 @@ use bytes::Bytes;
 use pipy_http::HttpError;
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Slot};
 
+use crate::codec_bytes::CodecBytes;
 use crate::h2c;
 use crate::http1_server::Http1Server;
 use crate::http2_server::Http2Server;
@@ -100,6 +101,8 @@ pub struct Limits {
     pub requests: u32,
     /// Requests at once on a connection of HTTP/2; zero: the codec's default.
     pub streams: u32,
+    /// What the client may send ahead and at once.
+    pub bytes: CodecBytes,
 }
 
 /// See the module.

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod codec_bytes;
 mod detect_protocol;
 mod h2c;
 mod http1_server;
@@ -22,6 +23,7 @@ mod tls_client_hello;
 mod tls_server;
 mod websocket;
 
+pub use codec_bytes::CodecBytes;
 pub use detect_protocol::{DETECT_BYTES_MAX, Spoken, detect};
 pub use http_client::HttpClient;
 pub use http_server::{HttpServer, HttpService, HttpVersion, Limits as HttpServerLimits};

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pipy_filters::{
-    Http2Client, Http2Settings, HttpClient, HttpServer, HttpServerLimits, HttpService, Lease, Scheme, Session,
+    CodecBytes, Http2Client, Http2Settings, HttpClient, HttpServer, HttpServerLimits, HttpService, Lease,
+    Scheme, Session,
 };
 use pipy_h2::{Config, Connection, Event as Heard};
 use pipy_http::{BodyLength, HttpError, Method, RequestHead, ResponseHead};
@@ -229,6 +230,7 @@ fn an_old_connection_of_http2_to_a_server_ends_with_its_last_request() {
         keepalive: Duration::ZERO,
         age: AGE,
         streams_max: 3,
+        bytes: CodecBytes::STANDARD,
     };
     let mut away = client(Session::multiplexed(settings.streams_first()), |session, world| {
         Box::new(Http2Client::new(Rc::clone(session), settings, world.graph.now, Box::new(())))
@@ -267,6 +269,7 @@ fn a_connection_of_http2_to_a_server_carries_no_more_at_once_than_it_may() {
         keepalive: Duration::ZERO,
         age: Duration::ZERO,
         streams_max: 2,
+        bytes: CodecBytes::STANDARD,
     };
     let mut away = client(Session::multiplexed(settings.streams_first()), |session, world| {
         Box::new(Http2Client::new(Rc::clone(session), settings, world.graph.now, Box::new(())))

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pipy_filters::{Http2Client, Http2Settings, Lease, STREAMS_FIRST, Scheme, Session};
+use pipy_filters::{CodecBytes, Http2Client, Http2Settings, Lease, STREAMS_FIRST, Scheme, Session};
 use pipy_h2::{Config, Connection, ErrorCode, Event as Heard, StreamId};
 use pipy_http::{BodyLength, Headers, Method, RequestHead, ResponseHead};
 use pipy_pipeline::{CloseReason, ConnectTo, Cx, Event, Filter, Head, Slot, SocketId};
@@ -43,6 +43,7 @@ const SETTINGS: Http2Settings = Http2Settings {
     keepalive: Duration::from_secs(15),
     age: Duration::ZERO,
     streams_max: 0,
+    bytes: CodecBytes::STANDARD,
 };
 
 impl Filter for Owner {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pipy_filters::{HttpServer, HttpServerLimits, HttpService, HttpVersion};
+use pipy_filters::{CodecBytes, HttpServer, HttpServerLimits, HttpService, HttpVersion};
 use pipy_h2::{Config, Connection, ErrorCode, Event as Heard, Pressure, ResetCause, Scheme, StreamId};
 use pipy_http::{BodyLength, Headers, HttpError, Method, RequestHead, ResponseHead};
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, SocketId};
@@ -51,6 +51,7 @@ const LIMITS: HttpServerLimits = HttpServerLimits {
     age: Duration::from_secs(3600),
     requests: 0,
     streams: 0,
+    bytes: CodecBytes::STANDARD,
 };
 
 struct Stage {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pipy_filters::{HttpServer, HttpServerLimits, HttpService};
+use pipy_filters::{CodecBytes, HttpServer, HttpServerLimits, HttpService};
 use pipy_http::{BodyLength, HttpError, ResponseHead};
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, SocketId};
 use pipy_testkit::{Notes, Probe, World};
@@ -68,6 +68,7 @@ const LIMITS: HttpServerLimits = HttpServerLimits {
     age: Duration::ZERO,
     requests: 0,
     streams: 0,
+    bytes: CodecBytes::STANDARD,
 };
 
 fn stages(answers: Vec<Answer>) -> [Stage; 2] {

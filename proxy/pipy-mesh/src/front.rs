@@ -301,6 +301,7 @@ impl Front {
             age: begun.runtime.age(most.connection_age_ms),
             requests: most.requests_per_connection_max,
             streams: most.streams_max,
+            ..HttpServerLimits::default()
         };
         let requests = Requests { connection: Rc::clone(&begun.connection) };
         Box::new(HttpServer::new(Rc::new(requests), limits, self.shared.now.get()))

@@ -146,6 +146,11 @@ impl Cx<'_> {
         self.graph.connect_datagrams(pipeline, to)
     }
 
+    /// States how a socket is to be treated.
+    pub fn limit(&mut self, socket: SocketId, limits: crate::SocketLimits) {
+        self.graph.ops.push(crate::Op::Limit(socket, limits));
+    }
+
     /// By what this filter is woken later: see [`Graph::wake`].
     pub fn waker(&self, token: u32) -> crate::Waker {
         crate::Waker { pipeline: self.pipeline, index: self.index, token }

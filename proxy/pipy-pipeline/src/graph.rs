@@ -10,7 +10,7 @@ use bytes::Bytes;
 use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::{CloseReason, Cx, Event, Filter, TimerId, Timers};
+use crate::{CloseReason, Cx, Event, Filter, SocketLimits, TimerId, Timers};
 
 /// By what a filter knows its sub-pipelines.
 pub type Slot = u32;
@@ -102,6 +102,8 @@ pub enum Op {
     Close(SocketId, bool),
     /// Stop or go on reading.
     Reading(SocketId, bool),
+    /// Treat the socket so from now on.
+    Limit(SocketId, SocketLimits),
 }
 
 /// A filter that waits for something, and what for.

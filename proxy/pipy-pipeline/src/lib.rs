@@ -26,10 +26,12 @@ mod event;
 mod filter;
 mod graph;
 mod port;
+mod socket_limits;
 mod timers;
 
 pub use event::{CloseReason, Custom, Event, Head};
 pub use filter::{Cx, Filter};
 pub use graph::{ConnectTo, Dir, End, Graph, Op, PipelineId, Side, Slot, SocketId, Waker};
 pub use port::Port;
+pub use socket_limits::SocketLimits;
 pub use timers::{TimerId, Timers};

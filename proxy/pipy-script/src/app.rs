@@ -12,7 +12,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pipy_pipeline::{Event, Filter, Graph, PipelineId};
+use pipy_pipeline::{Event, Filter, Graph, PipelineId, SocketLimits};
 use pipy_worker::{Accepted, Verdict};
 use rquickjs::{Array, Function};
 
@@ -26,6 +26,7 @@ use crate::background::{self, Return};
 use crate::engine::{Limits, bury};
 use crate::filters::alone::alone;
 use crate::filters::datagrams::{Framed, Unframed};
+use crate::filters::listening::Places;
 use crate::layout::{Family, Layout, Scope, Script, Start};
 use crate::load::{Loaded, load};
 use crate::modules::Codebase;
@@ -81,7 +82,7 @@ pub struct App {
     script: Option<Rc<Script>>,
     /// Scripts that were at work before, some pipelines of which may live.
     old: Vec<Weak<Script>>,
-    listeners: HashMap<u32, Rc<Layout>>,
+    listeners: HashMap<u32, Rc<Listener>>,
     /// What the worker has not taken yet.
     datagrams: Vec<(u32, Option<UdpSocket>)>,
     tasks: Vec<Task>,
@@ -98,6 +99,12 @@ pub struct App {
     idle: Option<Box<dyn FnOnce()>>,
 }
 
+/// What happens to the connections of an address.
+struct Listener {
+    layout: Rc<Layout>,
+    places: Places,
+}
+
 struct Task {
     every: Option<Duration>,
     due: Option<Instant>,
@@ -112,7 +119,7 @@ impl Loaded {
     pub fn listens(&self) -> Vec<(String, bool)> {
         let starts = self.script.starts.get().map(Vec::as_slice).unwrap_or_default();
         let listens = starts.iter().filter(|start| start.kind == "listen");
-        listens.map(|start| (start.name.clone(), start.protocol.as_deref() == Some("udp"))).collect()
+        listens.map(|start| (start.name.clone(), start.listen.udp)).collect()
     }
 
     /// The prefixes of the pipelines that answer the admin port.
@@ -176,7 +183,8 @@ impl App {
         self.take_addresses(addresses.map(|((place, udp), key)| (key, udp, place)).collect(), given);
         let starts = loaded.script.starts.get().map(Vec::as_slice).unwrap_or_default();
         for (start, key) in starts.iter().filter(|start| start.kind == "listen").zip(0..) {
-            self.listeners.insert(key, Rc::clone(&start.layout));
+            let places = Places::new(start.listen, &start.name);
+            self.listeners.insert(key, Rc::new(Listener { layout: Rc::clone(&start.layout), places }));
         }
         for start in starts.iter().filter(|start| start.kind == "task") {
             let every = interval(&start.name);
@@ -250,12 +258,27 @@ impl pipy_worker::App for App {
     type Update = Update;
 
     fn accept(&mut self, listener: u32, accepted: Accepted, _now: Instant) -> Verdict {
-        let Some(layout) = self.listeners.get(&listener).cloned() else { return Verdict::Close };
+        let Some(listener) = self.listeners.get(&listener).cloned() else { return Verdict::Close };
         let Some(scope) = self.scope(Some(&accepted)) else { return Verdict::Reset };
-        match layout.native(&scope) {
-            Some(row) => Verdict::Run(row),
-            None => Verdict::RunTurning(layout.pipeline(&scope, Vec::new())),
+        match listener.layout.native(&scope) {
+            Some(mut row) => {
+                listener.places.around(&mut row, false);
+                Verdict::Run(row)
+            }
+            None => {
+                let mut row = listener.layout.pipeline(&scope, Vec::new());
+                listener.places.around(&mut row, true);
+                Verdict::RunTurning(row)
+            }
         }
+    }
+
+    fn limits(&self, listener: u32) -> Option<SocketLimits> {
+        self.listeners.get(&listener)?.places.listen().limits()
+    }
+
+    fn takes(&self, listener: u32) -> bool {
+        self.listeners.get(&listener).is_none_or(|listener| listener.places.any())
     }
 
     fn datagram_listeners(&mut self) -> Vec<(u32, Option<UdpSocket>)> {
@@ -263,11 +286,15 @@ impl pipy_worker::App for App {
     }
 
     fn accept_datagrams(&mut self, listener: u32, session: Accepted, _now: Instant) -> Verdict {
-        let Some(layout) = self.listeners.get(&listener).cloned() else { return Verdict::Close };
+        let Some(listener) = self.listeners.get(&listener).cloned() else { return Verdict::Close };
+        if !listener.places.any() {
+            return Verdict::Close;
+        }
         let Some(scope) = self.scope(Some(&session)) else { return Verdict::Reset };
         let mut row: Vec<Box<dyn Filter>> = vec![Box::new(Framed::new(&scope))];
-        row.extend(layout.pipeline(&scope, Vec::new()));
+        row.extend(listener.layout.pipeline(&scope, Vec::new()));
         row.push(Box::new(Unframed::default()));
+        listener.places.around(&mut row, true);
         Verdict::RunTurning(row)
     }
 
@@ -412,6 +439,7 @@ impl App {
             || self.scripts().iter().any(|script| {
                 script.engine.timers.due().is_some()
                     || script.engine.is_waiting()
+                    || script.engine.asked.get()
                     || script.engine.natives.is_busy()
             })
     }

@@ -368,8 +368,17 @@ impl Engine {
                 return self.tell_rejections();
             }
             self.guard.begin();
+            self.touch_all();
             // A job that fails has rejected its promise, or is reported by who waits for it.
             let _ = self.runtime.execute_pending_job();
+        }
+    }
+
+    /// Something was done, in whichever family: a promise's callback or a timer's says nothing of its own.
+    pub(crate) fn touch_all(&self) {
+        let watchers = self.watchers.borrow();
+        if !watchers.is_empty() {
+            self.touched.borrow_mut().extend(watchers.keys());
         }
     }
 

@@ -12,7 +12,7 @@ use pipy_pipeline::{Filter, PipelineId, Port};
 use rquickjs::{Array, Ctx, Exception, Function, Object, Persistent, Result, Value};
 
 use crate::engine::{Callback, Engine, Kept, Vars};
-use crate::filters::{self, opening::Opening};
+use crate::filters::{self, listening::Listen, opening::Opening, options::Options};
 use crate::modules::resolve;
 use crate::nmi::Natives;
 use crate::objects::connections::Listed;
@@ -203,7 +203,7 @@ pub(crate) struct Start {
     /// The address, the interval, the path.
     pub(crate) name: String,
     /// Options of a listener.
-    pub(crate) protocol: Option<String>,
+    pub(crate) listen: Listen,
     pub(crate) layout: Rc<Layout>,
 }
 
@@ -237,6 +237,11 @@ impl<'js> Reading<'_, 'js> {
     pub(crate) fn options(&self, index: usize) -> Option<Object<'js>> {
         let object = self.args.get(index)?.as_object()?;
         (!object.is_function() && !object.is_array()).then(|| object.clone())
+    }
+
+    /// The options, if that argument is an object of its own; those that this filter does not have are refused.
+    pub(crate) fn settings(&self, index: usize) -> Result<Option<Options<'_, 'js>>> {
+        self.options(index).map(|object| Options::new(self.ctx, self.name, &self.label, object)).transpose()
     }
 
     /// An argument as it is.
@@ -451,15 +456,12 @@ fn placed<'js>(ctx: &Ctx<'js>, error: rquickjs::Error, filter: &Object<'js>) -> 
 
 /// Listeners and tasks: those of the older style in the order of the layouts, then those of the newer.
 fn starts<'js>(
-    _ctx: &Ctx<'js>,
+    ctx: &Ctx<'js>,
     state: &Object<'js>,
     recorded: &Array<'js>,
     layouts: &[Rc<Layout>],
 ) -> Result<Vec<Start>> {
     let mut starts = Vec::new();
-    let protocol = |options: Option<Object<'js>>| -> Result<Option<String>> {
-        options.map_or(Ok(None), |options| options.get("protocol"))
-    };
     for (layout, recorded) in layouts.iter().zip(recorded.iter::<Object<'_>>()) {
         let recorded = recorded?;
         let kind: String = recorded.get("kind")?;
@@ -467,16 +469,16 @@ fn starts<'js>(
             continue;
         }
         let name = recorded.get::<_, Value<'_>>("name")?.get::<rquickjs::Coerced<String>>()?.0;
-        let protocol = protocol(recorded.get("options")?)?;
-        starts.push(Start { kind, name, protocol, layout: Rc::clone(layout) });
+        let listen = Listen::read(ctx, &layout.label, recorded.get("options")?)?;
+        starts.push(Start { kind, name, listen, layout: Rc::clone(layout) });
     }
     for listen in state.get::<_, Array<'_>>("listen")?.iter::<Object<'_>>() {
         let listen = listen?;
         let Some(layout) = listen.get::<_, Option<Object<'_>>>("layout")? else { continue };
         let name = listen.get::<_, Value<'_>>("where")?.get::<rquickjs::Coerced<String>>()?.0;
-        let protocol = protocol(listen.get("options")?)?;
+        let options = Listen::read(ctx, &format!("listen {name}"), listen.get("options")?)?;
         if let Some(layout) = layouts.get(layout.get::<_, usize>("id")?) {
-            starts.push(Start { kind: "listen".into(), name, protocol, layout: Rc::clone(layout) });
+            starts.push(Start { kind: "listen".into(), name, listen: options, layout: Rc::clone(layout) });
         }
     }
     Ok(starts)

@@ -51,7 +51,7 @@ pub use background::{Result as BackgroundResult, Return};
 pub use engine::{Limits, Vars};
 pub use error::ScriptError;
 pub use files::{Folder, Inline};
-pub use filters::{Entry, Joint, TABLE};
+pub use filters::{Entry, Joint, TABLE, options_of};
 pub use load::{Loaded, graph, load};
 pub use modules::Codebase;
 pub use objects::loggers::{keep_history, log_history, log_names};

@@ -183,7 +183,7 @@
       if (layout) state.listen.push({ where, options, layout });
       return;
     }
-    state.ports.push({ where, protocol: options.protocol, layout: layout?.id });
+    state.ports.push({ where, options, layout: layout?.id });
     native.changed();
   };
   state.ports = [];
@@ -356,7 +356,7 @@
       else listen(where, protocol ? { ...options, protocol } : options, layout);
     };
     const { exit } = native.pipy;
-    module.pipy.exit = what => (typeof what === 'function' ? void state.leaving.push(what) : exit(what));
+    module.pipy.exit = what => (typeof what === 'function' ? void state.leaving.push(what) : exit(what ?? 0));
     module.pipy.solve = path => {
       if (state.solving.has(path)) throw new Error(`recursive solve() of ${path}`);
       state.solving.add(path);

@@ -74,6 +74,7 @@ impl Engine {
             if let Err(error) = result {
                 log::line("ERR", &format!("a timer: {error}"));
             }
+            self.touch_all();
             self.run_jobs();
         }
     }

@@ -141,6 +141,7 @@ impl World {
                 state.pieces.push(bytes);
             }
             Op::Finish(id) => sockets.entry(id).or_default().finished = true,
+            Op::Limit(..) => {}
             Op::Reading(id, reading) => sockets.entry(id).or_default().paused = !reading,
             Op::Close(id, reset) => {
                 sockets.entry(id).or_default().closed.get_or_insert(reset);

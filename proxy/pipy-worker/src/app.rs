@@ -9,7 +9,7 @@ use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use mio::Waker;
-use pipy_pipeline::{Filter, Graph};
+use pipy_pipeline::{Filter, Graph, SocketLimits};
 
 /// A connection that was just accepted.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +41,17 @@ pub trait App {
 
     /// A connection came in on the listener with this key.
     fn accept(&mut self, listener: u32, connection: Accepted, now: Instant) -> Verdict;
+
+    /// How the connections of this listener are treated; `None` for what a connection has that nothing is said of.
+    fn limits(&self, _listener: u32) -> Option<SocketLimits> {
+        None
+    }
+
+    /// Whether another connection may be taken from this listener now. What may not waits in the kernel, and is asked about
+    /// again when a turn is over.
+    fn takes(&self, _listener: u32) -> bool {
+        true
+    }
 
     /// UDP sockets to listen on (or to replace), and, with `None`, to close; asked after each update and step. Their keys are
     /// apart from those of other listeners.

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use mio::net::TcpStream;
+use pipy_pipeline::SocketLimits;
 use socket2::SockRef;
 
 /// LIMIT: bytes waiting to be sent above which the producing side is paused. Holds a few reads (64 KiB each) so that a
 /// fast peer never waits for us, and bounds memory per slow one.
-pub(crate) const OUT_HIGH: usize = 256 * 1024;
+const OUT_HIGH: usize = 256 * 1024;
 
-/// LIMIT: bytes below which the producing side goes on.
-pub(crate) const OUT_LOW: usize = 64 * 1024;
+/// LIMIT: below this part of it the producing side goes on.
+pub(crate) const OUT_LOW: usize = 4;
 
 /// LIMIT: slices handed to one writev call; the kernel takes 1024, but more than this seldom wait.
 const SLICES_MAX: usize = 32;
@@ -44,6 +45,10 @@ pub(crate) struct Socket {
     pub(crate) broken: bool,
     /// It stands in the worker's list of sockets to be flushed.
     pub(crate) dirty: bool,
+    /// Bytes waiting to be sent above which the producing side is paused.
+    pub(crate) high: usize,
+    /// Bytes waiting to be sent above which the connection is given up.
+    pub(crate) buffer_max: usize,
     out: VecDeque<Bytes>,
     out_bytes: usize,
 }
@@ -64,8 +69,28 @@ impl Socket {
             shut: false,
             broken: false,
             dirty: false,
+            high: OUT_HIGH,
+            buffer_max: usize::MAX,
             out: VecDeque::new(),
             out_bytes: 0,
+        }
+    }
+
+    /// Treats it so from now on.
+    pub(crate) fn limit(&mut self, limits: SocketLimits) {
+        if limits.congestion > 0 {
+            self.high = limits.congestion;
+        }
+        if limits.buffer > 0 {
+            self.buffer_max = limits.buffer;
+        }
+        let socket = SockRef::from(&self.stream);
+        // What the kernel does not do, it does not: the connection works without.
+        if !limits.keep_alive {
+            let _ = socket.set_keepalive(false);
+        }
+        if !limits.no_delay {
+            let _ = socket.set_tcp_nodelay(false);
         }
     }
 

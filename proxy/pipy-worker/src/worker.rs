@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use crate::app::{App, Command, Handle, Settings};
 use crate::datagrams::Datagrams;
 use crate::leaving::Leaving;
-use crate::socket::{OUT_HIGH, OUT_LOW, Socket};
+use crate::socket::{OUT_LOW, Socket};
 
 mod accept;
 mod udp;
@@ -422,6 +422,11 @@ impl<A: App> Worker<A> {
                     self.datagrams.set_reading(id, reading);
                 }
             }
+            Op::Limit(id, limits) => {
+                if let Some(socket) = self.socket(id) {
+                    socket.limit(limits);
+                }
+            }
         }
     }
 
@@ -478,10 +483,13 @@ impl<A: App> Worker<A> {
             self.unread.push(id);
         }
         let queued = socket.queued();
-        let event = if queued > OUT_HIGH && !socket.congested {
+        if queued > socket.buffer_max {
+            return self.fail(id, CloseReason::Overloaded);
+        }
+        let event = if queued > socket.high && !socket.congested {
             socket.congested = true;
             Some(Event::Pause)
-        } else if queued < OUT_LOW && socket.congested {
+        } else if queued < socket.high / OUT_LOW && socket.congested {
             socket.congested = false;
             Some(Event::Resume)
         } else {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use pipy_h2::Scheme;
 
+use crate::codec_bytes::CodecBytes;
+
 /// LIMIT: requests at once on one connection, whatever the server takes: more connections spread better.
 pub(super) const STREAMS_MAX: u32 = 1000;
 
@@ -23,6 +25,8 @@ pub struct Http2Settings {
     pub age: Duration,
     /// Requests at once, if the server takes as many; 0: a thousand.
     pub streams_max: u32,
+    /// What the server may send ahead and at once.
+    pub bytes: CodecBytes,
 }
 
 impl Http2Settings {

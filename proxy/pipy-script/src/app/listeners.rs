@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 
-use rquickjs::{Array, Coerced, Function, Object, Value};
+use rquickjs::{Array, Coerced, Function, Object};
 
-use super::App;
+use super::{App, Listener};
+use crate::filters::listening::{Listen, Places};
 use crate::layout::{Layout, Script};
 use crate::log;
 
@@ -27,7 +28,7 @@ const OWN: u32 = 512;
 
 /// What a script wants: an address and the pipeline for it, or none any more.
 struct Wish {
-    datagrams: bool,
+    listen: Listen,
     address: String,
     layout: Option<Rc<Layout>>,
 }
@@ -84,18 +85,22 @@ impl App {
                 return changes;
             }
         };
-        for Wish { datagrams, address, layout } in wishes {
+        for Wish { listen, address, layout } in wishes {
+            let datagrams = listen.udp;
+            let places = Places::new(listen, &address);
             let place = (datagrams, address.clone());
             let known = self.open.keys.get(&place).copied();
             match (layout, known) {
-                (Some(layout), Some(key)) => drop(self.listeners.insert(key, layout)),
+                (Some(layout), Some(key)) => {
+                    self.listeners.insert(key, Rc::new(Listener { layout, places }));
+                }
                 (Some(layout), None) => {
                     let own = self.open.keys.values().filter(|key| **key >= OWN).max();
                     let key = own.map_or(OWN, |last| last + 1);
                     match self.bind(datagrams, key, &address, &mut changes) {
                         Ok(true) => {
                             self.open.keys.insert(place, key);
-                            self.listeners.insert(key, layout);
+                            self.listeners.insert(key, Rc::new(Listener { layout, places }));
                         }
                         Ok(false) => {}
                         Err(error) => log::line("ERR", &error),
@@ -157,15 +162,13 @@ fn wishes(script: &Rc<Script>) -> Result<Vec<Wish>, crate::ScriptError> {
         let mut wishes = Vec::new();
         for wish in taken.iter::<Object<'_>>() {
             let wish = wish?;
-            let protocol: Value<'_> = wish.get("protocol")?;
-            let datagrams =
-                protocol.as_string().is_some_and(|text| text.to_string().is_ok_and(|t| t == "udp"));
             let address = wish.get::<_, Coerced<String>>("where")?.0;
+            let listen = Listen::read(ctx, &format!("listen {address}"), wish.get("options")?)?;
             let layout = match wish.get::<_, Option<usize>>("layout")? {
                 Some(id) => script.layout(ctx, id)?,
                 None => None,
             };
-            wishes.push(Wish { datagrams, address, layout });
+            wishes.push(Wish { listen, address, layout });
         }
         Ok(wishes)
     })

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pipy_pipeline::{Cx, Event, Filter, PipelineId, Slot};
-use rquickjs::{Coerced, Result, Value};
+use rquickjs::{Coerced, Result};
 
 use super::ask::{Asker, failed};
 use super::connect::duration;
@@ -33,9 +33,8 @@ pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
         if ask.is_none() {
             return Err(reading.refuse("expects a function"));
         }
-    } else if let Some(options) = reading.options(0) {
-        let value: Value<'_> = options.get("delay")?;
-        delay = (!value.is_undefined()).then(|| super::ask::keep(reading.ctx, value));
+    } else if let Some(options) = reading.settings(0)? {
+        delay = options.kept("delay")?;
     }
     Ok(Rc::new(Again { target: reading.needed()?, asker, ask, delay }))
 }

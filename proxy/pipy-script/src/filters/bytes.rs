@@ -1,7 +1,7 @@
-//! Filters around bytes and their beginnings: `insert`, `produce`, `tee`, `read`.
+//! Filters that give what did not come in: `insert`, `produce`, `read`.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use pipy_pipeline::{CloseReason, Cx, Event, Filter};
 use rquickjs::{Coerced, Result, Value};
 
 use super::ask::{Answer, Asker, failed};
-use super::handle::{is_close, size_of};
+use super::handle::is_close;
 use crate::engine::{Kept, Outcome};
 use crate::layout::{FilterDef, Reading, Scope};
 
@@ -116,77 +116,6 @@ impl Filter for Sourced {
     }
 }
 
-// tee
-
-#[derive(Clone)]
-struct Tee {
-    file: Kept,
-    append: bool,
-    asker: Asker,
-}
-
-pub(super) fn tee(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
-    let file = reading.kept(0).ok_or_else(|| reading.refuse("expects the path of a file, or '-'"))?;
-    let append = match reading.options(1) {
-        Some(options) => options.get::<_, Option<bool>>("append")?.unwrap_or(false),
-        None => false,
-    };
-    Ok(Rc::new(Tee { file, append, asker: asker(reading) }))
-}
-
-impl FilterDef for Tee {
-    fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
-        Box::new(Teed { def: self.clone(), out: None, scope: scope.clone() })
-    }
-}
-
-struct Teed {
-    def: Tee,
-    out: Option<Box<dyn Write>>,
-    scope: Scope,
-}
-
-impl Teed {
-    fn open(&self) -> Box<dyn Write> {
-        let text = |_: &rquickjs::Ctx<'_>, _: &crate::events::Makers<'_>, value: Value<'_>| {
-            Ok(value.get::<Coerced<String>>()?.0)
-        };
-        let path = self.def.asker.ask(&self.scope, &self.def.file, |_, _| Ok(Vec::new()), text);
-        let Some(path) = path else { return Box::new(std::io::sink()) };
-        if path == "-" {
-            return Box::new(std::io::stdout());
-        }
-        let append = self.def.append;
-        match File::options().create(true).write(true).append(append).truncate(!append).open(&path) {
-            Ok(file) => Box::new(file),
-            Err(error) => {
-                self.def.asker.complain(&format!("cannot write {path}: {error}"));
-                Box::new(std::io::sink())
-            }
-        }
-    }
-}
-
-impl Filter for Teed {
-    fn name(&self) -> &'static str {
-        "tee"
-    }
-
-    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
-        if let Event::Data(data) = &event {
-            if self.out.is_none() {
-                self.out = Some(self.open());
-            }
-            let written = self.out.as_mut().map_or(Ok(()), |out| out.write_all(data));
-            if let Err(error) = written {
-                self.def.asker.complain(&format!("cannot write: {error}"));
-                self.out = Some(Box::new(std::io::sink()));
-            }
-        }
-        cx.forward(event);
-    }
-}
-
 // read
 
 #[derive(Clone)]
@@ -200,9 +129,13 @@ struct ReadFile {
 pub(super) fn read(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
     let path = reading.kept(0).ok_or_else(|| reading.refuse("expects the path of a file"))?;
     let (mut seek, mut size) = (0, None);
-    if let Some(options) = reading.options(1) {
-        seek = options.get::<_, Option<u64>>("seek")?.unwrap_or(0);
-        size = size_of(&options.get("size")?);
+    if let Some(options) = reading.settings(1)? {
+        seek = options.size("seek")?.unwrap_or(0) as u64;
+        // Below zero it means all.
+        size = match options.value("size")? {
+            Some(value) if value.as_number().is_some_and(|size| size < 0.0) => None,
+            _ => options.size("size")?,
+        };
     }
     Ok(Rc::new(ReadFile { path, seek, size, asker: asker(reading) }))
 }

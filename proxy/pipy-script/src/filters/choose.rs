@@ -224,15 +224,10 @@ enum Picked {
 impl Chooser {
     fn choose(&self, held: &VecDeque<Event>) -> std::result::Result<Choice, crate::ScriptError> {
         let found = |target: &Target| match target.layout() {
-            Some(layout) => Choice::Layout(layout, self.scope.clone()),
+            Some(layout) => Choice::Layout(layout, self.inner()),
             None => Choice::Through,
         };
         match &self.def.way {
-            // It may run on another thread: its context is its own.
-            Way::Fixed(Some(target)) if self.def.name == "linkAsync" => Ok(match target.layout() {
-                Some(layout) => Choice::Layout(layout, self.scope.cloned()),
-                None => Choice::Through,
-            }),
             Way::Fixed(Some(target)) => Ok(found(target)),
             Way::Fixed(None) => Ok(Choice::Through),
             Way::Conditions(ways) => {
@@ -279,6 +274,12 @@ impl Chooser {
                 None => Err(crate::ScriptError::plain("there is no host whose stages these could be")),
             },
         }
+    }
+
+    /// The scope of what was chosen.
+    fn inner(&self) -> Scope {
+        // `linkAsync` may run on another thread elsewhere: its context is its own.
+        if self.def.name == "linkAsync" { self.scope.cloned() } else { self.scope.clone() }
     }
 
     /// What the script has put into the variables of the host.
@@ -409,7 +410,7 @@ impl Chooser {
             },
         )?;
         Ok(match chosen {
-            Some(Picked::Layout(layout)) => Choice::Layout(layout, self.scope.clone()),
+            Some(Picked::Layout(layout)) => Choice::Layout(layout, self.inner()),
             Some(Picked::Hub(hub)) => Choice::Hub(hub),
             None => Choice::NotYet,
         })

@@ -29,9 +29,8 @@ pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
         _ => "enableAS4",
     };
     let mut option = None;
-    if let Some(options) = reading.options(0) {
-        let value: Value<'_> = options.get(field)?;
-        option = (!value.is_undefined()).then(|| Persistent::save(reading.ctx, value));
+    if let Some(options) = reading.settings(0)? {
+        option = options.kept(field)?;
     }
     Ok(Rc::new(CodecDef(Rc::new(Codec { name: reading.name, label: reading.label.clone(), option }))))
 }

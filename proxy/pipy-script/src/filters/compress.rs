@@ -9,7 +9,7 @@ use bytes::Bytes;
 use pipy_http::{BodyLength, Headers};
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head};
 use pipy_protocols::compression::{Bound, Compressor, Decompressor, Format};
-use rquickjs::{Result, Value};
+use rquickjs::Result;
 
 use super::ask::{Asker, failed, keep};
 use super::handle::{as_value, is_close, is_end, is_start};
@@ -22,6 +22,8 @@ struct Compress {
     asker: Asker,
     /// The name of a method, or what is asked for it.
     method: Option<Kept>,
+    /// The older form: whether it is to be done at all.
+    enabled: Option<Kept>,
     /// Told by the head, and to the head.
     http: bool,
     packs: bool,
@@ -31,8 +33,14 @@ pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
     let http = reading.name.ends_with("HTTP");
     let packs = reading.name.starts_with("compress");
     // The older form has options.
-    let mut method = match reading.options(0) {
-        Some(options) => options.get::<_, Option<Value<'_>>>("method")?.map(|value| keep(reading.ctx, value)),
+    let mut enabled = None;
+    let mut method = match reading.settings(0)? {
+        Some(options) => {
+            if http {
+                enabled = options.kept("enabled")?;
+            }
+            options.kept("method")?
+        }
         None => reading.kept(0),
     };
     // ('inflate') is what it does; a function of `decompressHTTP` says whether it does it.
@@ -47,7 +55,7 @@ pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
         return Err(reading.refuse(&format!("does not know {name:?}: gzip, deflate or br is")));
     }
     let asker = Asker { name: reading.name, label: reading.label.clone() };
-    Ok(Rc::new(Compress { asker, method, http, packs }))
+    Ok(Rc::new(Compress { asker, method, enabled, http, packs }))
 }
 
 impl FilterDef for Compress {
@@ -77,6 +85,17 @@ fn headers(head: &mut Head) -> &mut Headers {
 impl Compressing {
     /// What the script says for this message; `None` where it has failed. Text names a method, `true` leaves it to the head.
     fn asked(&self, event: &Event) -> Option<Option<String>> {
+        if let Some(enabled) = &self.def.enabled {
+            let enabled = self.def.asker.ask(
+                &self.scope,
+                enabled,
+                |ctx, makers| Ok(vec![as_value(ctx, makers, event)?]),
+                |_, _, value| Ok(value.get::<rquickjs::Coerced<bool>>()?.0),
+            )?;
+            if !enabled {
+                return Some(None);
+            }
+        }
         let Some(method) = &self.def.method else { return Some(Some(String::new())) };
         self.def.asker.ask(
             &self.scope,

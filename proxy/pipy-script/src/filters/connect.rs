@@ -1,61 +1,203 @@
-//! `connect`: what goes in is sent to an address, what it answers goes on.
+//! `connect`: where to, and how: the options, fixed or asked for by each connection. The connection itself is in
+//! `connect/connection.rs`.
 //!
-//! The address is asked for at the first event, or at once where it is fixed, for a server may speak first. A name is looked up
-//! on another thread; what is to be sent waits. Where the filter ends a row of two directions it stands in that row itself,
-//! elsewhere the connection has a pipeline of its own.
+//! Where the filter ends a row of two directions it stands in that row itself, elsewhere the connection has a pipeline of its
+//! own.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+mod connection;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use pipy_pipeline::{CloseReason, ConnectTo, Cx, Event, Filter, PipelineId, Slot};
+use pipy_pipeline::{Filter, SocketLimits};
 use rquickjs::{Coerced, Result, Value};
 
+use self::connection::Connection;
+use super::ask::Asker;
 use super::datagrams::{Framed, Unframed};
-use super::sub::{Nested, ONLY, came_out};
+use super::options::Options;
+use super::sub::Nested;
 use crate::engine::Kept;
 use crate::layout::{FilterDef, Reading, Scope};
-use crate::log;
-use crate::objects::connections::{Listed, list_outbound};
 
-#[derive(Clone)]
 struct Connect {
     to: Kept,
+    /// The address is no function: it is connected to at once.
     fixed: bool,
-    label: String,
+    settings: Settings,
+    /// Asked for other settings, by each connection.
+    asked: Option<Kept>,
+    asker: Asker,
+}
+
+/// How a connection is made and kept.
+#[derive(Clone)]
+struct Settings {
     udp: bool,
-    source: Option<IpAddr>,
+    bind: Option<Kept>,
+    on_state: Option<Kept>,
+    /// How often it is tried again; `None` for ever.
+    retries: Option<u32>,
+    retry_delay: Duration,
     connect_timeout: Duration,
     idle_timeout: Duration,
+    read_timeout: Duration,
+    write_timeout: Duration,
+    limits: SocketLimits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            udp: false,
+            bind: None,
+            on_state: None,
+            retries: Some(0),
+            retry_delay: Duration::ZERO,
+            connect_timeout: Duration::ZERO,
+            idle_timeout: Duration::from_secs(60),
+            read_timeout: Duration::ZERO,
+            write_timeout: Duration::ZERO,
+            limits: SocketLimits::default(),
+        }
+    }
+}
+
+impl Settings {
+    fn read(mut self, options: &Options<'_, '_>) -> Result<Self> {
+        if let Some(protocol) = options.one_of("protocol", &["tcp", "udp"])? {
+            self.udp = protocol == "udp";
+        }
+        for (name, time) in [
+            ("retryDelay", &mut self.retry_delay),
+            ("connectTimeout", &mut self.connect_timeout),
+            ("idleTimeout", &mut self.idle_timeout),
+            ("readTimeout", &mut self.read_timeout),
+            ("writeTimeout", &mut self.write_timeout),
+        ] {
+            if let Some(given) = options.duration(name)? {
+                *time = given;
+            }
+        }
+        if let Some(count) = options.count("retryCount")? {
+            self.retries = if count < 0 { None } else { Some(u32::try_from(count).unwrap_or(u32::MAX)) };
+        }
+        self.limits = socket_limits(options)?;
+        if let Some(value) = options.value("bind")? {
+            if !value.is_function() && source(&value.get::<Coerced<String>>()?.0).is_none() {
+                return Err(options.wrong("bind", "expects an IP address, with or without a port"));
+            }
+            self.bind = options.kept("bind")?;
+        }
+        if let Some(on_state) = options.callback("onState")? {
+            self.on_state = Some(on_state);
+        }
+        Ok(self)
+    }
+}
+
+/// The options about sockets that listeners have too.
+pub(super) fn socket_limits(options: &Options<'_, '_>) -> Result<SocketLimits> {
+    Ok(SocketLimits {
+        congestion: options.size("congestionLimit")?.unwrap_or(0),
+        buffer: options.size("bufferLimit")?.unwrap_or(0),
+        keep_alive: options.flag("keepAlive")?.unwrap_or(true),
+        no_delay: options.flag("noDelay")?.unwrap_or(true),
+    })
 }
 
 pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
     let to = reading.kept(0).ok_or_else(|| reading.refuse("expects an address"))?;
-    let mut connect = Connect {
+    let mut settings = Settings::default();
+    if let Some(options) = reading.settings(1)? {
+        settings = settings.read(&options)?;
+    }
+    let connect = Connect {
         to,
         fixed: reading.callback(0).is_none(),
-        label: reading.label.clone(),
-        udp: false,
-        source: None,
-        connect_timeout: Duration::ZERO,
-        idle_timeout: Duration::from_secs(60),
+        settings,
+        asked: reading.kept(1).filter(|_| reading.callback(1).is_some()),
+        asker: Asker { name: reading.name, label: reading.label.clone() },
     };
-    if let Some(options) = reading.options(1) {
-        connect.udp = options.get::<_, Option<String>>("protocol")?.as_deref() == Some("udp");
-        if let Some(time) = duration(&options.get("connectTimeout")?) {
-            connect.connect_timeout = time;
+    Ok(Rc::new(ConnectDef(Rc::new(connect))))
+}
+
+struct ConnectDef(Rc<Connect>);
+
+impl FilterDef for ConnectDef {
+    fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
+        let connection = Box::new(Connection::new(Rc::clone(&self.0), scope, false));
+        if self.0.settings.udp {
+            let row: Vec<Box<dyn Filter>> =
+                vec![Box::new(Unframed::default()), connection, Box::new(Framed::new(scope))];
+            return Box::new(Nested::turning("connect", row));
         }
-        if let Some(time) = duration(&options.get("idleTimeout")?) {
-            connect.idle_timeout = time;
-        }
-        let bind: Value<'_> = options.get("bind")?;
-        if let Some(bind) = bind.as_string() {
-            let bind = bind.to_string()?;
-            let host = bind.parse().or_else(|_| bind.parse::<SocketAddr>().map(|address| address.ip()));
-            connect.source = Some(host.map_err(|_| reading.refuse("option bind expects an IP address"))?);
-        }
+        connection
     }
-    Ok(Rc::new(connect))
+
+    fn native(&self, scope: &Scope) -> Option<Vec<Box<dyn Filter>>> {
+        let direct = || -> Box<dyn Filter> { Box::new(Connection::new(Rc::clone(&self.0), scope, true)) };
+        (!self.0.settings.udp).then(|| vec![direct()])
+    }
+}
+
+impl Connect {
+    /// Where to; the text as the script gave it where that is no address.
+    fn address(&self, scope: &Scope) -> Option<std::result::Result<(String, u16), String>> {
+        let said = self.asker.ask(
+            scope,
+            &self.to,
+            |_, _| Ok(Vec::new()),
+            |ctx, _, value| match value.is_undefined() || value.is_null() {
+                true => Err(rquickjs::Exception::throw_type(ctx, "there is no address to connect to")),
+                false => Ok(value.get::<Coerced<String>>()?.0),
+            },
+        )?;
+        Some(match host_and_port(&said) {
+            Some((host, port)) => Ok((host.to_owned(), port)),
+            None => Err(said),
+        })
+    }
+
+    /// The settings of a connection in this scope.
+    fn settings(&self, scope: &Scope) -> Option<Settings> {
+        let given = self.settings.clone();
+        let Some(asked) = &self.asked else { return Some(given) };
+        self.asker.ask(
+            scope,
+            asked,
+            |_, _| Ok(Vec::new()),
+            |ctx, _, value| {
+                let Some(object) = value.into_object() else { return Ok(given) };
+                let settings = given.read(&Options::new(ctx, "connect", &self.asker.label, object)?)?;
+                if settings.udp {
+                    let why = "option protocol cannot be 'udp' where a function returns the options";
+                    return Err(rquickjs::Exception::throw_type(ctx, why));
+                }
+                Ok(settings)
+            },
+        )
+    }
+
+    /// The address to connect from. The inner option is for the kernel to choose.
+    fn source(&self, settings: &Settings, scope: &Scope) -> Option<Option<IpAddr>> {
+        let Some(bind) = &settings.bind else { return Some(None) };
+        self.asker.ask(
+            scope,
+            bind,
+            |_, _| Ok(Vec::new()),
+            |ctx, _, value| {
+                if value.is_undefined() || value.is_null() {
+                    return Ok(None);
+                }
+                let said = value.get::<Coerced<String>>()?.0;
+                let wrong =
+                    || rquickjs::Exception::throw_type(ctx, &format!("{said:?} is no IP address to bind to"));
+                source(&said).ok_or_else(wrong).map(Some)
+            },
+        )
+    }
 }
 
 /// A number of seconds, or a text such as `100ms`, `5s`, `2m`, `1h`.
@@ -64,10 +206,11 @@ pub(crate) fn duration(value: &Value<'_>) -> Option<Duration> {
         return Duration::try_from_secs_f64(seconds).ok();
     }
     let text = value.as_string()?.to_string().ok()?;
-    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.')?);
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (digits, unit) = text.split_at(digits);
     let factor = match unit.trim() {
         "ms" => 0.001,
-        "s" => 1.0,
+        "" | "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
         "d" => 86_400.0,
@@ -76,146 +219,15 @@ pub(crate) fn duration(value: &Value<'_>) -> Option<Duration> {
     Duration::try_from_secs_f64(digits.parse::<f64>().ok()? * factor).ok()
 }
 
-impl Connect {
-    fn instance(&self, scope: &Scope, direct: bool) -> Box<dyn Filter> {
-        Box::new(Connection {
-            def: self.clone(),
-            direct,
-            state: State::New,
-            last_active: None,
-            listed: None,
-            scope: scope.clone(),
-        })
-    }
-}
-
-impl FilterDef for Connect {
-    fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
-        if self.udp {
-            let row: Vec<Box<dyn Filter>> = vec![
-                Box::new(Unframed::default()),
-                self.instance(scope, false),
-                Box::new(Framed::new(scope)),
-            ];
-            return Box::new(Nested::turning("connect", row));
-        }
-        self.instance(scope, false)
-    }
-
-    fn native(&self, scope: &Scope) -> Option<Vec<Box<dyn Filter>>> {
-        (!self.udp).then(|| vec![self.instance(scope, true)])
-    }
-}
-
-enum State {
-    New,
-    /// The name is being looked up: the number of that work, the port, what is to be sent.
-    Resolving(u64, u16, Vec<Event>),
-    /// Connected or connecting; through a pipeline of its own unless it is direct.
-    Open(Option<PipelineId>),
-    Over,
-}
-
-struct Connection {
-    def: Connect,
-    /// It is the last filter of a row of two directions.
-    direct: bool,
-    state: State,
-    last_active: Option<Instant>,
-    /// In `pipy.outbound`, while it is open.
-    listed: Option<Listed>,
-    scope: Scope,
-}
-
-impl Connection {
-    fn address(&self) -> std::result::Result<String, crate::ScriptError> {
-        let engine = self.scope.engine();
-        engine.with(|ctx| {
-            engine.look(ctx, &self.scope.vars)?;
-            let mut value = self.def.to.clone().restore(ctx)?;
-            if let Some(function) = value.as_function() {
-                value = function.call(())?;
-            }
-            Ok(value.get::<Coerced<String>>()?.0)
-        })
-    }
-
-    fn begin(&mut self, cx: &mut Cx<'_>) {
-        let said = match self.address() {
-            Ok(said) => said,
-            Err(error) => {
-                log::line("ERR", &format!("{}: connect: {error}", self.def.label));
-                return self.over(cx, CloseReason::Script);
-            }
-        };
-        let Some((host, port)) = host_and_port(&said) else {
-            let text = format!("{}: connect: {said:?} is no address, host:port is", self.def.label);
-            log::line("ERR", &text);
-            return self.over(cx, CloseReason::CannotResolve);
-        };
-        if let Some(ip) = literal(host) {
-            return self.connect(cx, SocketAddr::new(ip, port));
-        }
-        let name = host.to_owned();
-        let waker = cx.waker(0);
-        // The resolver of the system may wait for servers for seconds: a thread may, a worker must not.
-        let work = self.scope.engine().in_background(waker, move || {
-            let found = (name.as_str(), port).to_socket_addrs().ok();
-            found.and_then(|mut found| found.next()).map(|address| address.ip())
-        });
-        self.state = State::Resolving(work, port, Vec::new());
-    }
-
-    fn connect(&mut self, cx: &mut Cx<'_>, address: SocketAddr) {
-        let def = &self.def;
-        let to =
-            ConnectTo { address, source: def.source, also: None, timeout: def.connect_timeout, tell: false };
-        let own = if self.direct { cx.pipeline() } else { cx.open(Vec::new(), ONLY) };
-        if def.udp {
-            cx.connect_datagrams(own, to)
-        } else {
-            cx.connect(own, to)
-        };
-        self.state = State::Open((!self.direct).then_some(own));
-        self.listed = Some(list_outbound(address, if def.udp { "udp" } else { "tcp" }));
-        self.last_active = Some(cx.now());
-        if !self.def.idle_timeout.is_zero() {
-            cx.timer(self.def.idle_timeout, 0);
-        }
-    }
-
-    fn send_on(&mut self, cx: &mut Cx<'_>, event: Event) {
-        match self.state {
-            State::Open(Some(sub)) => cx.send(sub, event),
-            State::Open(None) => cx.forward(event),
-            _ => {}
-        }
-    }
-
-    fn came_back(&mut self, cx: &mut Cx<'_>, event: Event) {
-        self.last_active = Some(cx.now());
-        match event {
-            // The other direction may still be open.
-            Event::Close(reason) if !reason.is_clean() => self.over(cx, reason),
-            event if self.direct => cx.back(event),
-            event => came_out(cx, event),
-        }
-    }
-
-    fn over(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
-        self.listed = None;
-        if let State::Open(Some(sub)) = std::mem::replace(&mut self.state, State::Over) {
-            cx.destroy(sub);
-        }
-        let close = Event::Close(reason);
-        if self.direct { cx.back(close) } else { cx.forward(close) }
-    }
-}
-
 /// An address that needs no resolver.
 fn literal(host: &str) -> Option<IpAddr> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if bare == "localhost" { Some(Ipv4Addr::LOCALHOST.into()) } else { bare.parse().ok() }
+}
+
+/// An address to connect from; a port is the kernel's to choose.
+fn source(said: &str) -> Option<IpAddr> {
+    said.parse().ok().or_else(|| said.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
 /// `host:port`, with the port behind the last colon.
@@ -223,84 +235,6 @@ fn host_and_port(address: &str) -> Option<(&str, u16)> {
     let (host, port) = address.rsplit_once(':')?;
     (!host.is_empty()).then_some(())?;
     Some((host, port.parse().ok()?))
-}
-
-impl Filter for Connection {
-    fn name(&self) -> &'static str {
-        "connect"
-    }
-
-    fn start(&mut self, cx: &mut Cx<'_>) {
-        if self.def.fixed {
-            self.begin(cx);
-        }
-    }
-
-    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
-        let event = match event {
-            Event::Start(..) | Event::End(_) => return,
-            Event::Custom(custom) => match custom.plain() {
-                Some(event) => event,
-                None => return,
-            },
-            event => event,
-        };
-        if matches!(self.state, State::New) && !matches!(event, Event::Pause | Event::Resume) {
-            if matches!(event, Event::Close(_)) {
-                self.state = State::Over;
-                return if self.direct { cx.back(event) } else { cx.forward(event) };
-            }
-            self.begin(cx);
-        }
-        self.last_active = Some(cx.now());
-        match &mut self.state {
-            State::Resolving(_, _, held) => held.push(event),
-            _ => self.send_on(cx, event),
-        }
-    }
-
-    fn output(&mut self, cx: &mut Cx<'_>, event: Event) {
-        if self.direct { self.came_back(cx, event) } else { cx.back(event) }
-    }
-
-    fn sub(&mut self, cx: &mut Cx<'_>, _slot: Slot, event: Event) {
-        self.came_back(cx, event);
-    }
-
-    fn wake(&mut self, cx: &mut Cx<'_>, _token: u32) {
-        let State::Resolving(work, port, _) = self.state else { return };
-        let Some(found) = self.scope.engine().result::<Option<IpAddr>>(work) else { return };
-        let State::Resolving(_, _, held) = std::mem::replace(&mut self.state, State::Over) else { return };
-        match found.flatten() {
-            Some(ip) => {
-                self.connect(cx, SocketAddr::new(ip, port));
-                held.into_iter().for_each(|event| self.send_on(cx, event));
-            }
-            None => self.over(cx, CloseReason::CannotResolve),
-        }
-    }
-
-    fn timer(&mut self, cx: &mut Cx<'_>, _token: u32) {
-        let (State::Open(_), Some(last)) = (&self.state, self.last_active) else { return };
-        let idle = cx.now().saturating_duration_since(last);
-        match self.def.idle_timeout.checked_sub(idle).filter(|left| !left.is_zero()) {
-            Some(left) => drop(cx.timer(left, 0)),
-            None => {
-                if self.direct {
-                    cx.forward(Event::Close(CloseReason::Reset));
-                }
-                self.over(cx, CloseReason::IdleTimeout);
-            }
-        }
-    }
-
-    fn closed(&mut self, cx: &mut Cx<'_>) {
-        match std::mem::replace(&mut self.state, State::Over) {
-            State::Open(Some(sub)) => cx.close(sub),
-            State::Resolving(work, ..) => self.scope.engine().forget(work),
-            _ => {}
-        }
-    }
 }
 
 #[cfg(test)]
@@ -317,5 +251,7 @@ mod tests {
         assert_eq!(literal("[::1]"), "::1".parse().ok());
         assert_eq!(literal("localhost"), "127.0.0.1".parse().ok());
         assert_eq!(literal("example"), None);
+        assert_eq!(source("127.0.0.2:99"), "127.0.0.2".parse().ok());
+        assert_eq!(source("localhost"), None);
     }
 }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, PipelineId, Slot};
-use rquickjs::{Coerced, Persistent, Result, Value};
+use rquickjs::{Coerced, Result};
 
 use super::ask::{Asker, failed};
 use super::handle::{as_value, is_close, is_end, is_start};
@@ -22,19 +22,19 @@ const OPEN_MAX: usize = 256;
 struct Demux {
     target: Target,
     count: Option<Kept>,
+    /// The older form: whether there is no answer.
+    one_way: Option<Kept>,
     asker: Asker,
 }
 
 pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
-    let count = match reading.options(0) {
-        Some(options) => {
-            let value: Value<'_> = options.get("outputCount")?;
-            (!value.is_undefined()).then(|| Persistent::save(reading.ctx, value))
-        }
-        None => None,
-    };
+    let (mut count, mut one_way) = (None, None);
+    if let Some(options) = reading.settings(0)? {
+        count = options.kept("outputCount")?;
+        one_way = options.callback("isOneWay")?;
+    }
     let asker = Asker { name: reading.name, label: reading.label.clone() };
-    Ok(Rc::new(Demux { target: reading.needed()?, count, asker }))
+    Ok(Rc::new(Demux { target: reading.needed()?, count, one_way, asker }))
 }
 
 impl FilterDef for Demux {
@@ -84,6 +84,14 @@ struct Demuxer {
 
 impl Demuxer {
     fn count(&self, start: &Event) -> Option<i32> {
+        if let Some(one_way) = &self.def.one_way {
+            return self.def.asker.ask(
+                &self.scope,
+                one_way,
+                |ctx, makers| Ok(vec![as_value(ctx, makers, start)?]),
+                |_, _, value| Ok(i32::from(!value.get::<Coerced<bool>>()?.0)),
+            );
+        }
         let Some(count) = &self.def.count else { return Some(1) };
         self.def.asker.ask(
             &self.scope,

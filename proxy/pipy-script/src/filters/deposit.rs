@@ -15,7 +15,7 @@ use pipy_pipeline::{CloseReason, Cx, Event, Filter};
 use rquickjs::{Coerced, Result};
 
 use super::ask::{Asker, failed};
-use super::handle::{as_value, is_close, is_end, is_start, size_of};
+use super::handle::{as_value, is_close, is_end, is_start};
 use crate::engine::Kept;
 use crate::layout::{FilterDef, Reading, Scope};
 
@@ -34,9 +34,9 @@ pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
     let file = reading.kept(0).ok_or_else(|| reading.refuse("expects the path of a file"))?;
     let asker = Asker { name: reading.name, label: reading.label.clone() };
     let mut deposit = Deposit { file, threshold: 0, keep: false, asker };
-    if let Some(options) = reading.options(1) {
-        deposit.threshold = size_of(&options.get("threshold")?).unwrap_or(0);
-        deposit.keep = options.get::<_, Option<Coerced<bool>>>("keep")?.is_some_and(|keep| keep.0);
+    if let Some(options) = reading.settings(1)? {
+        deposit.threshold = options.size("threshold")?.unwrap_or(0);
+        deposit.keep = options.flag("keep")?.unwrap_or(false);
     }
     Ok(Rc::new(deposit))
 }

@@ -9,7 +9,6 @@ use pipy_pipeline::{Cx, Event, Filter};
 use rquickjs::{IntoJs, Object, Result};
 
 use super::ask::{Answer, Asker, failed};
-use super::connect::duration;
 use super::handle::is_close;
 use crate::engine::Kept;
 use crate::layout::{FilterDef, Reading, Scope};
@@ -26,8 +25,8 @@ pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
     let callback = reading.kept(0).filter(|_| reading.callback(0).is_some());
     let callback = callback.ok_or_else(|| reading.refuse("expects a function"))?;
     let asker = Asker { name: reading.name, label: reading.label.clone() };
-    let timeout = match reading.options(1) {
-        Some(options) => duration(&options.get("timeout")?),
+    let timeout = match reading.settings(1)? {
+        Some(options) => options.duration("timeout")?,
         None => None,
     };
     let hello = reading.name == "handleTLSClientHello";

@@ -1,12 +1,13 @@
 //! `exec`: a program that reads what comes in and whose output goes on.
 //!
 //! Its input ends with the stream; a program that does not end then is told to (SIGTERM), and killed with the pipeline. What
-//! it writes to its standard error goes to ours, or with `stderr: true` to `onExit`.
+//! it writes to its standard error goes to ours, or with `stderr: true` to `onExit`. With `pty: true` all three are a terminal,
+//! where the end of input is a character.
 //!
 //! INVARIANT: no worker waits for a program: reading, writing and the end are done on other threads, one piece at a time.
 
 use std::io::{Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,13 +15,16 @@ use bytes::{Bytes, BytesMut};
 use pipy_pipeline::{CloseReason, Cx, Event, Filter};
 use rquickjs::{Coerced, Result, Value};
 
-use super::ask::{Asker, failed, keep};
+use super::ask::{Asker, failed};
 use super::handle::is_close;
 use crate::engine::Kept;
 use crate::layout::{FilterDef, Reading, Scope};
 
 /// How long a program may go on when its input has ended.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// What ends the input on a terminal (VEOF of termios, unless a program has changed it).
+const END_OF_INPUT: u8 = 4;
 
 /// LIMIT: bytes of a program's output at a time.
 const READ_BYTES: usize = 64 << 10;
@@ -35,25 +39,22 @@ struct Exec {
     on_start: Option<Kept>,
     on_exit: Option<Kept>,
     stderr: bool,
+    /// Its standard streams are a terminal.
+    pty: bool,
     asker: Asker,
 }
 
 pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
     let command = reading.kept(0).ok_or_else(|| reading.refuse("expects a command"))?;
     let asker = Asker { name: reading.name, label: reading.label.clone() };
-    let mut exec = Exec { command, env: None, on_start: None, on_exit: None, stderr: false, asker };
-    if let Some(options) = reading.options(1) {
-        let kept = |name: &str| -> Result<Option<Kept>> {
-            let value: Value<'_> = options.get(name)?;
-            Ok((!value.is_undefined()).then(|| keep(reading.ctx, value)))
-        };
-        exec.env = kept("env")?;
-        exec.on_start = kept("onStart")?;
-        exec.on_exit = kept("onExit")?;
-        exec.stderr = options.get::<_, Option<Coerced<bool>>>("stderr")?.is_some_and(|stderr| stderr.0);
-        if options.get::<_, Option<Coerced<bool>>>("pty")?.is_some_and(|pty| pty.0) {
-            return Err(reading.refuse("has no terminal to give (pty)"));
-        }
+    let mut exec =
+        Exec { command, env: None, on_start: None, on_exit: None, stderr: false, pty: false, asker };
+    if let Some(options) = reading.settings(1)? {
+        exec.env = options.kept("env")?;
+        exec.on_start = options.callback("onStart")?;
+        exec.on_exit = options.callback("onExit")?;
+        exec.stderr = options.flag("stderr")?.unwrap_or(false);
+        exec.pty = options.flag("pty")?.unwrap_or(false);
     }
     Ok(Rc::new(exec))
 }
@@ -68,6 +69,7 @@ impl FilterDef for Exec {
             input: Input::Idle(None),
             queued: BytesMut::new(),
             ended: false,
+            at_terminal: self.pty,
             reading: None,
             waiting: None,
             paused: false,
@@ -83,14 +85,20 @@ enum State {
     Over,
 }
 
+/// What it reads from.
+type Stdin = Box<dyn Write + Send>;
+
+/// What it writes to.
+type Stdout = Box<dyn Read + Send>;
+
 /// The program's input: here, or on the thread that writes to it.
 enum Input {
-    Idle(Option<ChildStdin>),
+    Idle(Option<Stdin>),
     Writing(u64),
 }
 
-type ReadDone = (ChildStdout, std::io::Result<Vec<u8>>);
-type WriteDone = (ChildStdin, std::io::Result<()>);
+type ReadDone = (Stdout, std::io::Result<Vec<u8>>);
+type WriteDone = (Stdin, std::io::Result<()>);
 type WaitDone = (Option<i32>, Vec<u8>);
 
 struct Program {
@@ -102,6 +110,8 @@ struct Program {
     queued: BytesMut,
     /// Nothing more comes in.
     ended: bool,
+    /// It is a terminal that the end of the input must be told to.
+    at_terminal: bool,
     reading: Option<u64>,
     waiting: Option<u64>,
     paused: bool,
@@ -129,8 +139,7 @@ impl Program {
             return None;
         };
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-        command.stderr(if self.def.stderr { Stdio::piped() } else { Stdio::inherit() });
+        command.args(arguments);
         if let Some(env) = &self.def.env {
             let pairs: Vec<(String, String)> = self.def.asker.ask(
                 &self.scope,
@@ -152,12 +161,12 @@ impl Program {
 
     fn begin(&mut self, cx: &mut Cx<'_>) {
         self.state = State::Over;
-        let Some(mut command) = self.command() else { return cx.forward(failed()) };
-        let spawned = command.spawn();
-        let mut child = match spawned {
-            Ok(child) => child,
+        let Some(command) = self.command() else { return cx.forward(failed()) };
+        let program = command.get_program().to_string_lossy().into_owned();
+        let spawned = if self.def.pty { on_terminal(command) } else { piped(command, self.def.stderr) };
+        let (child, stdin, stdout) = match spawned {
+            Ok(spawned) => spawned,
             Err(error) => {
-                let program = command.get_program().to_string_lossy().into_owned();
                 self.def.asker.complain(&format!("cannot run {program}: {error}"));
                 return cx.forward(failed());
             }
@@ -165,8 +174,8 @@ impl Program {
         self.state = State::Running;
         let pid = child.id();
         self.child = Some(pid);
-        self.input = Input::Idle(child.stdin.take());
-        if let Some(stdout) = child.stdout.take() {
+        self.input = Input::Idle(stdin);
+        if let Some(stdout) = stdout {
             self.read(cx, stdout);
         }
         let waker = cx.waker(0);
@@ -182,7 +191,7 @@ impl Program {
         }
     }
 
-    fn read(&mut self, cx: &Cx<'_>, mut stdout: ChildStdout) {
+    fn read(&mut self, cx: &Cx<'_>, mut stdout: Stdout) {
         let work = move || -> ReadDone {
             let mut buffer = vec![0; READ_BYTES];
             let read = stdout.read(&mut buffer).map(|count| {
@@ -198,6 +207,10 @@ impl Program {
     fn write(&mut self, cx: &mut Cx<'_>) {
         let Input::Idle(stdin) = &mut self.input else { return };
         let Some(mut stdin) = stdin.take() else { return };
+        if self.queued.is_empty() && self.ended && std::mem::take(&mut self.at_terminal) {
+            // A terminal has no end: a program is told by a character at the beginning of a line, or twice within one.
+            self.queued.extend_from_slice(&[END_OF_INPUT, END_OF_INPUT]);
+        }
         if self.queued.is_empty() {
             if !self.ended {
                 self.input = Input::Idle(Some(stdin));
@@ -240,6 +253,28 @@ impl Program {
             |_, _, _| Ok(()),
         );
     }
+}
+
+type Spawned = (Child, Option<Stdin>, Option<Stdout>);
+
+/// Runs a program on pipes.
+fn piped(mut command: Command, stderr: bool) -> std::io::Result<Spawned> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.stderr(if stderr { Stdio::piped() } else { Stdio::inherit() });
+    let mut child = command.spawn()?;
+    let stdin = child.stdin.take().map(|stdin| Box::new(stdin) as Stdin);
+    let stdout = child.stdout.take().map(|stdout| Box::new(stdout) as Stdout);
+    Ok((child, stdin, stdout))
+}
+
+/// Runs a program on a terminal of its own.
+fn on_terminal(mut command: Command) -> std::io::Result<Spawned> {
+    let (ours, theirs) = pipy_sys::open_terminal()?;
+    command.stdin(theirs.try_clone()?).stdout(theirs.try_clone()?).stderr(theirs);
+    pipy_sys::lead_session(&mut command);
+    let child = command.spawn()?;
+    let stdin: Stdin = Box::new(ours.try_clone()?);
+    Ok((child, Some(stdin), Some(Box::new(ours))))
 }
 
 fn wait(mut child: Child) -> WaitDone {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, PipelineId};
 use rquickjs::{Ctx, Persistent, Result, Value};
 
-use super::connect::duration;
-use super::handle::duplicate;
+use super::ask::{Asker, failed};
+use super::handle::{as_value, duplicate, is_end, is_start};
 use crate::engine::{Callback, Engine, Kept, Outcome};
 use crate::events::{ScriptEvent, script_event};
 use crate::layout::{FilterDef, Reading, Scope, Target};
@@ -38,28 +38,87 @@ impl Filter for Dummy {
     fn input(&mut self, _: &mut Cx<'_>, _: Event) {}
 }
 
+/// LIMIT: bytes of data that a line of `dump` shows.
+const DUMP_BYTES_MAX: usize = 512;
+
 #[derive(Clone)]
-struct Dump(String);
+struct Dump {
+    tag: Option<Kept>,
+    asker: Asker,
+}
 
 pub(super) fn dump(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
-    let tag = reading.string(0).map(|tag| format!(" [{tag}]")).unwrap_or_default();
-    Ok(Rc::new(Dump(format!("[{}]{tag}", reading.label))))
+    let asker = Asker { name: reading.name, label: reading.label.clone() };
+    Ok(Rc::new(Dump { tag: reading.kept(0), asker }))
 }
 
 impl FilterDef for Dump {
-    fn filter(&self, _: &Scope) -> Box<dyn Filter> {
-        Box::new(self.clone())
+    fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
+        Box::new(Dumped { def: self.clone(), scope: scope.clone() })
     }
 }
 
-impl Filter for Dump {
+struct Dumped {
+    def: Dump,
+    scope: Scope,
+}
+
+impl Dumped {
+    /// What is said of an event; `None` where the script has failed.
+    fn line(&self, event: &Event) -> Option<String> {
+        let Asker { label, .. } = &self.def.asker;
+        let mut line = format!("[dump] [{}]", label.trim_end());
+        if let Some(tag) = &self.def.tag {
+            let text = |value: Value<'_>| Ok(value.get::<rquickjs::Coerced<String>>()?.0);
+            let told =
+                self.def.asker.ask(&self.scope, tag, |_, _| Ok(Vec::new()), |_, _, value| text(value))?;
+            line.push_str(&format!(" [{told}]"));
+        }
+        let what = match event {
+            Event::Data(data) => {
+                let shown = data.get(..DUMP_BYTES_MAX.min(data.len())).unwrap_or_default();
+                let more = if shown.len() < data.len() { "…" } else { "" };
+                format!("Data [{}] \"{}{more}\"", data.len(), shown.escape_ascii())
+            }
+            event => {
+                let engine = self.scope.engine();
+                let shown = engine.with(|ctx| {
+                    let value = as_value(ctx, &engine.makers(ctx)?, event)?;
+                    let part = |name: &str| -> Result<String> {
+                        let part = value.as_object().map(|event| event.get::<_, Value<'_>>(name));
+                        let part = part.transpose()?.filter(|part| !part.is_undefined() && !part.is_null());
+                        Ok(part.map(|part| format!(" {}", crate::console::show(&part))).unwrap_or_default())
+                    };
+                    Ok(match () {
+                        () if is_start(event) => format!("MessageStart{}", part("head")?),
+                        () if is_end(event) => format!("MessageEnd{}{}", part("tail")?, part("payload")?),
+                        () => format!("StreamEnd{}", part("error")?),
+                    })
+                });
+                match shown {
+                    Ok(shown) => shown,
+                    Err(error) => {
+                        self.def.asker.complain(&error);
+                        return None;
+                    }
+                }
+            }
+        };
+        Some(format!("{line} {what}"))
+    }
+}
+
+impl Filter for Dumped {
     fn name(&self) -> &'static str {
         "dump"
     }
 
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
         if !matches!(event, Event::Pause | Event::Resume) {
-            log::line("INF", &format!("[dump] {} {event:?}", self.0));
+            match self.line(&event) {
+                Some(line) => log::line("INF", &line),
+                None => return cx.forward(failed()),
+            }
         }
         cx.forward(event);
     }
@@ -265,8 +324,8 @@ struct Wait {
 
 pub(super) fn wait(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
     let condition = reading.callback(0).ok_or_else(|| reading.refuse("expects a function"))?;
-    let timeout = match reading.options(1) {
-        Some(options) => duration(&options.get("timeout")?).filter(|timeout| !timeout.is_zero()),
+    let timeout = match reading.settings(1)? {
+        Some(options) => options.duration("timeout")?.filter(|timeout| !timeout.is_zero()),
         None => None,
     };
     Ok(Rc::new(Wait { condition, label: reading.label.clone(), timeout }))
@@ -360,7 +419,12 @@ impl Filter for Waiting {
         }
         match self.promise.take().and_then(|promise| promise.take()) {
             Some(Ok(_)) => self.go_on(cx),
-            Some(Err(_)) => {
+            Some(Err(error)) => {
+                let said: std::result::Result<(), _> =
+                    self.scope.engine().with(|ctx| Err(ctx.throw(error.restore(ctx)?)));
+                if let Err(error) = said {
+                    log::line("ERR", &format!("{}: wait: {error}", self.label));
+                }
                 self.held = None;
                 cx.forward(Event::Close(CloseReason::Script));
             }

@@ -65,10 +65,17 @@ pub(super) fn handle(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
     // The older form has the size first: ('256k', callback).
     let first = reading.args.first();
     let old = first.is_some_and(|first| first.is_number() || first.is_string()) && reading.args.len() > 1;
-    let size = match (old, reading.options(1)) {
+    let size = match (old, of) {
         (true, _) => first.and_then(size_of),
-        (false, Some(options)) => size_of(&options.get::<_, Value<'_>>("size")?),
-        (false, None) => None,
+        (false, Of::Message | Of::MessageBody) => match reading.settings(1)? {
+            // Below zero it means all.
+            Some(options) => match options.value("size")? {
+                Some(value) if value.as_number().is_some_and(|size| size < 0.0) => None,
+                _ => options.size("size")?,
+            },
+            None => None,
+        },
+        (false, _) => None,
     };
     let undefined = Value::new_undefined(reading.ctx.clone());
     let with = reading.args.get(usize::from(old)).cloned().unwrap_or(undefined);

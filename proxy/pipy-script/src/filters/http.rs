@@ -9,6 +9,7 @@ use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head};
 use rquickjs::Result;
 
 use super::handle;
+use super::mux_http::codec_bytes;
 use super::sub::Nested;
 use crate::engine::Engine;
 use crate::events::{self, ScriptEvent, script_event};
@@ -24,17 +25,31 @@ enum Through {
 
 struct Server {
     through: Through,
+    limits: HttpServerLimits,
     label: String,
+}
+
+/// What the options say.
+fn limits(reading: &Reading<'_, '_>, index: usize) -> Result<HttpServerLimits> {
+    let minute = Duration::from_secs(60);
+    let mut limits = HttpServerLimits { head: minute, idle: minute, ..HttpServerLimits::default() };
+    if let Some(options) = reading.settings(index)? {
+        limits.requests = options.count("maxMessages")?.and_then(|most| most.try_into().ok()).unwrap_or(0);
+        limits.bytes = codec_bytes(&options)?;
+    }
+    Ok(limits)
 }
 
 pub(super) fn demux(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
     let label = reading.label.clone();
-    Ok(Rc::new(Server { through: Through::Pipeline(reading.needed()?), label }))
+    let limits = limits(reading, 0)?;
+    Ok(Rc::new(Server { through: Through::Pipeline(reading.needed()?), limits, label }))
 }
 
 pub(super) fn serve(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
     let label = reading.label.clone();
-    Ok(Rc::new(Server { through: Through::Handler(handle::answer(reading)?), label }))
+    let limits = limits(reading, 1)?;
+    Ok(Rc::new(Server { through: Through::Handler(handle::answer(reading)?), limits, label }))
 }
 
 impl FilterDef for Server {
@@ -51,12 +66,7 @@ impl Server {
     fn row(&self, scope: &Scope) -> Vec<Box<dyn Filter>> {
         let requests =
             Requests { through: self.through.clone(), scope: scope.clone(), label: self.label.clone() };
-        let limits = HttpServerLimits {
-            head: Duration::from_secs(60),
-            idle: Duration::from_secs(60),
-            ..HttpServerLimits::default()
-        };
-        vec![Box::new(HttpServer::new(Rc::new(requests), limits, Instant::now()))]
+        vec![Box::new(HttpServer::new(Rc::new(requests), self.limits, Instant::now()))]
     }
 }
 

@@ -30,6 +30,8 @@ struct Codec {
 
 pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
     let handler = reading.callback(0).and_then(|_| reading.kept(0));
+    // Bodies are never gathered to be measured, so that how much of them may be has no meaning.
+    let _ = reading.settings(usize::from(handler.is_some()))?;
     Ok(Rc::new(Codec { asker: Asker { name: reading.name, label: reading.label.clone() }, handler }))
 }
 

@@ -11,6 +11,7 @@ use crate::layout::{FilterDef, Reading};
 
 pub(crate) use connect::duration;
 pub(crate) use handle::{as_value, is_end};
+pub use options::options_of;
 pub(crate) use swap::Hub;
 
 mod again;
@@ -32,10 +33,12 @@ mod flow;
 mod handle;
 pub(crate) mod http;
 mod http_codec;
+pub(crate) mod listening;
 mod multipart;
 mod mux;
 mod mux_http;
 pub(crate) mod opening;
+pub(crate) mod options;
 mod parts;
 mod proxy_protocol;
 mod race;
@@ -43,6 +46,7 @@ mod socks;
 mod stages;
 mod sub;
 mod swap;
+mod tee;
 mod throttle;
 mod tls;
 mod tls_config;
@@ -128,7 +132,7 @@ pub const TABLE: &[Entry] = table! {
     "muxFastCGI" To mux::make, "sends FastCGI requests over shared connections and gives the answers";
     "insert" No bytes::source, "puts events before the first that comes";
     "produce" No bytes::source, "drops what comes and gives what a callback returns, until that is nothing";
-    "tee" No bytes::tee, "copies data into a file";
+    "tee" No tee::make, "copies data into a file";
     "read" No bytes::read, "gives the content of a file in place of what comes";
     "deframe" No deframe::make, "reads bytes by a state machine of the script's own";
     "exec" No exec::make, "runs a program: what comes in is its input, its output goes on";

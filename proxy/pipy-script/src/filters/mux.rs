@@ -12,9 +12,9 @@ use pipy_pipeline::{CloseReason, Cx, Event, Filter, PipelineId, Port, Slot};
 use rquickjs::{Coerced, Persistent, Result, Value};
 
 use super::ask::{Asker, failed};
-use super::connect::duration;
 use super::fastcgi;
 use super::handle::{as_value, duplicate, is_close, is_end, is_start};
+use super::options::{Options, options_of};
 use super::sub::Bridge;
 use crate::engine::Kept;
 use crate::layout::{FilterDef, Reading, Scope, Target};
@@ -22,56 +22,83 @@ use crate::layout::{FilterDef, Reading, Scope, Target};
 struct Mux {
     target: Target,
     key: Option<Kept>,
+    settings: Settings,
+    /// Asked for other settings, by each stream.
+    asked: Option<Kept>,
+    asker: Asker,
+    sessions: RefCell<HashMap<String, Vec<Rc<Session>>>>,
+}
+
+/// How sessions are shared.
+#[derive(Clone)]
+struct Settings {
     count: Option<Kept>,
     max_idle: Duration,
     max_queue: usize,
     max_messages: u32,
-    asker: Asker,
-    sessions: RefCell<HashMap<String, Vec<Rc<Session>>>>,
+}
+
+impl Settings {
+    fn of(filter: &str) -> Self {
+        let one_at_a_time = matches!(filter, "mux" | "muxFastCGI");
+        let max_queue = if one_at_a_time { 1 } else { usize::MAX };
+        Settings { count: None, max_idle: Duration::from_secs(60), max_queue, max_messages: 0 }
+    }
+
+    fn read(mut self, options: &Options<'_, '_>) -> Result<Self> {
+        if let Some(time) = options.duration("maxIdle")? {
+            self.max_idle = time;
+        }
+        if let Some(queue) = options.count("maxQueue")? {
+            self.max_queue = usize::try_from(queue).unwrap_or(usize::MAX).max(1);
+        }
+        if let Some(most) = options.count("maxMessages")? {
+            self.max_messages = u32::try_from(most).unwrap_or(0);
+        }
+        if let Some(count) = options.kept("outputCount")? {
+            self.count = Some(count);
+        }
+        Ok(self)
+    }
 }
 
 struct MuxDef(Rc<Mux>);
 
 pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
-    let only_options = reading.args.len() == 1
-        && reading.options(0).is_some_and(|options| {
-            ["maxIdle", "maxQueue", "maxMessages", "outputCount"]
-                .iter()
-                .any(|name| options.contains_key(*name).unwrap_or(false))
-        });
-    let options = reading.options(usize::from(!only_options));
-    let mut mux = Mux {
+    let only_options = only_options(reading);
+    let mut settings = Settings::of(reading.name);
+    if let Some(options) = reading.settings(usize::from(!only_options))? {
+        settings = settings.read(&options)?;
+    }
+    if reading.name == "merge" {
+        settings.count = Some(Persistent::save(reading.ctx, Value::new_int(reading.ctx.clone(), 0)));
+    }
+    let mux = Mux {
         target: reading.needed()?,
         key: reading.kept(0).filter(|_| !only_options),
-        count: None,
-        max_idle: Duration::from_secs(60),
-        max_queue: if reading.name == "muxQueue" { usize::MAX } else { 1 },
-        max_messages: 0,
+        settings,
+        asked: reading.kept(1).filter(|_| reading.callback(1).is_some()),
         asker: Asker { name: reading.name, label: reading.label.clone() },
         sessions: RefCell::default(),
     };
-    if let Some(options) = options {
-        if let Some(time) = duration(&options.get("maxIdle")?) {
-            mux.max_idle = time;
-        }
-        if let Some(queue) = options.get::<_, Option<usize>>("maxQueue")? {
-            mux.max_queue = queue.max(1);
-        }
-        mux.max_messages = options.get::<_, Option<u32>>("maxMessages")?.unwrap_or(0);
-        let count: Value<'_> = options.get("outputCount")?;
-        mux.count = (!count.is_undefined()).then(|| Persistent::save(reading.ctx, count));
-    }
-    if reading.name == "merge" {
-        mux.count = Some(Persistent::save(reading.ctx, Value::new_int(reading.ctx.clone(), 0)));
-        mux.max_queue = usize::MAX;
-    }
     Ok(Rc::new(MuxDef(Rc::new(mux))))
+}
+
+/// Whether the first argument is the options: an object all of whose members are. Any other object is a key.
+pub(super) fn only_options(reading: &Reading<'_, '_>) -> bool {
+    let known = options_of(reading.name);
+    reading.args.len() == 1
+        && reading.options(0).is_some_and(|options| {
+            let mut names = options.keys::<String>();
+            names.all(|name| name.is_ok_and(|name| known.contains(&name.as_str())))
+        })
 }
 
 impl FilterDef for MuxDef {
     fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
         Box::new(Stream {
             def: Rc::clone(&self.0),
+            settings: None,
             message: Vec::new(),
             waiting: 0,
             slot: 0,
@@ -182,6 +209,8 @@ impl Filter for Head {
 /// One stream that uses sessions.
 struct Stream {
     def: Rc<Mux>,
+    /// Once they were needed.
+    settings: Option<Settings>,
     /// The message that is coming.
     message: Vec<Event>,
     /// Answers that are awaited.
@@ -192,12 +221,36 @@ struct Stream {
 }
 
 impl Stream {
-    fn key(&self) -> Option<(String, bool)> {
+    fn settings(&mut self) -> Option<Settings> {
+        if self.settings.is_none() {
+            let def = &self.def;
+            let given = def.settings.clone();
+            self.settings = Some(match &def.asked {
+                None => given,
+                Some(asked) => def.asker.ask(
+                    &self.scope,
+                    asked,
+                    |_, _| Ok(Vec::new()),
+                    |ctx, _, value| match value.into_object() {
+                        Some(object) => {
+                            given.read(&Options::new(ctx, def.asker.name, &def.asker.label, object)?)
+                        }
+                        None => Ok(given),
+                    },
+                )?,
+            });
+        }
+        self.settings.clone()
+    }
+
+    /// What the session is shared by, as text and as it is; and whether it is for this connection alone.
+    fn key(&self) -> Option<(String, Kept, bool)> {
         let key = self.def.key.clone();
         let engine = Rc::clone(self.scope.engine());
-        let own = |ctx: &rquickjs::Ctx<'_>| -> Result<(String, bool)> {
+        let own = |ctx: &rquickjs::Ctx<'_>| -> Result<(String, Kept, bool)> {
             let inbound = engine.inbound(ctx)?;
-            Ok((engine.identity(ctx, &inbound)?, true))
+            let undefined = Value::new_undefined(ctx.clone());
+            Ok((engine.identity(ctx, &inbound)?, Persistent::save(ctx, undefined), true))
         };
         match key {
             None => engine
@@ -212,14 +265,14 @@ impl Stream {
                 |_, _| Ok(Vec::new()),
                 |ctx, _, value| match value.is_undefined() {
                     true => own(ctx),
-                    false => Ok((engine.identity(ctx, &value)?, false)),
+                    false => Ok((engine.identity(ctx, &value)?, Persistent::save(ctx, value), false)),
                 },
             ),
         }
     }
 
-    fn count(&self, start: &Event) -> Option<i32> {
-        let Some(count) = &self.def.count else { return Some(1) };
+    fn count(&self, settings: &Settings, start: &Event) -> Option<i32> {
+        let Some(count) = &settings.count else { return Some(1) };
         self.def.asker.ask(
             &self.scope,
             count,
@@ -229,7 +282,13 @@ impl Stream {
     }
 
     /// The session with the least to do that takes another message, or a new one.
-    fn session(&self, cx: &mut Cx<'_>, key: &str, own: bool) -> Option<Rc<Session>> {
+    fn session(
+        &self,
+        cx: &mut Cx<'_>,
+        settings: &Settings,
+        key: &str,
+        (argument, own): (Kept, bool),
+    ) -> Option<Rc<Session>> {
         let def = &self.def;
         let mut sessions = def.sessions.borrow_mut();
         sessions.retain(|_, kept| {
@@ -237,8 +296,9 @@ impl Stream {
             !kept.is_empty()
         });
         let takes = |session: &&Rc<Session>| {
-            let most = def.max_messages;
-            session.clients.borrow().len() < def.max_queue && (most == 0 || session.messages.get() < most)
+            let most = settings.max_messages;
+            session.clients.borrow().len() < settings.max_queue
+                && (most == 0 || session.messages.get() < most)
         };
         let kept = sessions.get(key).into_iter().flatten();
         if let Some(found) = kept.filter(takes).min_by_key(|session| session.clients.borrow().len()) {
@@ -253,8 +313,8 @@ impl Stream {
             clients: RefCell::default(),
         });
         let scope = self.scope.outliving();
-        let head = Head { session: Rc::clone(&session), max_idle: def.max_idle };
-        let row = layout.pipeline(&scope, Vec::new());
+        let head = Head { session: Rc::clone(&session), max_idle: settings.max_idle };
+        let row = layout.pipeline(&scope, vec![argument]);
         let mut filters: Vec<Box<dyn Filter>> = vec![Box::new(head)];
         if def.asker.name == "muxFastCGI" {
             filters.push(Box::new(fastcgi::Client::new(&scope, &def.asker)));
@@ -271,10 +331,12 @@ impl Stream {
     fn send(&mut self, cx: &mut Cx<'_>) {
         let message = std::mem::take(&mut self.message);
         let Some(start) = message.first() else { return };
-        let (Some(count), Some((key, own))) = (self.count(start), self.key()) else {
+        let Some(settings) = self.settings() else { return cx.forward(failed()) };
+        let (Some(count), Some((key, argument, own))) = (self.count(&settings, start), self.key()) else {
             return cx.forward(failed());
         };
-        let Some(session) = self.session(cx, &key, own) else { return cx.forward(failed()) };
+        let session = self.session(cx, &settings, &key, (argument, own));
+        let Some(session) = session else { return cx.forward(failed()) };
         let Some(pipeline) = session.pipeline.get() else { return cx.forward(failed()) };
         session.messages.set(session.messages.get().saturating_add(1));
         session.idle_since.set((count == 0).then(|| cx.now()));

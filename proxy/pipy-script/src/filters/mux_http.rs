@@ -1,27 +1,29 @@
 //! `muxHTTP`: requests over connections that are shared by key. A connection is the pipeline behind it with the HTTP client
-//! in front.
+//! in front: of HTTP/1, which carries one request at a time, or of HTTP/2, which carries many.
 //!
 //! Without a key connections are kept for one client's connection, and end with it. INVARIANT: a request is sent again only
 //! when it went over a connection that was used before, nothing of a response has come, and nothing of its body has gone.
+//!
+//! Not here: the options and what they mean (`mux_http/settings.rs`).
+
+mod settings;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
-use std::time::Duration;
 
-use pipy_filters::{HttpClient, Lease, Session};
+use pipy_filters::{Http2Client, HttpClient, Lease, Session};
 use pipy_http::{BodyLength, RequestHead, ResponseHead};
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, Slot};
 use rquickjs::Result;
 
+pub(super) use self::settings::codec_bytes;
+use self::settings::{Settings, Source};
 use super::sub::Bridge;
 use crate::engine::Kept;
 use crate::events::{self, ScriptEvent, script_event};
 use crate::layout::{FilterDef, Reading, Scope, Target};
 use crate::log;
-
-/// How long a connection without a request is kept.
-const IDLE: Duration = Duration::from_secs(60);
 
 /// LIMIT: connections that wait for a request, per key.
 const KEPT_MAX: usize = 512;
@@ -36,14 +38,19 @@ struct Mux {
     target: Target,
     label: String,
     key: Option<Kept>,
+    settings: Rc<Source>,
     pool: Pool,
 }
 
+/// LIMIT: how often a request is sent over another connection.
+const TRIES_MAX: u32 = 3;
+
 pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
-    let key = reading.args.first().filter(|key| reading.options(0).is_none() || key.is_function());
-    let key = key.and_then(|_| reading.kept(0));
+    let only_options = super::mux::only_options(reading);
+    let key = reading.kept(0).filter(|_| !only_options);
+    let settings = Rc::new(Source::read(reading, usize::from(!only_options))?);
     let label = reading.label.clone();
-    Ok(Rc::new(Mux { target: reading.needed()?, label, key, pool: Pool::default() }))
+    Ok(Rc::new(Mux { target: reading.needed()?, label, key, settings, pool: Pool::default() }))
 }
 
 impl FilterDef for Mux {
@@ -52,6 +59,8 @@ impl FilterDef for Mux {
             target: self.target.clone(),
             label: self.label.clone(),
             key: self.key.clone(),
+            source: Rc::clone(&self.settings),
+            settings: None,
             pool: Rc::clone(&self.pool),
             scope: scope.clone(),
             current: None,
@@ -73,6 +82,7 @@ struct Current {
     /// Something of its body has gone.
     body: bool,
     answered: bool,
+    tries: u32,
 }
 
 /// What connections are shared by.
@@ -88,6 +98,9 @@ struct Request {
     target: Target,
     label: String,
     key: Option<Kept>,
+    source: Rc<Source>,
+    /// Once they were needed.
+    settings: Option<Settings>,
     pool: Pool,
     scope: Scope,
     current: Option<Current>,
@@ -114,20 +127,42 @@ impl Request {
         })
     }
 
+    /// A connection that was kept and takes another request.
+    fn kept(&self, cx: &Cx<'_>, key: &Key) -> Option<Rc<Session>> {
+        let mut pool = self.pool.borrow_mut();
+        let kept = pool.get_mut(key)?;
+        kept.retain(|session| {
+            let alive = session.pipeline().is_some_and(|pipeline| cx.alive(pipeline));
+            alive && session.reusable()
+        });
+        let at = kept.iter().rposition(|session| session.has_room())?;
+        // What carries many stays for others.
+        if kept[at].is_multiplexed() { Some(Rc::clone(&kept[at])) } else { Some(kept.swap_remove(at)) }
+    }
+
     fn session(&mut self, cx: &mut Cx<'_>, key: &Key, fresh: bool) -> Option<Rc<Session>> {
-        if !fresh && let Some(kept) = self.pool.borrow_mut().get_mut(key) {
-            while let Some(session) = kept.pop() {
-                let alive = session.pipeline().is_some_and(|pipeline| cx.alive(pipeline));
-                if alive && session.has_room() {
-                    return Some(session);
-                }
-            }
+        if !fresh && let Some(session) = self.kept(cx, key) {
+            return Some(session);
         }
         let layout = self.target.layout()?;
-        let session = Rc::new(Session::exclusive());
-        let client = HttpClient::new(Rc::clone(&session), IDLE, Box::new(()));
+        let settings = self.settings.as_ref()?;
+        let (session, client): (_, Box<dyn Filter>) = if settings.http2 {
+            let session = Rc::new(Session::multiplexed(settings.second.streams_first()));
+            let client = Http2Client::new(Rc::clone(&session), settings.second, cx.now(), Box::new(()));
+            if matches!(key, Key::Own(_)) {
+                self.scope.family.keep(&session);
+            }
+            self.pool.borrow_mut().entry(key.clone()).or_default().push(Rc::clone(&session));
+            (session, Box::new(client))
+        } else {
+            let session = Rc::new(Session::exclusive());
+            let client = HttpClient::new(Rc::clone(&session), settings.second.idle, Box::new(()))
+                .limiting(settings.second.bytes);
+            (session, Box::new(client))
+        };
+        session.set_requests_max(settings.max_messages);
         let scope = self.scope.outliving();
-        let mut row: Vec<Box<dyn Filter>> = vec![Box::new(client)];
+        let mut row: Vec<Box<dyn Filter>> = vec![client];
         match layout.native(&scope) {
             Some(native) => row.extend(native),
             None => row.push(Box::new(Bridge::new(layout.pipeline(&scope, Vec::new())))),
@@ -137,8 +172,14 @@ impl Request {
     }
 
     fn begin(&mut self, cx: &mut Cx<'_>, head: Box<RequestHead>, length: BodyLength) {
+        if self.settings.is_none() {
+            match self.source.settings(&self.scope) {
+                Some(settings) => self.settings = Some(settings),
+                None => return cx.forward(Event::Close(CloseReason::Script)),
+            }
+        }
         match self.key() {
-            Ok(key) => self.send(cx, key, head, length, false),
+            Ok(key) => self.send(cx, key, (head, length), 1),
             Err(error) => {
                 log::line("ERR", &format!("{}: muxHTTP: {error}", self.label));
                 cx.forward(Event::Close(CloseReason::Script));
@@ -146,16 +187,22 @@ impl Request {
         }
     }
 
-    fn send(&mut self, cx: &mut Cx<'_>, key: Key, head: Box<RequestHead>, length: BodyLength, fresh: bool) {
+    fn send(
+        &mut self,
+        cx: &mut Cx<'_>,
+        key: Key,
+        (head, length): (Box<RequestHead>, BodyLength),
+        tries: u32,
+    ) {
         self.slot = self.slot.wrapping_add(1);
         let slot = self.slot;
-        let session = self.session(cx, &key, fresh);
+        let session = self.session(cx, &key, tries > 1);
         let Some(lease) = session.and_then(|session| Lease::take(&session, cx, slot)) else {
             return cx.forward(Event::Close(CloseReason::ConnectFailed));
         };
         lease.send(cx, Event::Start(Head::Request(head), length));
         let (begun, asked, body, answered) = (false, false, false, false);
-        self.current = Some(Current { lease, key, slot, length, begun, asked, body, answered });
+        self.current = Some(Current { lease, key, slot, length, begun, asked, body, answered, tries });
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) {
@@ -193,8 +240,8 @@ impl Request {
         current.lease.abort(cx);
         match head {
             // The server has closed a connection that it had kept: that says nothing of this request.
-            Some(head) if reused && !current.body => {
-                self.send(cx, current.key, head, current.length, true);
+            Some(head) if reused && !current.body && current.tries < TRIES_MAX => {
+                self.send(cx, current.key, (head, current.length), current.tries + 1);
                 if let Some(again) = self.current.as_mut().filter(|_| current.asked) {
                     again.asked = true;
                     again.lease.send(cx, Event::End(None));
@@ -215,7 +262,10 @@ fn gateway_error(reason: CloseReason) -> ResponseHead {
         CloseReason::ConnectFailed => (502, "Connection Refused"),
         CloseReason::CannotResolve => (502, "Cannot Resolve"),
         CloseReason::Denied | CloseReason::TlsFailed | CloseReason::WrongPeer => (401, "Unauthorized"),
-        CloseReason::ConnectTimeout | CloseReason::IdleTimeout => (504, "Gateway Timeout"),
+        CloseReason::ConnectTimeout
+        | CloseReason::IdleTimeout
+        | CloseReason::ReadTimeout
+        | CloseReason::WriteTimeout => (504, "Gateway Timeout"),
         _ => (502, "Bad Gateway"),
     };
     let mut head = ResponseHead::new(status);

@@ -21,6 +21,8 @@ pub(crate) struct Opening {
     arguments: Vec<Kept>,
     /// The promise of `onStart`, and what came meanwhile.
     waiting: Option<(Outcome, VecDeque<Event>)>,
+    /// What began the pipeline has given events: the empty one that begins pipelines without a connection is not needed.
+    given: bool,
     /// Where it is put what `onEnd` returns.
     ended: Ended,
 }
@@ -33,7 +35,16 @@ impl Opening {
         on_end: Option<Callback>,
         arguments: Vec<Kept>,
     ) -> Self {
-        Opening { scope, label, on_start, on_end, arguments, waiting: None, ended: Ended::default() }
+        Opening {
+            scope,
+            label,
+            on_start,
+            on_end,
+            arguments,
+            waiting: None,
+            given: false,
+            ended: Ended::default(),
+        }
     }
 
     /// The same, telling what `onEnd` has returned.
@@ -91,7 +102,10 @@ impl Filter for Opening {
     fn start(&mut self, cx: &mut Cx<'_>) {
         let Some(kept) = self.on_start.take() else { return };
         match self.run(cx, &kept) {
-            Ok(Opened::Now(events)) => events.into_iter().for_each(|event| cx.forward(event)),
+            Ok(Opened::Now(events)) => {
+                self.given = !events.is_empty();
+                events.into_iter().for_each(|event| cx.forward(event));
+            }
             Ok(Opened::Later(outcome)) => self.waiting = Some((outcome, VecDeque::new())),
             Err(error) => self.fail(cx, &error),
         }
@@ -99,6 +113,9 @@ impl Filter for Opening {
     }
 
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        if std::mem::take(&mut self.given) && matches!(&event, Event::Data(data) if data.is_empty()) {
+            return;
+        }
         match (&mut self.waiting, event) {
             (Some((_, held)), event) if !matches!(event, Event::Pause | Event::Resume) => {
                 held.push_back(event)

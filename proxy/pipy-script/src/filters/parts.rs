@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, TimerId};
-use rquickjs::{Object, Persistent, Result, Value};
+use rquickjs::{Coerced, Object, Persistent, Result, Value};
 
-use super::ask::failed;
-use super::connect::duration;
+use super::ask::{Asker, failed};
 use super::handle::{is_close, is_end};
 use crate::data::Data;
+use crate::engine::Kept;
 use crate::events::{ScriptEvent, custom};
 use crate::layout::{FilterDef, Reading, Scope};
 
@@ -35,32 +35,65 @@ fn message(cx: &mut Cx<'_>, scope: &Scope, body: Bytes) {
 
 struct Split {
     separator: Bytes,
+    /// The oldest form: what is asked of each byte.
+    ask: Option<(Kept, Asker)>,
 }
 
 pub(super) fn split(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
     let separator = match reading.args.first() {
-        Some(value) if !value.is_function() => Data::body_of(value)?,
-        _ => return Err(reading.refuse("expects a separator: text or Data")),
+        Some(value) if value.is_function() => {
+            let asker = Asker { name: reading.name, label: reading.label.clone() };
+            let ask = reading.kept(0).map(|callback| (callback, asker));
+            return Ok(Rc::new(Split { separator: Bytes::new(), ask }));
+        }
+        Some(value) => Data::body_of(value)?,
+        None => return Err(reading.refuse("expects a separator: text or Data")),
     };
     if separator.is_empty() || separator.len() > 1024 {
         return Err(reading.refuse("expects a separator of 1 to 1024 bytes"));
     }
-    Ok(Rc::new(Split { separator }))
+    Ok(Rc::new(Split { separator, ask: None }))
 }
 
 impl FilterDef for Split {
     fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
-        let (separator, scope) = (self.separator.clone(), scope.clone());
-        Box::new(Splitter { separator, part: BytesMut::new(), searched: 0, scope })
+        let (separator, scope, ask) = (self.separator.clone(), scope.clone(), self.ask.clone());
+        Box::new(Splitter { separator, ask, part: BytesMut::new(), searched: 0, over: false, scope })
     }
 }
 
 struct Splitter {
     separator: Bytes,
+    ask: Option<(Kept, Asker)>,
     part: BytesMut,
     /// So many bytes of the part have no separator in them.
     searched: usize,
+    over: bool,
     scope: Scope,
+}
+
+impl Splitter {
+    /// Where a part ends of those bytes that were not looked at; `None` where that could not be asked.
+    fn end(&mut self) -> Option<Option<usize>> {
+        let from = self.searched.min(self.part.len());
+        let tail = self.part.get(from..).unwrap_or_default();
+        let Some((callback, asker)) = &self.ask else {
+            let found = tail.windows(self.separator.len()).position(|window| window == self.separator);
+            return Some(found.map(|at| from + at));
+        };
+        for (at, byte) in tail.iter().enumerate() {
+            let ends = asker.ask(
+                &self.scope,
+                callback,
+                |ctx, _| Ok(vec![Value::new_int(ctx.clone(), i32::from(*byte))]),
+                |_, _, value| Ok(value.get::<Coerced<bool>>()?.0),
+            )?;
+            if ends {
+                return Some(Some(from + at + 1));
+            }
+        }
+        Some(None)
+    }
 }
 
 impl Filter for Splitter {
@@ -69,6 +102,9 @@ impl Filter for Splitter {
     }
 
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        if self.over {
+            return;
+        }
         let Event::Data(data) = event else {
             let rest = std::mem::take(&mut self.part).freeze();
             self.searched = 0;
@@ -79,16 +115,17 @@ impl Filter for Splitter {
         };
         self.part.extend_from_slice(&data);
         loop {
-            let from = self.searched.min(self.part.len());
-            let tail = self.part.get(from..).unwrap_or_default();
-            let found = tail.windows(self.separator.len()).position(|window| window == self.separator);
+            let Some(found) = self.end() else {
+                self.over = true;
+                return cx.forward(failed());
+            };
             let Some(at) = found else { break };
-            let part = self.part.split_to(from + at).freeze();
+            let part = self.part.split_to(at).freeze();
             let _ = self.part.split_to(self.separator.len());
             self.searched = 0;
             message(cx, &self.scope, part);
         }
-        self.searched = self.part.len().saturating_sub(self.separator.len() - 1);
+        self.searched = self.part.len().saturating_sub(self.separator.len().saturating_sub(1));
         if self.part.len() > PART_BYTES_MAX {
             self.part.clear();
             cx.forward(Event::Close(CloseReason::Overloaded));
@@ -99,7 +136,10 @@ impl Filter for Splitter {
 #[derive(Clone)]
 struct Pack {
     batch: usize,
+    /// How long it waits for another message.
     timeout: Duration,
+    /// How long the first message of a batch waits at most.
+    interval: Duration,
     prefix: Bytes,
     postfix: Bytes,
     separator: Bytes,
@@ -111,17 +151,22 @@ pub(super) fn pack(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // at least 1
         batch: batch.map_or(1, |batch| batch.max(1.0) as usize),
         timeout: Duration::from_secs(5),
+        interval: Duration::from_secs(5),
         prefix: Bytes::new(),
         postfix: Bytes::new(),
         separator: Bytes::new(),
     };
-    if let Some(options) = reading.options(usize::from(batch.is_some())) {
-        if let Some(time) = duration(&options.get("timeout")?) {
+    if let Some(options) = reading.settings(usize::from(batch.is_some()))? {
+        if let Some(time) = options.duration("timeout")? {
             pack.timeout = time;
         }
-        pack.prefix = Data::body_of(&options.get("prefix")?)?;
-        pack.postfix = Data::body_of(&options.get("postfix")?)?;
-        pack.separator = Data::body_of(&options.get("separator")?)?;
+        if let Some(time) = options.duration("interval")? {
+            pack.interval = time;
+        }
+        let bytes = |name: &str| options.value(name)?.map_or(Ok(Bytes::new()), |value| Data::body_of(&value));
+        pack.prefix = bytes("prefix")?;
+        pack.postfix = bytes("postfix")?;
+        pack.separator = bytes("separator")?;
     }
     Ok(Rc::new(pack))
 }
@@ -129,7 +174,7 @@ pub(super) fn pack(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
 impl FilterDef for Pack {
     fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
         let (def, scope) = (self.clone(), scope.clone());
-        Box::new(Packer { def, body: BytesMut::new(), count: 0, fresh: true, timer: None, scope })
+        Box::new(Packer { def, body: BytesMut::new(), count: 0, fresh: true, timers: [None; 2], scope })
     }
 }
 
@@ -140,13 +185,14 @@ struct Packer {
     count: usize,
     /// Nothing of the message at hand has come.
     fresh: bool,
-    timer: Option<TimerId>,
+    /// Of the silence, and of the batch.
+    timers: [Option<TimerId>; 2],
     scope: Scope,
 }
 
 impl Packer {
     fn send(&mut self, cx: &mut Cx<'_>) {
-        if let Some(timer) = self.timer.take() {
+        for timer in self.timers.iter_mut().filter_map(Option::take) {
             cx.cancel(timer);
         }
         if self.count > 0 {
@@ -154,6 +200,19 @@ impl Packer {
             let body = std::mem::take(&mut self.body).freeze();
             (self.count, self.fresh) = (0, true);
             message(cx, &self.scope, body);
+        }
+    }
+
+    /// A message has come, and the batch is not complete.
+    fn wait(&mut self, cx: &mut Cx<'_>) {
+        let [silence, batch] = &mut self.timers;
+        if let Some(timer) = silence.take() {
+            cx.cancel(timer);
+        }
+        let after = |cx: &mut Cx<'_>, time: Duration| (!time.is_zero()).then(|| cx.timer(time, 0));
+        *silence = after(cx, self.def.timeout);
+        if batch.is_none() {
+            *batch = after(cx, self.def.interval);
         }
     }
 }
@@ -176,8 +235,8 @@ impl Filter for Packer {
                 (self.count, self.fresh) = (self.count + 1, true);
                 if self.count >= self.def.batch || self.body.len() > PART_BYTES_MAX {
                     self.send(cx);
-                } else if self.timer.is_none() && !self.def.timeout.is_zero() {
-                    self.timer = Some(cx.timer(self.def.timeout, 0));
+                } else {
+                    self.wait(cx);
                 }
             }
             event if is_close(&event) => {
@@ -191,7 +250,6 @@ impl Filter for Packer {
     }
 
     fn timer(&mut self, cx: &mut Cx<'_>, _token: u32) {
-        self.timer = None;
         self.send(cx);
     }
 }

@@ -17,6 +17,8 @@ use crate::layout::{FilterDef, Reading, Scope, Target};
 #[derive(Clone)]
 struct Tunnel {
     handshake: Kept,
+    /// `connectHTTPTunnel`: told in which state the tunnel is.
+    on_state: Option<Kept>,
     target: Target,
     asker: Asker,
 }
@@ -24,7 +26,7 @@ struct Tunnel {
 fn tunnel(reading: &Reading<'_, '_>) -> Result<Tunnel> {
     let handshake = reading.kept(0).ok_or_else(|| reading.refuse("expects a message or a function"))?;
     let asker = Asker { name: reading.name, label: reading.label.clone() };
-    Ok(Tunnel { handshake, target: reading.needed()?, asker })
+    Ok(Tunnel { handshake, on_state: None, target: reading.needed()?, asker })
 }
 
 struct AcceptDef(Tunnel);
@@ -156,7 +158,11 @@ impl Filter for Accept {
 struct ConnectDef(Tunnel);
 
 pub(super) fn connect(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
-    Ok(Rc::new(ConnectDef(tunnel(reading)?)))
+    let mut tunnel = tunnel(reading)?;
+    if let Some(options) = reading.settings(1)? {
+        tunnel.on_state = options.callback("onState")?;
+    }
+    Ok(Rc::new(ConnectDef(tunnel)))
 }
 
 impl FilterDef for ConnectDef {
@@ -185,7 +191,23 @@ impl Connect {
         };
         let sub = cx.open_turning(layout.pipeline(&self.scope, Vec::new()), ONLY);
         self.sub = Some(sub);
+        self.tell("connecting");
         events.into_iter().for_each(|event| cx.send(sub, event));
+    }
+
+    /// Tells the script in which state the tunnel is.
+    fn tell(&self, state: &str) {
+        let Some(on_state) = &self.def.on_state else { return };
+        self.def.asker.ask(
+            &self.scope,
+            on_state,
+            |ctx, _| {
+                let tunnel = rquickjs::Object::new(ctx.clone())?;
+                tunnel.set("state", state)?;
+                Ok(vec![tunnel.into_value()])
+            },
+            |_, _, _| Ok(()),
+        );
     }
 
     fn end(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
@@ -230,6 +252,7 @@ impl Filter for Connect {
                     return self.end(cx, CloseReason::Denied);
                 }
                 self.open = true;
+                self.tell("connected");
                 if let Some(sub) = self.sub {
                     std::mem::take(&mut self.held).into_iter().for_each(|event| cx.send(sub, event));
                 }
@@ -241,6 +264,9 @@ impl Filter for Connect {
     }
 
     fn closed(&mut self, cx: &mut Cx<'_>) {
+        if self.sub.is_some() || self.over {
+            self.tell("closed");
+        }
         if let Some(sub) = self.sub.take() {
             cx.close(sub);
         }

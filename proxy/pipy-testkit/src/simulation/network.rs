@@ -192,6 +192,7 @@ impl<A: App> Simulation<A> {
                 Some(socket) => socket.finishing = true,
                 None => {}
             },
+            Op::Limit(..) => {}
             Op::Reading(id, reading) => {
                 if let Some(socket) = self.sockets.get_mut(&(number, id)) {
                     socket.reading = reading;

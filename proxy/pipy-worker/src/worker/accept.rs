@@ -39,6 +39,11 @@ impl<A: App> Worker<A> {
     pub(super) fn accept(&mut self, key: usize) -> bool {
         for _ in 0..ACCEPT_BUDGET {
             let Some(Some(listener)) = self.listeners.get(key) else { return false };
+            if !self.app.takes(u32::try_from(key).unwrap_or(u32::MAX)) {
+                // Another worker's connections may be in the way, whose ends are not heard of here.
+                self.accept_again.get_or_insert(self.graph.now + ACCEPT_AGAIN);
+                return false;
+            }
             match listener.accept() {
                 Ok((stream, peer)) => self.accepted(key, stream, peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
@@ -80,6 +85,9 @@ impl<A: App> Worker<A> {
                     Verdict::Close | Verdict::Reset => return,
                 };
                 let mut socket = Socket::new(id.serial, stream, false);
+                if let Some(limits) = self.app.limits(listener) {
+                    socket.limit(limits);
+                }
                 // WHY: most clients speak at once, and their first words came with the connection: reading now spares a
                 // wait for readiness, and costs one read where there is nothing yet.
                 socket.readable = true;

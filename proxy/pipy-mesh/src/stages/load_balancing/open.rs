@@ -5,7 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipy_filters::{Http2Client, Http2Settings, HttpClient, HttpVersion, Scheme, Session, TlsClient};
+use pipy_filters::{
+    CodecBytes, Http2Client, Http2Settings, HttpClient, HttpVersion, Scheme, Session, TlsClient,
+};
 use pipy_pipeline::{ConnectTo, Cx, Filter, PipelineId};
 use pipy_worker::Accepted;
 use rustls::pki_types::ServerName;
@@ -87,7 +89,14 @@ pub(super) fn open_session(
     // Servers of gRPC take a PING without data for rude; on loopback none is needed.
     let keepalive = if endpoint.identity.is_some() { KEEPALIVE } else { Duration::ZERO };
     let Keeping { idle, age, streams_max, .. } = *keeping;
-    let settings = Http2Settings { scheme: Scheme::Http, idle, keepalive, age, streams_max };
+    let settings = Http2Settings {
+        scheme: Scheme::Http,
+        idle,
+        keepalive,
+        age,
+        streams_max,
+        bytes: CodecBytes::STANDARD,
+    };
     let session = Rc::new(Session::multiplexed(settings.streams_first()));
     let client = Http2Client::new(Rc::clone(&session), settings, cx.now(), guard);
     open_upstream(cx, shared, endpoint, upstream, Some(Box::new(client)), &[b"h2"])?;

@@ -1,0 +1,240 @@
+//! The options of a listener, and what they mean for a connection: limits of time, and how many there may be.
+//!
+//! A connection is watched at its left end, and, where what leaves it turns around at the right end, there too. INVARIANT: a
+//! connection that took a place gives it back when its pipeline is gone, however it ended.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use pipy_pipeline::{CloseReason, Cx, Event, Filter, SocketLimits};
+use rquickjs::{Ctx, Object, Result};
+
+use super::connect::socket_limits;
+use super::options::Options;
+
+/// LIMIT: connections on which nothing moves for so long are ended, unless the script says otherwise.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The options of a listener.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Listen {
+    pub(crate) udp: bool,
+    /// Connections at a time, of one worker and of the port.
+    connections_max: Option<usize>,
+    port_connections_max: Option<usize>,
+    idle: Option<Duration>,
+    read: Duration,
+    write: Duration,
+    limits: Option<SocketLimits>,
+}
+
+impl Listen {
+    /// Reads what a script has given; `label` names the listener.
+    pub(crate) fn read<'js>(ctx: &Ctx<'js>, label: &str, object: Option<Object<'js>>) -> Result<Self> {
+        let Some(object) = object else { return Ok(Listen::default()) };
+        let options = Options::new(ctx, "listen", label, object)?;
+        let most = |name: &str| -> Result<Option<usize>> {
+            Ok(options.count(name)?.and_then(|most| usize::try_from(most).ok()))
+        };
+        let limits = socket_limits(&options)?;
+        if options.flag("masquerade")?.unwrap_or(false) {
+            return Err(options.wrong("masquerade", "is not served: datagrams leave from their own address"));
+        }
+        Ok(Listen {
+            udp: options.one_of("protocol", &["tcp", "udp"])? == Some("udp"),
+            connections_max: most("maxConnections")?,
+            port_connections_max: most("maxPortConnections")?,
+            idle: options.duration("idleTimeout")?,
+            read: options.duration("readTimeout")?.unwrap_or_default(),
+            write: options.duration("writeTimeout")?.unwrap_or_default(),
+            limits: (limits != SocketLimits::default()).then_some(limits),
+        })
+    }
+
+    /// How the sockets of its connections are treated.
+    pub(crate) fn limits(&self) -> Option<SocketLimits> {
+        self.limits
+    }
+}
+
+/// Connections of one port, over all workers.
+static PORTS: LazyLock<Mutex<HashMap<String, Arc<AtomicUsize>>>> = LazyLock::new(Mutex::default);
+
+/// The places of a listener: how many are taken, and how many there are.
+pub(crate) struct Places {
+    listen: Listen,
+    taken: Rc<Cell<usize>>,
+    /// Counted where the port has a limit.
+    port: Option<Arc<AtomicUsize>>,
+}
+
+impl Places {
+    pub(crate) fn new(listen: Listen, address: &str) -> Self {
+        let port = listen.port_connections_max.map(|_| {
+            let mut ports = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(ports.entry(address.to_owned()).or_default())
+        });
+        Places { listen, taken: Rc::default(), port }
+    }
+
+    pub(crate) fn listen(&self) -> &Listen {
+        &self.listen
+    }
+
+    /// Whether there is one left.
+    pub(crate) fn any(&self) -> bool {
+        let here = self.listen.connections_max.is_none_or(|most| self.taken.get() < most);
+        let most = self.listen.port_connections_max.unwrap_or(usize::MAX);
+        here && self.port.as_ref().is_none_or(|taken| taken.load(Ordering::Relaxed) < most)
+    }
+
+    /// Puts what the options ask for around a connection's filters. `turning` where what the last one sends on goes back.
+    pub(crate) fn around(&self, row: &mut Vec<Box<dyn Filter>>, turning: bool) {
+        let listen = &self.listen;
+        // Filters of two directions that stand alone have limits of their own.
+        let idle = listen.idle.unwrap_or(if turning { IDLE } else { Duration::ZERO });
+        let counted = listen.connections_max.is_some() || self.port.is_some();
+        if !counted && idle.is_zero() && listen.read.is_zero() && listen.write.is_zero() {
+            return;
+        }
+        self.taken.set(self.taken.get() + 1);
+        if let Some(port) = &self.port {
+            port.fetch_add(1, Ordering::Relaxed);
+        }
+        let activity = Rc::new(Activity::default());
+        let watch = Watch {
+            idle,
+            read: listen.read,
+            write: listen.write,
+            activity: Rc::clone(&activity),
+            over: None,
+            taken: Rc::clone(&self.taken),
+            port: self.port.clone(),
+        };
+        row.insert(0, Box::new(watch));
+        if turning {
+            row.push(Box::new(Going(activity)));
+        }
+    }
+}
+
+/// When something moved last.
+#[derive(Default)]
+struct Activity {
+    came: Cell<Option<Instant>>,
+    moved: Cell<Option<Instant>>,
+    /// Since when the client takes nothing of what waits.
+    congested: Cell<Option<Instant>>,
+}
+
+/// The left end of a connection.
+struct Watch {
+    idle: Duration,
+    read: Duration,
+    write: Duration,
+    activity: Rc<Activity>,
+    over: Option<CloseReason>,
+    taken: Rc<Cell<usize>>,
+    port: Option<Arc<AtomicUsize>>,
+}
+
+const TIMER_IDLE: u32 = 0;
+const TIMER_READ: u32 = 1;
+const TIMER_WRITE: u32 = 2;
+
+impl Filter for Watch {
+    fn name(&self) -> &'static str {
+        "listen"
+    }
+
+    fn start(&mut self, cx: &mut Cx<'_>) {
+        let now = Some(cx.now());
+        self.activity.came.set(now);
+        self.activity.moved.set(now);
+        for (time, token) in [(self.idle, TIMER_IDLE), (self.read, TIMER_READ)] {
+            if !time.is_zero() {
+                cx.timer(time, token);
+            }
+        }
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        let now = Some(cx.now());
+        match &event {
+            // The client can't take more; then it can.
+            Event::Pause => {
+                self.activity.congested.set(now);
+                if !self.write.is_zero() {
+                    cx.timer(self.write, TIMER_WRITE);
+                }
+            }
+            Event::Resume => self.activity.congested.set(None),
+            _ => {
+                self.activity.came.set(now);
+                self.activity.moved.set(now);
+            }
+        }
+        cx.forward(event);
+    }
+
+    fn output(&mut self, cx: &mut Cx<'_>, event: Event) {
+        self.activity.moved.set(Some(cx.now()));
+        cx.back(event);
+    }
+
+    fn timer(&mut self, cx: &mut Cx<'_>, token: u32) {
+        let activity = &self.activity;
+        let (since, limit, reason) = match token {
+            TIMER_IDLE => (activity.moved.get(), self.idle, CloseReason::IdleTimeout),
+            TIMER_READ => (activity.came.get(), self.read, CloseReason::ReadTimeout),
+            _ => (activity.congested.get(), self.write, CloseReason::WriteTimeout),
+        };
+        let Some(since) = since.filter(|_| self.over.is_none()) else { return };
+        let passed = cx.now().saturating_duration_since(since);
+        match limit.checked_sub(passed).filter(|left| !left.is_zero()) {
+            Some(left) => drop(cx.timer(left, token)),
+            None => {
+                // The script is told; the connection goes when that has been.
+                self.over = Some(reason);
+                cx.forward(Event::Close(reason));
+                cx.defer();
+            }
+        }
+    }
+
+    fn flush(&mut self, cx: &mut Cx<'_>) {
+        if self.over.is_some() {
+            let own = cx.pipeline();
+            cx.close(own);
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.taken.set(self.taken.get().saturating_sub(1));
+        if let Some(port) = &self.port {
+            port.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The right end of a connection that turns around there.
+struct Going(Rc<Activity>);
+
+impl Filter for Going {
+    fn name(&self) -> &'static str {
+        "listen"
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
+        if !matches!(event, Event::Pause | Event::Resume) {
+            self.0.moved.set(Some(cx.now()));
+        }
+        cx.forward(event);
+    }
+}
