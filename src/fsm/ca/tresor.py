@@ -101,6 +101,8 @@ class Tresor:
         own = [found for found in certificates if _spki(found.public_key()) == public]
         if not own:
             raise CaError("the CA key does not belong to any of the CA certificates")
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+        self._signer = (identifier.key_identifier or b"").hex()
         self._issuer = own[0]
         _check_authority(self._issuer)
         roots = [found for found in certificates if found.subject == found.issuer]
@@ -129,9 +131,7 @@ class Tresor:
     @property
     def signer(self) -> str:
         """The key identifier that its certificates name as their issuer's, hex."""
-        public = self._key.public_key()
-        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(public).key_identifier
-        return (identifier or b"").hex()
+        return self._signer
 
     @property
     def issuer(self) -> x509.Certificate:

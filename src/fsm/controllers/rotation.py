@@ -215,6 +215,9 @@ class Rotator:
         declared = self._declared.next_state(state, now) if state.phase is Phase.STABLE else None
         if declared is not None:
             return declared, None
+        if state.phase is Phase.STABLE:
+            # There is no step to take, and looking at every Pod is not for nothing.
+            return None, None
         look = rotation.step(state, self.facts(), now)
         self.waits = look.waits
         return look.state, None

@@ -25,6 +25,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,6 +42,21 @@ log = logging.getLogger("fsm.status")
 RESOURCES = {found.kind: found for found in POLICY_KINDS}
 # LIMIT: writes in flight; the API server of a laptop serves other callers too.
 WRITES_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _True:
+    """A status that was found to be as it should: of which object, and what it should be."""
+
+    obj: Mapping[str, Any]
+    generation: int
+    conditions: tuple[Condition, ...]
+
+    def same(self, other: _True) -> bool:
+        """Whether it is still the same; an object that changes is another one in memory."""
+        if self.obj is not other.obj or self.generation != other.generation:
+            return False
+        return self.conditions is other.conditions or self.conditions == other.conditions
 
 
 class StatusWriter:
@@ -81,6 +97,9 @@ class StatusWriter:
         self._failing = failing
         self._kept = kept
         self._replicas = replicas
+        # WHY: comparing two thousand statuses with what is written, whenever a proxy has answered,
+        # costs more than sending a change.
+        self._true: dict[tuple[str, str, str], _True] = {}
         self._assessed: tuple[Snapshot, list[ObjectStatus]] | None = None
         self.again: Callable[[], None] = lambda: None
 
@@ -98,6 +117,7 @@ class StatusWriter:
         limit = asyncio.Semaphore(WRITES_MAX)
         lacking: set[Resource] = set()
         writes = []
+        true: dict[tuple[str, str, str], _True] = {}
         for wanted in self._assessed[1]:
             resource = RESOURCES.get(wanted.kind)
             if resource is None:
@@ -112,10 +132,18 @@ class StatusWriter:
                 conditions = self._with_certificate(conditions, wanted)
             if conditions is None:
                 continue
+            name = wanted.kind, wanted.namespace, wanted.name
+            before, now = self._true.get(name), _True(found, wanted.generation, conditions)
+            if before is not None and before.same(now):
+                true[name] = before
+                continue
             status = render(found, wanted, conditions, datetime.now(UTC))
-            if status is not None:
+            if status is None:
+                true[name] = now
+            else:
                 served = self._world.served_as(resource, wanted.namespace, wanted.name)
                 writes.append(self._write(served, found, status, limit, lacking))
+        self._true = true
         failures = [failure for failure in await asyncio.gather(*writes) if failure]
         if failures:
             raise failures[0]

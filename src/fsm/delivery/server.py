@@ -26,6 +26,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import orjson
 from aiohttp import web
@@ -128,6 +129,8 @@ class DeliveryServer:
         self._wait_max_s = wait_max_s
         self._review_timeout_s = review_timeout_s
         self._closing = False
+        # WHY: reading a certificate costs as much as the rest of a poll, and it does not change.
+        self._shown: WeakKeyDictionary[ssl.SSLObject, Member] = WeakKeyDictionary()
         self._runner: web.AppRunner | None = None
         self.port = 0
 
@@ -358,9 +361,15 @@ class DeliveryServer:
             Denied: it is no member, or may not speak for that Pod.
         """
         tls = request.transport.get_extra_info("ssl_object") if request.transport else None
-        peer = tls.getpeercert() if tls is not None else None
-        member = identity_of_peer(peer, self._authority.trust_domain, self._now().timestamp())
-        member = replace(member, signer=signer_of(tls.getpeercert(True) if tls else b""))
+        wall = self._now().timestamp()
+        member = self._shown.get(tls) if tls is not None else None
+        # A connection outlives its certificate; who has an old one is told why, as at first.
+        if member is None or member.not_after <= wall:
+            peer = tls.getpeercert() if tls is not None else None
+            member = identity_of_peer(peer, self._authority.trust_domain, wall)
+            assert tls is not None, "only TLS shows a certificate"
+            member = replace(member, signer=signer_of(tls.getpeercert(True) or b""))
+            self._shown[tls] = member
         claim = claimed_pod(request.headers.get("fsm-pod", ""))
         return pod_of_peer(self._world, member, claim), member
 
