@@ -41,7 +41,7 @@ def ask(target: options.Target) -> Report:
         async with target.client() as client:
             return await planes.certificates(client, target.fsm_namespace)
 
-    return runner.run(go())
+    return runner.run(go(), "asking the control plane")
 
 
 def request(

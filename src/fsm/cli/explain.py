@@ -66,7 +66,7 @@ def explain(
 
     target = options.target(ctx, kubeconfig, context, namespace)
     asked = Question(split_url(url), method.upper(), tuple(header or ()), identity)
-    answers = runner.run(_ask_from(target, pod, asked))
+    answers = runner.run(_ask_from(target, pod, asked), "asking the sidecars")
     output.emit(output_format, answers, COLUMNS, rows(answers))
 
 

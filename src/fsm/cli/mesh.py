@@ -49,7 +49,7 @@ def list_(
     from fsm.cli import runner
 
     target = options.target(ctx, kubeconfig, context)
-    data = runner.run(_collect(target))
+    data = runner.run(_collect(target), "asking the API")
     if output_format is not output.Format.TABLE:
         output.emit(output_format, data, (), ())
         return

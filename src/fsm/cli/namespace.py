@@ -122,7 +122,7 @@ def list_(
         async with target.client() as client:
             return list(await namespaces.list_(client, mesh_name))
 
-    found = runner.run(ask())
+    found = runner.run(ask(), "asking the API")
     if not found and output_format is output.Format.TABLE:
         print(f"No namespaces in mesh [{mesh_name}]" if mesh_name else "No namespaces in any mesh")
         return

@@ -178,7 +178,7 @@ def versions(target: options.Target, timeout_s: float) -> list[dict[str, object]
             ]
 
     try:
-        return runner.run(ask())
+        return runner.run(ask(), "asking the API")
     except (ApiError, ConfigError, TimeoutError, Failure):
         return []
 

@@ -46,7 +46,7 @@ def check_pods(
     from fsm.cli import runner
 
     target = options.target(ctx, kubeconfig, context, namespace, fsm_namespace)
-    data = runner.run(_check_pods(target, source, destination))
+    data = runner.run(_check_pods(target, source, destination), "asking the sidecars")
     if output_format is output.Format.TABLE:
         for line in sentences(data, target.fsm_namespace):
             print(line)
@@ -114,7 +114,7 @@ def check_conflicts(
 
     found = [
         {"kind": resource.kind, "namespace": home, "name": obj["metadata"]["name"], "why": why}
-        for obj in runner.run(ask())
+        for obj in runner.run(ask(), "asking the API")
         for home in (obj["metadata"].get("namespace", ""),)
         if (not wanted or home in wanted) and (why := conflict(obj))
     ]

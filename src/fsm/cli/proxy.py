@@ -54,7 +54,7 @@ def get(
 
     del local_port  # WHY: the answer comes through the API, so no local port is opened.
     target = options.target(ctx, kubeconfig, context, namespace)
-    body = runner.run(_ask(target, query, pod, port))
+    body = runner.run(_ask(target, query, pod, port), "asking the sidecar")
     if file is not None:
         file.write_bytes(body)
     else:
@@ -73,7 +73,7 @@ def list_(
     from fsm.cli import runner
 
     target = options.target(ctx, kubeconfig, context, fsm_namespace=fsm_namespace)
-    proxies = runner.run(_proxies(target))
+    proxies = runner.run(_proxies(target), "asking the control plane")
     if not proxies and output_format is output.Format.TABLE:
         print("No proxies are connected")
         return

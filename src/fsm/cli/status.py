@@ -31,7 +31,7 @@ def status(
     from fsm.cli import runner
 
     target = options.target(ctx, kubeconfig, context, fsm_namespace=fsm_namespace)
-    data = runner.run(collect(target))
+    data = runner.run(collect(target), "asking the mesh")
     if output_format is output.Format.TABLE:
         show(data)
     else:

@@ -77,7 +77,7 @@ def mesh(
         )
 
     target = options.target(ctx, kubeconfig, context, fsm_namespace=fsm_namespace)
-    settings, carriers = runner.run(_look(target, mesh_name))
+    settings, carriers = runner.run(_look(target, mesh_name), "asking the API")
     if settings is None:
         if not cluster_wide:
             _tell(output_format, "No fsm mesh control planes found")

@@ -70,7 +70,7 @@ def validate(
     rows: list[dict[str, object]] = []
     for name, text in _texts(files):
         _parse(name, text, sources, rows)
-    world = runner.run(_world(target)) if against_mesh else None
+    world = runner.run(_world(target), "reading what the mesh has") if against_mesh else None
     values = [source.value for source in sources]
     found = validate_documents(values, world, namespace=target.pod_namespace())
     found = runner.run(_examined(values, found))

@@ -101,7 +101,7 @@ def connectivity(
         method=method.upper(),
         host=to_ext_host,
     )
-    found = runner.run(checks.verify(target, wish))
+    found = runner.run(checks.verify(target, wish), "asking the sidecars")
     where = to_ext_host or " of service ".join(w for w in (to_pod, to_service) if w)
     _tell(f"Verify if pod {from_pod!r} can access {where!r}", found, output_format)
 
@@ -118,7 +118,7 @@ def control_plane(
     from fsm.cli import runner
 
     target = options.target(ctx, kubeconfig, context, fsm_namespace=fsm_namespace)
-    found = runner.run(checks.verify(target))
+    found = runner.run(checks.verify(target), "looking at the control plane")
     _tell(f"Verify the control plane in namespace {target.fsm_namespace!r}", found, output_format)
 
 
