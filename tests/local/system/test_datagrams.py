@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from meshworld import actors, talkers
+from meshworld import actors, beyond, talkers
 from meshworld.shell import Shell, namespace, traffic
 from meshworld.waiting import until
 
@@ -141,6 +141,23 @@ def test_names_resolve_and_the_world_outside_follows_egress(town: Shell) -> None
     )
     traffic(town, enableEgress=False)
     until(lambda: ask(town, GAMES, "player", host, port=7000) == [None], "egress to be closed")
+
+
+def test_datagrams_leave_the_box_when_egress_is_open(town: Shell) -> None:
+    with beyond.datagrams() as (host, port):
+        # Who has no sidecar has the way out, as with TCP.
+        until(
+            lambda: ask(town, OUTSIDE, "player", host, port=port) == [["beyond:hello", True]],
+            "an answer from beyond",
+        )
+        assert ask(town, GAMES, "player", host, port=port) == [None]
+        traffic(town, enableEgress=True)
+        until(
+            lambda: ask(town, GAMES, "player", host, port=port) == [["beyond:hello", True]],
+            "an answer through the sidecar",
+        )
+        traffic(town, enableEgress=False)
+        until(lambda: ask(town, GAMES, "player", host, port=port) == [None], "egress to be closed")
 
 
 def test_a_split_divides_sessions(town: Shell) -> None:

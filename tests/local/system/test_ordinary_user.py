@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from meshworld import actors, host
+from meshworld import actors, beyond, host, talkers
 from meshworld.ledger import Ledger
 from meshworld.shell import BIN, ROOT, Shell, namespace, traffic
 from meshworld.waiting import until
@@ -125,6 +125,33 @@ def test_a_user_runs_a_mesh_that_lets_in_who_may_and_nobody_else(mesh: Shell) ->
     (pod,) = mesh.pods(LAB, "buyer")
     told = mesh.fsm("proxy", "get", "stats", "-n", LAB, pod["metadata"]["name"]).stdout
     assert told.strip()
+
+
+def test_a_user_has_the_way_out_and_terminals_too(mesh: Shell) -> None:
+    assert mesh.status()["box"]["notes"] == []
+    mesh.apply(namespace("apart"))
+    python = str(Path(mesh.program[0]).with_name("python"))
+    client = actors.client("client", "apart")
+    mesh.apply(*client)
+    pod = mesh.ready("apart", "client")
+    with beyond.datagrams() as (address, port):
+        words = (python, "-c", talkers.ASK, address, str(port), "4", "1", "hello")
+
+        def answered() -> bool:
+            outcome = mesh.exec("apart", pod, *words)
+            return bool(outcome["stdout"].strip() == '[["beyond:hello", true]]')
+
+        until(answered, "a datagram to be answered from beyond")
+    run = ("run", "t", "-n", "apart", "--rm", "-i", "-q", "--image=alpine", "--restart=Never")
+    done = mesh.kubectl(*run, "--", "sh", "-c", "cat; exit 3", given="typed\n", fails=True)
+    assert done.stdout == "typed\n"
+    spec = (
+        "--overrides",
+        '{"spec": {"containers": [{"name": "t", "image": "alpine", "tty": true,'
+        ' "stdin": true, "stdinOnce": true, "command": ["sh", "-c", "test -t 0 && tty"]}]}}',
+    )
+    said = mesh.kubectl(*run, *spec).stdout
+    assert said.startswith("/dev/pts/"), said
 
 
 @pytest.mark.timeout(240)
