@@ -10,6 +10,10 @@ use rquickjs::class::Trace;
 use rquickjs::function::Opt;
 use rquickjs::{Class, Coerced, Ctx, Exception, Function, JsLifetime, Result, Value};
 
+/// LIMIT: bytes of one `Data`, as many as the engine's heap may have: they are not of that heap, and would be limited by
+/// nothing.
+const BYTES_MAX: usize = 256 << 20;
+
 /// Bytes. Slices of what came from a socket share its memory.
 #[derive(Trace, JsLifetime)]
 #[rquickjs::class]
@@ -150,12 +154,16 @@ impl Data {
 
     /// Adds bytes at the end.
     fn push<'js>(
+        ctx: Ctx<'js>,
         this: rquickjs::function::This<Class<'js, Data>>,
         more: Value<'js>,
     ) -> Result<Class<'js, Data>> {
         let more = Data::body_of(&more)?;
         {
             let data = this.0.borrow();
+            if data.bytes.borrow().len().saturating_add(more.len()) > BYTES_MAX {
+                return Err(Exception::throw_range(&ctx, &format!("Data of more than {BYTES_MAX} bytes")));
+            }
             let mut joined = match data.bytes.take().try_into_mut() {
                 Ok(own) => own,
                 Err(shared) => BytesMut::from(&shared[..]),

@@ -23,7 +23,7 @@ use crate::filters::Hub;
 use crate::known::Known;
 use crate::modules::Sources;
 use crate::nmi::Natives;
-use crate::raw::{self, Held};
+use crate::raw::{self, Ballast, Held};
 use crate::rejections::Rejections;
 use crate::timers::Timers;
 
@@ -92,6 +92,7 @@ pub(crate) struct Engine {
     families: Cell<u32>,
     /// Whether contexts have nothing that could differ: no file has a variable, and none can come later.
     bare: OnceCell<bool>,
+    ballast: RefCell<Option<Ballast>>,
     /// Where pipelines exchange events, by the identity of the script's object.
     pub(crate) hubs: RefCell<HashMap<String, Hub>>,
     /// Places that a script has been given a handle of.
@@ -155,6 +156,7 @@ pub(crate) fn bury() {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.known.take();
+        self.ballast.take();
         self.timers.clear();
         self.natives.clear();
         self.rejections.clear();
@@ -193,6 +195,7 @@ impl Engine {
             orphans: RefCell::default(),
             families: Cell::new(0),
             bare: OnceCell::new(),
+            ballast: RefCell::default(),
             hubs: RefCell::default(),
             ports: RefCell::default(),
             next_port: Cell::new(0),
@@ -257,7 +260,13 @@ impl Engine {
     pub(crate) fn fresh(&self) -> Result<Vars, ScriptError> {
         let family = self.families.get().wrapping_add(1);
         self.families.set(family);
-        self.with(|ctx| self.copy(ctx, self.known()?.initial(), family))
+        self.with(|ctx| {
+            // Now everything is loaded: what comes from here on comes and goes with connections.
+            if self.ballast.borrow().is_none() {
+                self.ballast.replace(Some(Ballast::new(ctx)));
+            }
+            self.copy(ctx, self.known()?.initial(), family)
+        })
     }
 
     /// A copy of a context's variables: what is written on one side later is not seen on the other.

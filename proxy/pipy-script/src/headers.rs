@@ -5,6 +5,7 @@
 //!
 //! INVARIANT: what a script writes has passed the checks of `pipy-http`; what cannot be a header is an error at its line.
 
+use std::borrow::Cow;
 use std::rc::{Rc, Weak};
 
 use pipy_http::Headers;
@@ -83,12 +84,13 @@ pub(crate) fn read<'js>(
     }
     let mut headers = Headers::new();
     let Some(object) = value.as_object() else { return Ok(headers) };
-    for pair in object.props::<String, Value<'js>>() {
+    for pair in object.props::<Atom<'js>, Value<'js>>() {
         let (name, value) = pair?;
+        let name = known.text(ctx, &name)?;
         let came = before.and_then(|before| {
             before.iter().map(|(came, _)| came).find(|came| came.eq_ignore_ascii_case(name.as_bytes()))
         });
-        let name = came.map_or(name, |came| String::from_utf8_lossy(came).into_owned());
+        let name = came.map_or(Cow::Borrowed(&*name), String::from_utf8_lossy);
         append(ctx, &mut headers, &name, &value)?;
     }
     Ok(headers)

@@ -39,6 +39,11 @@ pub(crate) trait FilterDef {
     fn native(&self, _scope: &Scope) -> Option<Vec<Box<dyn Filter>>> {
         None
     }
+
+    /// The host's filters, where this one does nothing but lead to them.
+    fn to_host(&self, _scope: &Scope) -> Option<Vec<Box<dyn Filter>>> {
+        None
+    }
 }
 
 /// What a joint filter leads to.
@@ -159,16 +164,31 @@ impl Layout {
         arguments: Vec<Kept>,
         ended: &Ended,
     ) -> Vec<Box<dyn Filter>> {
-        let filters = self.filters.get().map(Vec::as_slice).unwrap_or_default();
-        let mut row: Vec<Box<dyn Filter>> = Vec::with_capacity(filters.len() + 1);
+        let mut row = Vec::new();
+        self.begin(&mut row, scope, arguments, ended);
+        row.extend(self.filters.get().into_iter().flatten().map(|def| def.filter(scope)));
+        row
+    }
+
+    /// The filters of a new pipeline with those of the host in place of the last one, where that leads to them: what they give
+    /// back then passes those before it, none of which looks.
+    pub(crate) fn to_host(&self, scope: &Scope) -> Option<Vec<Box<dyn Filter>>> {
+        let (last, before) = self.filters.get()?.split_last()?;
+        let host = last.to_host(scope)?;
+        let mut row = Vec::new();
+        self.begin(&mut row, scope, Vec::new(), &Ended::default());
+        row.extend(before.iter().map(|def| def.filter(scope)));
+        row.extend(host);
+        Some(row)
+    }
+
+    fn begin(&self, row: &mut Vec<Box<dyn Filter>>, scope: &Scope, arguments: Vec<Kept>, ended: &Ended) {
         let on_start = self.on_start.get().cloned().flatten();
         let on_end = self.on_end.get().cloned().flatten();
         if on_start.is_some() || on_end.is_some() {
             let opening = Opening::new(scope.clone(), self.label.clone(), on_start, on_end, arguments);
             row.push(Box::new(opening.telling(ended)));
         }
-        row.extend(filters.iter().map(|def| def.filter(scope)));
-        row
     }
 
     /// The filters, where they are one filter of two directions.

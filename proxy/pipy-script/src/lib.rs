@@ -44,6 +44,7 @@ mod rejections;
 mod rewrite;
 mod spawn;
 mod timers;
+mod tried;
 
 pub use admin::{AdminRequest, AdminResponse};
 pub use app::{App, Facts, Update, listen_address};
@@ -59,3 +60,4 @@ pub use objects::process::{About, describe, exit_wanted, restart_wanted, set_wor
 pub use objects::sinks::flush as flush_logs;
 pub use objects::stats::page as metrics_page;
 pub use objects::terminal::restore as restore_terminal;
+pub use tried::try_out;

@@ -16,7 +16,7 @@ use crate::layout::Script;
 use crate::modules::{Codebase, Sources, resolve};
 use crate::objects::overlay::Overlay;
 use crate::rejections::finish;
-use crate::{console, pipy};
+use crate::{console, pipy, raw};
 
 const PRELUDE: &str = include_str!("prelude.js");
 
@@ -38,11 +38,27 @@ pub fn load(
     main: &str,
     limits: Limits,
 ) -> std::result::Result<Loaded, ScriptError> {
+    load_tamed(codebase, main, limits, "")
+}
+
+/// The same, with a function in JavaScript that is given what every `pipy` inherits before the script sees it.
+pub(crate) fn load_tamed(
+    codebase: Rc<dyn Codebase>,
+    main: &str,
+    limits: Limits,
+    tame: &str,
+) -> std::result::Result<Loaded, ScriptError> {
     let engine = Engine::new(limits)?;
     let overlay = Overlay::over(codebase);
     let codebase: Rc<dyn Codebase> = Rc::clone(&overlay) as Rc<dyn Codebase>;
     engine.set_loader(Files { engine: Rc::downgrade(&engine), codebase: Rc::clone(&codebase) });
-    engine.with(|ctx| begin(ctx, &engine, &codebase, &overlay))?;
+    engine.with(|ctx| {
+        let pipy = begin(ctx, &engine, &codebase, &overlay)?;
+        match tame {
+            "" => Ok(()),
+            tame => ctx.eval::<Function<'_>, _>(tame)?.call((pipy,)),
+        }
+    })?;
     let id = engine.sources.borrow_mut().read(&*codebase, main)?;
     engine.run(main)?;
     // Files that others name without importing them: `use`, `chain`.
@@ -91,18 +107,21 @@ pub fn graph(text: &str) -> std::result::Result<String, ScriptError> {
     })
 }
 
-/// Puts everything into the globals that scripts find there.
-fn begin(
-    ctx: &Ctx<'_>,
+/// Puts everything into the globals that scripts find there. Gives what every `pipy` inherits.
+fn begin<'js>(
+    ctx: &Ctx<'js>,
     engine: &Rc<Engine>,
     codebase: &Rc<dyn Codebase>,
     overlay: &Rc<Overlay>,
-) -> Result<()> {
+) -> Result<Object<'js>> {
     console::install(ctx)?;
     pipy::install(ctx)?;
     let native = Object::new(ctx.clone())?;
     Class::<Data>::define(&ctx.globals())?;
     native.set("Data", ctx.globals().get::<_, Value<'_>>("Data")?)?;
+    if let Some(prototype) = Class::<Data>::prototype(ctx)? {
+        native.set("textToData", raw::data_of_text(ctx, &prototype)?)?;
+    }
     let filters: Vec<Vec<&str>> = TABLE
         .iter()
         .map(|entry| {
@@ -145,7 +164,7 @@ fn begin(
         methods.set("exit", Function::new(ctx.clone(), refuse)?)?;
     }
     let load: Function<'_> = methods.get("load")?;
-    native.set("pipy", methods)?;
+    native.set("pipy", methods.clone())?;
     crate::timers::install(ctx, &native, engine)?;
     let asking = Rc::downgrade(engine);
     let changed = move || {
@@ -168,7 +187,7 @@ fn begin(
     let globals: Vec<String> =
         ctx.globals().own_keys(rquickjs::Filter::new().string()).collect::<Result<_>>()?;
     engine.sources.borrow_mut().set_globals(globals);
-    Ok(())
+    Ok(methods)
 }
 
 /// `; did you mean X?`, where a name is near to one that exists.

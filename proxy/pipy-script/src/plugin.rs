@@ -196,7 +196,7 @@ impl Plugins {
         Ok(vars)
     }
 
-    /// The filters of a plugin, of one direction but for the last, which gives the response back to the left.
+    /// The filters of a plugin, of one direction but for the last ones, which give the response back to the left.
     ///
     /// # Errors
     /// When the variables cannot be made.
@@ -211,6 +211,9 @@ impl Plugins {
         let script = Rc::clone(&self.script);
         let family = Family::new(&script.engine);
         let scope = Scope { script, vars: vars.clone(), next: None, family, host: Some(host), output: None };
+        if let Some(row) = entrance.to_host(&scope) {
+            return Ok(row);
+        }
         let mut row = entrance.pipeline(&scope, Vec::new());
         let engine = Rc::clone(&self.script.engine);
         row.push(Box::new(Responses { engine, label: entrance.label.clone() }));

@@ -37,7 +37,7 @@
     },
   };
 
-  const { Data } = native;
+  const { Data, textToData } = native;
   const toData = body => (body === undefined || body === null || body instanceof Data ? body ?? null : new Data(String(body)));
 
   class MessageStart { constructor(head) { this.head = head ?? {}; } }
@@ -51,7 +51,7 @@
         head = undefined;
       }
       this.head = head ?? {};
-      this.body = typeof body === 'string' ? new Data(body) : toData(body);
+      this.body = typeof body === 'string' ? textToData(body) : toData(body);
       this.tail = tail;
       this.payload = payload;
     }

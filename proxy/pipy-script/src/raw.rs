@@ -8,11 +8,14 @@
 #![allow(unsafe_code)]
 
 use std::hash::{Hash, Hasher};
-use std::os::raw::c_int;
-use std::ptr;
+use std::os::raw::{c_int, c_void};
+use std::ptr::{self, NonNull};
 
-use rquickjs::{Atom, Ctx, Error, Result, Value, qjs};
+use bytes::Bytes;
+use rquickjs::{Atom, Class, Ctx, Error, Object, Result, Value, qjs};
 use smallvec::SmallVec;
+
+use crate::data::Data;
 
 /// A value that is held without its context.
 pub(crate) struct Held {
@@ -204,6 +207,96 @@ pub(crate) fn call<'js>(
         let context = ctx.as_raw().as_ptr();
         qjs::JS_Call(context, function.as_raw(), qjs::JS_UNDEFINED, count, given.as_mut_ptr())
     })
+}
+
+/// A function that makes `Data` of a text, whose prototype is this: what `new Data(text)` does, without asking what it is given.
+pub(crate) fn data_of_text<'js>(ctx: &Ctx<'js>, prototype: &Object<'js>) -> Result<Value<'js>> {
+    let mut kept = prototype.as_raw();
+    // SAFETY: the function has the signature that is asked for; the engine takes hold of what it is to keep, and copies the
+    // one place where that is.
+    owned(ctx, unsafe {
+        qjs::JS_NewCFunctionData(ctx.as_raw().as_ptr(), Some(text_to_data), 1, 0, 1, &raw mut kept)
+    })
+}
+
+/// SAFETY: for the engine alone, which gives at least as many arguments as the function says that it takes, and what was kept.
+unsafe extern "C" fn text_to_data(
+    context: *mut qjs::JSContext,
+    _this: qjs::JSValue,
+    _count: c_int,
+    arguments: *mut qjs::JSValue,
+    _magic: c_int,
+    kept: *mut qjs::JSValue,
+) -> qjs::JSValue {
+    let mut length = 0;
+    // SAFETY: there is one argument, and `length` is ours.
+    let text = unsafe { qjs::JS_ToCStringLen(context, &raw mut length, *arguments) };
+    let (false, Some(pointer)) = (text.is_null(), NonNull::new(context)) else { return qjs::JS_EXCEPTION };
+    // SAFETY: the engine has put so many bytes there, which are copied before they are given back.
+    let bytes = unsafe {
+        let bytes = Bytes::copy_from_slice(std::slice::from_raw_parts(text.cast(), length));
+        qjs::JS_FreeCString(context, text);
+        bytes
+    };
+    // SAFETY: the context lives while it calls, and what was kept as long as the function.
+    let made = unsafe {
+        let ctx = Ctx::from_raw(pointer);
+        let prototype = Value::from_raw(ctx.clone(), qjs::JS_DupValue(context, *kept));
+        Object::from_value(prototype)
+            .and_then(|prototype| Class::instance_proto(Data::from(bytes), prototype))
+    };
+    match made {
+        // SAFETY: the count that is added is the caller's; that of the object here is taken away as it goes.
+        Ok(data) => unsafe { qjs::JS_DupValue(context, data.as_raw()) },
+        Err(_) => qjs::JS_EXCEPTION,
+    }
+}
+
+/// Room in the engine's own allocator that is never given back.
+///
+/// WHY: it takes small blocks from pages of 4 KiB, one size each, and frees a page with its last block. Where what a request
+/// needs begins a new page, every request would make one and free it.
+pub(crate) struct Ballast {
+    runtime: *mut qjs::JSRuntime,
+    blocks: Vec<NonNull<c_void>>,
+}
+
+impl Ballast {
+    /// One block on a page of its own, of each size that objects have.
+    pub(crate) fn new(ctx: &Ctx<'_>) -> Self {
+        // Of 8 bytes the allocator makes use itself.
+        const SIZES: [u64; 23] = [
+            8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120, 136, 152, 168, 184, 200, 216, 232,
+            248,
+        ];
+        const PAGE: u64 = 4096;
+        let context = ctx.as_raw().as_ptr();
+        // SAFETY: the context lives.
+        let runtime = unsafe { qjs::JS_GetRuntime(context) };
+        let mut ballast = Ballast { runtime, blocks: Vec::with_capacity(SIZES.len()) };
+        for size in SIZES {
+            // More than there is room for on one page: the last one is on a page that had none before.
+            // SAFETY: the context lives; what comes is ours, and given back here or when this is dropped.
+            let blocks =
+                (0..=PAGE / size).map_while(|_| NonNull::new(unsafe { qjs::js_malloc(context, size) }));
+            let mut blocks: Vec<NonNull<c_void>> = blocks.collect();
+            ballast.blocks.extend(blocks.pop());
+            for block in blocks {
+                // SAFETY: it came from this runtime a moment ago, and nobody else has it.
+                unsafe { qjs::js_free_rt(runtime, block.as_ptr()) };
+            }
+        }
+        ballast
+    }
+}
+
+impl Drop for Ballast {
+    fn drop(&mut self) {
+        for block in &self.blocks {
+            // SAFETY: it is ours since `new`; the runtime is there, as with values that are held.
+            unsafe { qjs::js_free_rt(self.runtime, block.as_ptr()) };
+        }
+    }
 }
 
 /// Where the prototype of a value is; 0 where it has none.

@@ -189,6 +189,12 @@ impl FilterDef for ChooseDef {
         let state = State::Undecided(VecDeque::new());
         Box::new(Chooser { def: Rc::clone(&self.0), scope: scope.clone(), state })
     }
+
+    fn to_host(&self, scope: &Scope) -> Option<Vec<Box<dyn Filter>>> {
+        // Where stages wait for the first event, the first event has come: it is what the pipeline is made for.
+        let host = scope.host.as_ref().filter(|host| scope.next.is_none() && !host.eager())?;
+        matches!(self.0.way, Way::Onwards).then(|| plugin::row(scope, host.rest()))
+    }
 }
 
 enum State {

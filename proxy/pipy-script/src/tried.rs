@@ -1,0 +1,55 @@
+//! Loading what nobody has looked at: a text as a script of one file, with nothing that reaches out of the engine.
+//!
+//! In: a text. Out: whether it loads, and why not. INVARIANT: whatever the text says, it reads and writes nothing, sends nothing and
+//! ends nothing; what it may use up is limited as for any script.
+
+use std::rc::Rc;
+
+use crate::engine::Limits;
+use crate::error::ScriptError;
+use crate::files::Inline;
+use crate::load;
+
+/// What remains of the globals when all that reaches out is gone: `pipy` with what it can do without.
+const TAME: &str = r"(pipy => {
+  const gone = () => undefined;
+  const object = Object.create(null);
+  for (const name of ['os', 'sqlite', 'logging', 'http', 'DNS', 'fetch', 'bpf', 'console']) {
+    Object.defineProperty(globalThis, name, { value: object, writable: true, configurable: true });
+  }
+  for (const name of ['print', 'println']) globalThis[name] = gone;
+  for (const name of Object.getOwnPropertyNames(pipy)) {
+    if (typeof pipy[name] === 'function' && name !== 'load' && name !== 'list') pipy[name] = gone;
+  }
+})";
+
+/// Loads a text as a script, and lets go of it.
+///
+/// # Errors
+/// When it does not load: what, and where.
+pub fn try_out(text: &str, limits: Limits) -> Result<(), ScriptError> {
+    load::load_tamed(Rc::new(Inline(text.to_owned())), "/main.js", limits, TAME).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_tried_out_reaches_nothing() {
+        let file = std::env::temp_dir().join(format!("pipy-tried-{}", std::process::id()));
+        for script in [
+            "pipy.exit(3)".to_owned(),
+            "pipy.exec('exit 1')".to_owned(),
+            format!("os.write('{}', 'x')", file.display()),
+            "new logging.TextLogger('x').toFile('x')".to_owned(),
+            "(() => {}).constructor('pipy.exit(3)')()".to_owned(),
+        ] {
+            drop(try_out(&script, Limits::default()));
+        }
+        assert!(!file.exists());
+        assert!(try_out("pipy().listen(8080).serveHTTP(new Message('hi'))", Limits::default()).is_ok());
+        let error = try_out("pipy().listen(8080).serveHTPP()", Limits::default()).unwrap_err().to_string();
+        assert!(error.contains("serveHTTP"), "{error}");
+    }
+}
