@@ -199,3 +199,69 @@ fn what_may_leave_the_mesh_is_explained_with_the_address_that_was_dialled() {
     assert_eq!(ask(to(8443)).rule.as_deref(), Some("Egress/curl/httpbin"));
     assert_eq!(ask(to(22)).decision, "denied");
 }
+
+fn of(config: &serde_json::Value) -> Plan {
+    Plan::new(pipy_config::parse(config.to_string().as_bytes()).expect("a valid configuration"))
+}
+
+#[test]
+fn a_client_that_is_bounded_to_routes_is_explained_with_the_policy_that_lets_it_in() {
+    let clusters = serde_json::json!([{"cluster": "c", "weight": 1}]);
+    let plan = of(&serde_json::json!({
+        "version": "1",
+        "inbound": {"matches": [{"port": 80, "protocol": "http", "origin": "Service/a/b",
+            "sources": [{"cidrs": ["192.0.2.0/24"], "origin": "IngressBackend/a/in", "mtls": true,
+                "principals": ["edge.example"], "routes": ["HTTPRouteGroup/a/g#get"]}],
+            "hosts": [{"names": ["*"], "service": "a/b", "origin": "Service/a/b", "routes": [
+                {"origin": "HTTPRouteGroup/a/g#get", "path": {"exact": "/get"}, "allowed": [], "clusters": clusters}]}]}]},
+        "clusters": {"c": {"origin": "Service/a/b"}},
+    }));
+    let ask = |target: &str, name: &str| {
+        let question = Question {
+            inbound: true,
+            source: Some([192, 0, 2, 1].into()),
+            identity: Some(name.into()),
+            authority: "b".into(),
+            target: target.into(),
+            ..to(80)
+        };
+        explain(&plan, &question).expect("the question can be read")
+    };
+    let allowed = ask("/get", "edge.example");
+    assert_eq!((allowed.decision, allowed.allowed_by.as_deref()), ("allowed", Some("IngressBackend/a/in")));
+    assert_eq!(allowed.rule.as_deref(), Some("HTTPRouteGroup/a/g#get"));
+    assert_eq!(allowed.tried[0].allows, ["IngressBackend/a/in"]);
+    let bounded = ask("/post", "edge.example");
+    assert_eq!((bounded.decision, bounded.rule.as_deref()), ("denied", Some("IngressBackend/a/in")));
+    assert!(bounded.reason.is_some_and(|reason| reason.contains("bounded to routes")));
+    let other = ask("/get", "other.example");
+    assert_eq!(other.reason, Some("no policy allows this identity on the routes that fit"));
+}
+
+#[test]
+fn datagrams_are_explained_by_the_addresses_at_both_ends() {
+    let tcp = |origin: &str| serde_json::json!({"origin": origin, "service": "a/b", "allowed": [], "clusters": [{"cluster": "c", "weight": 1}]});
+    let mut outward = tcp("Service/a/b");
+    outward["allowed"] = serde_json::Value::Null;
+    let plan = of(&serde_json::json!({
+        "version": "1",
+        "inbound": {"matches": [{"port": 53, "protocol": "udp", "origin": "Service/a/b", "mtls": "disabled",
+            "sources": [{"cidrs": ["192.0.2.1/32"], "origin": "AccessControl/a/in"}], "tcp": tcp("UDPRoute/a/r")}]},
+        "outbound": {"matches": [{"port": 53, "protocol": "udp", "origin": "Service/a/b", "tcp": outward}]},
+        "clusters": {"c": {"origin": "Service/a/b", "endpoints": [{"address": "10.0.0.9:53"}]}},
+    }));
+    let ask = |inbound: bool, datagrams: bool, source: [u8; 4]| {
+        let question = Question { inbound, datagrams, source: Some(source.into()), ..to(53) };
+        explain(&plan, &question).expect("the question can be read")
+    };
+    let known = ask(true, true, [192, 0, 2, 1]);
+    assert_eq!((known.decision, known.allowed_by.as_deref()), ("allowed", Some("AccessControl/a/in")));
+    assert_eq!((known.rule.as_deref(), known.clusters.len()), (Some("UDPRoute/a/r"), 1));
+    let other = ask(true, true, [192, 0, 2, 2]);
+    assert_eq!((other.decision, other.matched_by.as_deref()), ("denied", Some("Service/a/b")));
+    assert!(other.reason.is_some_and(|reason| reason.contains("datagrams from the Pod")));
+    assert_eq!(ask(false, true, [0, 0, 0, 0]).decision, "allowed");
+    // TCP on the same port is another thing.
+    assert_eq!(ask(true, false, [192, 0, 2, 1]).decision, "denied");
+    assert_eq!(ask(false, false, [0, 0, 0, 0]).decision, "denied");
+}
