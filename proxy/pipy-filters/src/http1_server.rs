@@ -342,7 +342,7 @@ impl Http1Server {
     fn idle(&mut self, cx: &mut Cx<'_>) {
         match &mut self.exchange {
             // Who looks after the request knows best what to say, and counts it.
-            Some(exchange) if matches!(exchange.response, Response::Awaited) && !exchange.told => {
+            Some(exchange) if !exchange.told && !matches!(exchange.response, Response::Done) => {
                 exchange.told = true;
                 let sub = exchange.sub;
                 cx.send(sub, Event::Close(CloseReason::IdleTimeout));

@@ -318,6 +318,8 @@ impl Http2Server {
                 self.defer(cx);
             }
             Response::Tunnel => self.fail(cx, slot, ErrorCode::CONNECT_ERROR),
+            // Nothing has moved for too long, and it may be the client that does not read.
+            Response::Body if exchange.told => self.fail(cx, slot, ErrorCode::CANCEL),
             Response::Body => self.fail(cx, slot, ErrorCode::INTERNAL_ERROR),
         }
     }

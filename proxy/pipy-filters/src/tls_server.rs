@@ -94,6 +94,8 @@ pub enum Handshake {
     Failed,
     /// It took too long.
     TimedOut,
+    /// Said after [`Handshake::Complete`]: what came then was nothing that the client of before could have sent.
+    Broken,
 }
 
 /// See the module.
@@ -196,9 +198,7 @@ impl TlsServer {
 
     fn fail(&mut self, cx: &mut Cx<'_>, how: Handshake) {
         let Some(mut tls) = self.tls.take() else { return };
-        if !self.established {
-            (self.ended)(how);
-        }
+        (self.ended)(if self.established { Handshake::Broken } else { how });
         if !matches!(how, Handshake::NotTls | Handshake::TimedOut) {
             // The alert says why; the end of the stream follows it, for a reset could overtake it.
             if let Some(alert) = tls.records() {

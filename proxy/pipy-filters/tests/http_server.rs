@@ -391,6 +391,22 @@ fn what_is_idle_for_too_long_ends_as_its_state_asks() {
     waiting.world.pass(Duration::from_secs(1));
     assert!(waiting.heard().starts_with("HTTP/1.1 504 "));
     assert_eq!(waiting.closed(), (true, None));
+
+    // So is who has begun to answer; the client can only be cut off.
+    let half: Answer = Rc::new(|cx, event| {
+        if let Event::Start(..) = event {
+            let head = Head::Response(Box::new(ResponseHead::new(200)));
+            cx.back(Event::Start(head, BodyLength::Length(2)));
+            cx.back(Event::Data(Bytes::from_static(b"o")));
+        }
+    });
+    let [mut stuck, _] = stages(vec![half]);
+    stuck.say(GET);
+    stuck.world.pass(Duration::from_secs(60));
+    assert!(heard_below(&stuck.notes).iter().any(|line| line.contains("close idle_timeout")));
+    assert_eq!(stuck.closed(), (false, None));
+    stuck.world.pass(Duration::from_secs(1));
+    assert_eq!(stuck.closed(), (false, Some(true)));
 }
 
 #[test]

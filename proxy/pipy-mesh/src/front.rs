@@ -356,6 +356,9 @@ impl Front {
                 Handshake::UnknownIssuer => "unknown_issuer",
                 Handshake::Failed => "refused",
                 Handshake::TimedOut => "timeout",
+                Handshake::Broken => {
+                    return noted.misbehaved("tls", &"broken TLS after the handshake", None);
+                }
             };
             proxy.tls_failures.get(failure).inc();
             noted.refused(refusal(how), Some(&origin));

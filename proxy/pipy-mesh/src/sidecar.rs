@@ -146,6 +146,24 @@ impl Connection {
         }
     }
 
+    /// Notes what the client did that no request comes of: a word for counters, what it was, and what it was answered.
+    pub(crate) fn misbehaved(&self, label: &'static str, why: &dyn Display, status: Option<u16>) {
+        self.shared.metrics.proxy.protocol_errors.get(label).inc();
+        let runtime = self.shared.runtime.borrow().clone();
+        if runtime.plan.logs(Decision::Denied) {
+            self.shared.log(
+                &runtime.plan,
+                &Entry {
+                    protocol: self.protocol.get(),
+                    decision: Decision::Denied,
+                    reason: Some(&why.to_string()),
+                    status,
+                    ..self.entry(&runtime.plan, self.shared.now.get())
+                },
+            );
+        }
+    }
+
     /// Notes that a connection was refused before any request.
     pub(crate) fn refused(&self, refusal: Refusal, origin: Option<&str>) {
         self.shared.metrics.proxy.denied.get(refusal.label()).inc();
@@ -176,27 +194,6 @@ pub(crate) struct Requests {
     pub(crate) connection: Rc<Connection>,
 }
 
-impl Requests {
-    /// Notes what the client did that no request comes of.
-    fn refused(&self, label: &'static str, why: &dyn Display, status: Option<u16>) {
-        let shared = &self.connection.shared;
-        shared.metrics.proxy.protocol_errors.get(label).inc();
-        let runtime = shared.runtime.borrow().clone();
-        if runtime.plan.logs(Decision::Denied) {
-            shared.log(
-                &runtime.plan,
-                &Entry {
-                    protocol: self.connection.protocol.get(),
-                    decision: Decision::Denied,
-                    reason: Some(&why.to_string()),
-                    status,
-                    ..self.connection.entry(&runtime.plan, shared.now.get())
-                },
-            );
-        }
-    }
-}
-
 impl HttpService for Requests {
     fn request(&self) -> Vec<Box<dyn Filter>> {
         let shared = &self.connection.shared;
@@ -207,7 +204,7 @@ impl HttpService for Requests {
     }
 
     fn malformed(&self, error: &HttpError) {
-        self.refused(error.metric_label(), error, Some(error.status()));
+        self.connection.misbehaved(error.metric_label(), error, Some(error.status()));
     }
 
     fn speaks(&self, version: HttpVersion) {
@@ -225,7 +222,7 @@ impl HttpService for Requests {
     }
 
     fn broken(&self, label: &'static str, why: &dyn Display) {
-        self.refused(label, why, None);
+        self.connection.misbehaved(label, why, None);
     }
 
     fn carries_many(&self) -> bool {

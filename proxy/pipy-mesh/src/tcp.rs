@@ -278,7 +278,9 @@ impl TcpForward {
     fn blame(&self, cx: &Cx<'_>, reason: CloseReason) {
         let Some(cluster) = self.cluster.and_then(|position| self.runtime.cluster(position)) else { return };
         match reason {
-            CloseReason::ConnectFailed if self.upstream.is_some() => {
+            CloseReason::ConnectFailed | CloseReason::TlsFailed | CloseReason::WrongPeer
+                if self.upstream.is_some() =>
+            {
                 cluster.load.counters.cx_connect_fail.inc();
             }
             CloseReason::ConnectTimeout => cluster.load.counters.cx_connect_timeout.inc(),

@@ -60,6 +60,8 @@ cluster_counters! {
         cx_rx_bytes "upstream_cx_rx_bytes_total" "Bytes received from the cluster.",
         cx_connect_timeout "upstream_cx_connect_timeout" "Connection attempts that took too long.",
         cx_connect_fail "upstream_cx_connect_fail" "Connection attempts that failed.",
+        cx_protocol_error "upstream_cx_protocol_error"
+            "Connections on which the cluster broke the rules of HTTP.",
         cx_destroy_remote_with_active_rq "upstream_cx_destroy_remote_with_active_rq"
             "Connections that the cluster closed while a request was under way.",
         cx_destroy_local_with_active_rq "upstream_cx_destroy_local_with_active_rq"

@@ -46,7 +46,8 @@ impl Http2Server {
                 .collect();
             for slot in slow {
                 match self.exchanges.get_mut(&slot) {
-                    Some(exchange) if exchange.response == Response::Awaited && !exchange.told => {
+                    // Who looks after the request knows best what to say, and counts it.
+                    Some(exchange) if !exchange.told => {
                         exchange.told = true;
                         cx.send(exchange.sub, Event::Close(CloseReason::IdleTimeout));
                     }

@@ -294,6 +294,10 @@ impl Server {
         });
         self.session = session.clone();
         let ended = move |how: Handshake| {
+            // The connection's own end tells of it.
+            if how == Handshake::Broken {
+                return;
+            }
             let failed = how != Handshake::Complete;
             if failed {
                 log::line("WRN", &format!("{label}: acceptTLS: the handshake failed: {how:?}"));

@@ -29,9 +29,12 @@ impl LoadBalancing {
         let counters = current.counters();
         match reason {
             CloseReason::ConnectTimeout => counters.cx_connect_timeout.inc(),
-            CloseReason::ConnectFailed => counters.cx_connect_fail.inc(),
-            _ if unreachable => {}
+            // A connection that proves nothing, or to someone else, was never made.
+            _ if unreachable => counters.cx_connect_fail.inc(),
             _ => {
+                if reason == CloseReason::Protocol {
+                    counters.cx_protocol_error.inc();
+                }
                 counters.cx_destroy_remote_with_active_rq.inc();
                 counters.rq_rx_reset.inc();
             }
@@ -193,10 +196,18 @@ impl LoadBalancing {
         }
     }
 
-    /// Nothing has moved for too long, and no answer has begun: the upstream's fault when it has the whole request, else
-    /// the client's.
+    /// Nothing has moved for too long. While no answer has begun it is the upstream's fault when it has the whole request,
+    /// else the client's; later it may be either's, and nobody can be told more than that it is over.
     pub(super) fn idled(&mut self, cx: &mut Cx<'_>) {
         let exchange = Rc::clone(&self.exchange);
+        if let Some(current) = self.current.take_if(|current| current.response_begun) {
+            current.counters().cx_destroy_local_with_active_rq.inc();
+            current.counters().rq_tx_reset.inc();
+            current.give_up(cx);
+            self.in_flight = None;
+            exchange.failure.set(Some(CloseReason::IdleTimeout));
+            return cx.back(Event::Close(CloseReason::Reset));
+        }
         self.leave_line(cx);
         let mut whole = self.kept.as_ref().is_some_and(super::Kept::has_ended);
         if let (Some(current), Some((_, cluster))) = (self.current.take(), exchange.cluster()) {

@@ -169,10 +169,6 @@ impl LoadBalancing {
         true
     }
 
-    fn is_awaiting(&self) -> bool {
-        self.current.as_ref().is_none_or(|current| !current.response_begun)
-    }
-
     fn cluster_of<'e>(&self, exchange: &'e Exchange) -> Option<&'e Cluster> {
         exchange.cluster().map(|(_, cluster)| cluster)
     }
@@ -220,7 +216,7 @@ impl Filter for LoadBalancing {
                 }
             }
             other if self.current.is_none() && self.kept.is_none() => cx.forward(other),
-            Event::Close(CloseReason::IdleTimeout) if self.is_awaiting() => self.idled(cx),
+            Event::Close(CloseReason::IdleTimeout) => self.idled(cx),
             other => self.carry(cx, other),
         }
     }
