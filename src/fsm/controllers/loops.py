@@ -3,6 +3,9 @@
 What comes in: a reconciling coroutine function without arguments. What goes out: it is called
 again and again.
 
+``Loops`` are those of one replica: they begin in one task group, and what only the leader may write
+waits until we lead.
+
 Invariants: ``reconcile`` is never told what changed; two runs of one loop never overlap; a failure
 is logged in words, repeated with a growing pause, and stops nothing else.
 Not done here: anything particular.
@@ -15,6 +18,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from fsm.kube import ApiError, Backoff, Unavailable
 
@@ -79,3 +83,64 @@ class Reconciler:
             self.runs += 1
             if failures:
                 await asyncio.sleep(_BACKOFF.wait_s(failures, random.random()))
+
+
+class Source(Protocol):
+    """What tells of changes: an informer, the election, the authority."""
+
+    def subscribe(self, callback: Callable[..., None], /) -> None:
+        """Call back on each change from now on; it must not block."""
+
+
+class Leader(Source, Protocol):
+    """Who knows whether this replica leads, and tells when that changes."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this replica leads at the moment."""
+
+
+class Loops:
+    """The loops of one replica."""
+
+    def __init__(self, tasks: asyncio.TaskGroup, leader: Leader, *, period_s: float) -> None:
+        """Begin none yet.
+
+        Args:
+            tasks: what they run in.
+            leader: wakes every loop when it changes.
+            period_s: the longest pause of a loop that names none, seconds.
+        """
+        self._tasks = tasks
+        self._leader = leader
+        self._period_s = period_s
+
+    def always(
+        self,
+        name: str,
+        reconcile: Callable[[], Awaitable[None]],
+        *woken_by: Source,
+        delay_s: float = 0.0,
+        period_s: float | None = None,
+    ) -> Reconciler:
+        """Begin a loop that runs in every replica."""
+        made = Reconciler(name, reconcile, period_s=period_s or self._period_s, delay_s=delay_s)
+        for source in (self._leader, *woken_by):
+            source.subscribe(made.poke)
+        self._tasks.create_task(made.run())
+        return made
+
+    def leading(
+        self,
+        name: str,
+        reconcile: Callable[[], Awaitable[None]],
+        *woken_by: Source,
+        delay_s: float = 0.0,
+    ) -> Reconciler:
+        """Begin a loop that acts only in the replica that leads."""
+
+        async def if_ours() -> None:
+            if self._leader.leads:
+                await reconcile()
+
+        return self.always(name, if_ours, *woken_by, delay_s=delay_s)

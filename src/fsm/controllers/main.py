@@ -22,7 +22,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,34 +31,24 @@ from prometheus_client import CollectorRegistry, Gauge
 from fsm import __version__, policies
 from fsm.ca import CaError, LiveAuthority
 from fsm.controllers import bootstrap, logs
-from fsm.controllers.access_certs import AccessCerts
+from fsm.controllers.duties import SERVICE, Duties, Parts
 from fsm.controllers.election import Elector
 from fsm.controllers.engine import Engine
-from fsm.controllers.loops import Reconciler
 from fsm.controllers.observe import Observer
 from fsm.controllers.publisher import Publisher
 from fsm.controllers.replicas import Replicas
-from fsm.controllers.root_certificates import RESOURCE as ROOT_CERTIFICATES
-from fsm.controllers.root_certificates import RootCertificates
 from fsm.controllers.rotation import Rotator
 from fsm.controllers.scripts import Scripts
 from fsm.controllers.settings import ControllerSettings, SettingsError
-from fsm.controllers.status import StatusWriter
-from fsm.controllers.trust import RootsEverywhere, WebhookBundle, webhook_names
 from fsm.controllers.world import World
 from fsm.delivery import Change, DeliveryServer, FailingPlugins, ProxyRegistry
 from fsm.delivery.metrics import DeliveryMetrics
 from fsm.delivery.tls import ServerTls, shrink_read_buffers
 from fsm.injector.webhook import Webhook
 from fsm.kube import ConfigError, KubeClient
-from fsm.kube.resources import NAMESPACES
 from fsm.model import MeshConfig, Snapshot
 
 log = logging.getLogger("fsm.main")
-
-SERVICE = "fsm-controller"
-# How often a replica that does not lead looks whether it has something to tell, seconds.
-REPORT_PERIOD_S = 1.0
 
 
 def _utc_now() -> datetime:
@@ -88,7 +78,7 @@ class Controller:
         self.started = asyncio.Event()
         self.ports: dict[str, int] = {}
         self._servers: dict[str, ServerTls] = {}
-        self.rotator: Rotator | None = None
+        self.duties: Duties | None = None
         self.elector = Elector(
             client,
             name=settings.lease,
@@ -125,6 +115,11 @@ class Controller:
         Gauge(
             "fsm_version_info", "Version of the control plane.", ["version"], registry=self.metrics
         ).labels(__version__).set(1)
+
+    @property
+    def rotator(self) -> Rotator | None:
+        """Who replaces the root; none before there is one."""
+        return self.duties.rotator if self.duties else None
 
     async def run(self) -> None:
         """Run until cancelled.
@@ -170,7 +165,24 @@ class Controller:
             on_snapshot=self._on_snapshot,
             prepare=self._scripts.prepare,
         )
-        self._loops(authority, publisher, tasks)
+        duties = self.duties = Duties(
+            Parts(
+                client=self._client,
+                settings=self._settings,
+                world=self.world,
+                registry=self.registry,
+                metrics=self.metrics,
+                elector=self.elector,
+                replicas=self.replicas,
+                failing=self._failing,
+                authority=authority,
+                snapshot=lambda: publisher.snapshot,
+                leaf_lifetime=self._leaf_lifetime,
+                servers=self._signers,
+                now=self._now,
+            ),
+            tasks,
+        )
         for coroutine in self.world.tasks():
             tasks.create_task(coroutine)
         await self._start_webhook(authority, stack, tasks)
@@ -178,7 +190,7 @@ class Controller:
         await self._until_synced()
         await publisher.first()
         tasks.create_task(publisher.run())
-        await self._start_delivery(authority, publisher, stack, tasks)
+        await self._start_delivery(authority, publisher, duties, stack, tasks)
         # Whoever waits until we are ready may patch MeshConfig the moment after.
         self._phase = "waiting for the API to take MeshConfig"
         await bootstrap.until_answered(
@@ -193,121 +205,6 @@ class Controller:
             mesh.fsm_namespace,
             __version__,
         )
-
-    def _loops(
-        self, authority: LiveAuthority, publisher: Publisher[Snapshot], tasks: asyncio.TaskGroup
-    ) -> None:
-        client, settings, mesh = self._client, self._settings, self._settings.mesh
-        roots = RootsEverywhere(
-            client, self.world, settings.ca_config_map, mesh.mesh_name, lambda: authority.roots
-        )
-        bundle = WebhookBundle(
-            client,
-            mesh.fsm_namespace,
-            SERVICE,
-            webhook_names(mesh.mesh_name),
-            lambda: authority.roots,
-        )
-        certs = AccessCerts(
-            client,
-            self.world,
-            authority,
-            mesh,
-            snapshot=lambda: publisher.snapshot,
-            lifetime=self._leaf_lifetime,
-            now=self._now,
-        )
-        status = StatusWriter(
-            client,
-            self.world,
-            self.registry,
-            mesh,
-            settle_s=settings.status_settle_s,
-            snapshot=lambda: publisher.snapshot,
-            replicas=self.replicas,
-            failing=self.replicas.failing,
-            kept=certs.condition,
-        )
-
-        def loop(
-            name: str,
-            reconcile: Callable[[], Awaitable[None]],
-            delay_s: float = 0.0,
-            *,
-            period_s: float = settings.resync_s,
-        ) -> Reconciler:
-            made = Reconciler(name, reconcile, period_s=period_s, delay_s=delay_s)
-            tasks.create_task(made.run())
-            return made
-
-        def writing(
-            name: str, reconcile: Callable[[], Awaitable[None]], delay_s: float = 0.0
-        ) -> Reconciler:
-            async def if_ours() -> None:
-                if self.elector.leads:
-                    await reconcile()
-
-            made = loop(name, if_ours, delay_s)
-            self.elector.subscribe(made.poke)
-            return made
-
-        tasks.create_task(self.elector.run())
-        tasks.create_task(self.replicas.informer.run())
-        reports = loop(
-            "telling the replica that leads", self.replicas.reconcile, period_s=REPORT_PERIOD_S
-        )
-        self.elector.subscribe(reports.poke)
-        spread = writing("giving the roots to namespaces", roots.reconcile)
-        self.world.subscribe(NAMESPACES, spread.poke)
-        roots.informer.subscribe(spread.poke)
-        tasks.create_task(roots.informer.run())
-        bundles = writing("giving the CA bundle to webhooks", bundle.reconcile)
-        for informer in bundle.informers.values():
-            informer.subscribe(bundles.poke)
-            tasks.create_task(informer.run())
-        rotator = Rotator(
-            client,
-            authority,
-            self.world,
-            self.registry,
-            self.metrics,
-            namespace=mesh.fsm_namespace,
-            secret=settings.ca_secret,
-            now=self._now,
-            leaf_lifetime=self._leaf_lifetime,
-            unspread=lambda: [*roots.lacking(), *bundle.lacking(), *certs.lacking()],
-            servers=lambda: [*self._signers(), *certs.signers()],
-            declared=RootCertificates(client, self.world, mesh),
-            leads=lambda: self.elector.leads,
-            replicas=self.replicas,
-        )
-        self._rotation_loop = loop("rotating the root", rotator.reconcile)
-        rotator.again = self._rotation_loop.poke
-        self.elector.subscribe(self._rotation_loop.poke)
-        self.replicas.informer.subscribe(self._rotation_loop.poke)
-        rotator.informer.subscribe(self._rotation_loop.poke)
-        self.world.subscribe(ROOT_CERTIFICATES, self._rotation_loop.poke)
-        tasks.create_task(rotator.informer.run())
-        self.rotator = rotator
-        self._certs_loop = writing("keeping certificates of AccessCerts", certs.reconcile)
-        certs.again = self._certs_loop.poke
-        certs.informer.subscribe(self._certs_loop.poke)
-        certs.informer.subscribe(self._rotation_loop.poke)
-        tasks.create_task(certs.informer.run())
-        secret = f"Secret/{mesh.fsm_namespace}/{settings.ca_secret}"
-        for listener in (
-            spread.poke,
-            bundles.poke,
-            self.registry.wake_all,
-            self._certs_loop.poke,
-        ):
-            authority.subscribe(listener)
-        authority.subscribe(lambda: self.world.nudge(secret))
-        self._status_loop = writing("writing statuses", status.reconcile, settings.status_delay_s)
-        self.replicas.informer.subscribe(self._status_loop.poke)
-        status.again = self._status_loop.poke
-        self._failing.on_change = self._status_loop.poke
-        certs.on_news = self._status_loop.poke
 
     async def _start_webhook(
         self, authority: LiveAuthority, stack: contextlib.AsyncExitStack, tasks: asyncio.TaskGroup
@@ -335,6 +232,7 @@ class Controller:
         self,
         authority: LiveAuthority,
         publisher: Publisher[Snapshot],
+        duties: Duties,
         stack: contextlib.AsyncExitStack,
         tasks: asyncio.TaskGroup,
     ) -> None:
@@ -348,8 +246,8 @@ class Controller:
             leaf_lifetime=self._leaf_lifetime,
             now=self._now,
             on_new_proxy=publisher.new_proxy,
-            on_ack=self._status_loop.poke,
-            on_credentials=self._rotation_loop.poke,
+            on_ack=duties.status.poke,
+            on_credentials=duties.rotation.poke,
             failing=self._failing,
             wait_max_s=mesh.delivery.wait_max_s,
             review_timeout_s=mesh.api.request_timeout_s,
@@ -400,8 +298,9 @@ class Controller:
             self.registry.wake_all()
         for problem in snapshot.problems:
             log.log(logging.WARNING if change else logging.INFO, "left out: %s", problem)
-        self._status_loop.poke()
-        self._certs_loop.poke()
+        if self.duties:
+            self.duties.status.poke()
+            self.duties.access_certs.poke()
 
     def _status_of(self, name: str) -> Mapping[str, Any] | None:
         kind, namespace, called = name.split("/", 2)

@@ -86,9 +86,10 @@ async def test_an_object_says_what_became_of_it(running, kube, follow, wait_unti
     routes(kube)
     await wait_until(lambda: programmed()["status"] == "True", "the status to follow")
     writes = len(kube.writes)
-    running._status_loop.poke()
-    runs = running._status_loop.runs
-    await wait_until(lambda: running._status_loop.runs > runs)
+    statuses = running.duties.status
+    statuses.poke()
+    runs = statuses.runs
+    await wait_until(lambda: statuses.runs > runs)
     assert len(kube.writes) == writes, "an unchanged status is not written again"
 
 
