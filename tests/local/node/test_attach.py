@@ -38,12 +38,12 @@ def run(
 
 
 @pytest.mark.parametrize("way", [{}, SPDY], ids=["websocket", "spdy"])
-def test_run_takes_input_to_its_end_and_tells_the_exit_code(
+def test_run_takes_input_and_tells_the_exit_code(
     box: Box, namespace: str, way: dict[str, str]
 ) -> None:
     data = os.urandom(1_500_000).hex().encode()
     script = "wc -c; echo err >&2; exit 9"
-    image = ("--image=alpine", "--restart=Never", "--rm", "-i", "-q")
+    image = ("--image=alpine", "--restart=Never", "--rm", "-i", "--quiet")
     done = run(box, namespace, "run", "r", *image, "--", "sh", "-c", script, feed=data, **way)
     assert done.stdout.split()[0] == str(len(data)).encode(), done
     assert b"err\n" in done.stderr

@@ -142,7 +142,7 @@ def test_a_user_has_the_way_out_and_terminals_too(mesh: Shell) -> None:
             return bool(outcome["stdout"].strip() == '[["beyond:hello", true]]')
 
         until(answered, "a datagram to be answered from beyond")
-    run = ("run", "t", "-n", "apart", "--rm", "-i", "-q", "--image=alpine", "--restart=Never")
+    run = ("run", "t", "-n", "apart", "--rm", "-i", "--quiet", "--image=alpine", "--restart=Never")
     done = mesh.kubectl(*run, "--", "sh", "-c", "cat; exit 3", given="typed\n", fails=True)
     assert done.stdout == "typed\n"
     spec = (

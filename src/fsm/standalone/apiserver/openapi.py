@@ -1,13 +1,12 @@
 """OpenAPI documents, from the same tables that check objects.
 
 What comes in: the registry and the shapes. What goes out: /openapi/v3 (an index, and one document
-per group and version) and /openapi/v2 (an empty protobuf document).
+per group and version).
 
 Why these: kubectl asks v3 whether the server checks unknown fields itself (the ``fieldValidation``
 parameter of PATCH) and then leaves checking to us; `kubectl explain` reads the schemas. Old kubectl
-asks v2, as protobuf: an empty document is zero bytes and makes it check nothing. The patch bodies
-leave out ``strategic-merge-patch`` on purpose: kubectl then computes patches of built-in kinds
-from the types compiled into it.
+asks v2 (``openapi_v2``). The patch bodies leave out ``strategic-merge-patch`` on purpose: kubectl
+then computes patches of built-in kinds from the types compiled into it.
 Invariants: computed from what is served now; the index names each document with a hash of its
 content, so a client may cache it.
 Source: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-interface-definition

@@ -16,7 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
-from fsm.standalone.apiserver import auth, bodies, discovery, scale
+from fsm.standalone.apiserver import auth, bodies, discovery, openapi_v2, scale
 from fsm.standalone.apiserver.auth import Tokens
 from fsm.standalone.apiserver.bodies import json_response
 from fsm.standalone.apiserver.calls import ADMIN, Call, User
@@ -43,7 +43,6 @@ TRUSTED = web.AppKey("trusted", bool)
 """Set on the application of the unix socket: whoever may open it is the administrator."""
 
 # Clients ask with `@v1.0` and get `.v1.0`: an at sign is not allowed in a content type.
-_EMPTY_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _NO_KIND_HINT = "`kubectl api-resources` lists what is served"
 
 
@@ -121,9 +120,9 @@ class Router:
                 raise StatusError(503, "ServiceUnavailable", "shutting down")
             return web.Response(text="ok")
         if path == "/openapi/v2":
-            # Zero bytes are a valid, empty protobuf document; those who insist on JSON get that.
             if "protobuf" in request.headers.get("Accept", ""):
-                return web.Response(body=b"", content_type=_EMPTY_PROTOBUF)
+                body = openapi_v2.document(self._registry)
+                return web.Response(body=body, content_type=openapi_v2.CONTENT_TYPE)
             info = {"title": "fsm embedded Kubernetes API", "version": "v1"}
             return json_response({"swagger": "2.0", "info": info, "paths": {}, "definitions": {}})
         if path in ("/api", "/apis") and (version := _aggregated(request)):
