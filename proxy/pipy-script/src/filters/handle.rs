@@ -142,10 +142,29 @@ struct Collected {
     body: BytesMut,
 }
 
+/// LIMIT: bytes that come while a promise is open, before the side that sends them is paused. What is paused is not read, and
+/// a client that leaves would not be missed; requests that come whole are below this.
+const HELD_BYTES_MAX: usize = 64 << 10;
+
 /// What a callback's promise stands for.
 struct Waiting {
     outcome: Outcome,
     held: VecDeque<Event>,
+    bytes: usize,
+    paused: bool,
+}
+
+impl Waiting {
+    fn hold(&mut self, cx: &mut Cx<'_>, event: Event) {
+        if let Event::Data(data) = &event {
+            self.bytes = self.bytes.saturating_add(data.len());
+        }
+        self.held.push_back(event);
+        if self.bytes > HELD_BYTES_MAX && !self.paused {
+            self.paused = true;
+            cx.back(Event::Pause);
+        }
+    }
 }
 
 struct Handler {
@@ -312,8 +331,7 @@ impl Handler {
             Ok(Done::One(event)) => cx.forward(event),
             Ok(Done::Events(events)) => events.into_iter().for_each(|event| cx.forward(event)),
             Ok(Done::Promise(outcome, held)) => {
-                cx.back(Event::Pause);
-                self.waiting = Some(Waiting { outcome, held: held.into() });
+                self.waiting = Some(Waiting { outcome, held: held.into(), bytes: 0, paused: false });
             }
             Err(error) => {
                 log::line("ERR", &format!("{}: {}: {error}", self.def.label, self.def.name));
@@ -551,7 +569,7 @@ impl Filter for Handler {
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
         match (&mut self.waiting, event) {
             (_, event @ (Event::Pause | Event::Resume)) => cx.forward(event),
-            (Some(waiting), event) => waiting.held.push_back(event),
+            (Some(waiting), event) => waiting.hold(cx, event),
             (None, event) => self.process(cx, event),
         }
     }
@@ -561,6 +579,7 @@ impl Filter for Handler {
         let Some(outcome) = waiting.outcome.take() else { return };
         let replaces = self.def.replaces;
         let mut held = std::mem::take(&mut waiting.held);
+        let paused = waiting.paused;
         self.waiting = None;
         // What the callback had is the first that goes on, unless it is replaced.
         if !replaces
@@ -570,10 +589,12 @@ impl Filter for Handler {
             cx.forward(first);
         }
         self.settled(cx, outcome);
-        cx.back(Event::Resume);
+        if paused {
+            cx.back(Event::Resume);
+        }
         while let Some(event) = held.pop_front() {
             match &mut self.waiting {
-                Some(waiting) => waiting.held.push_back(event),
+                Some(waiting) => waiting.hold(cx, event),
                 None => self.process(cx, event),
             }
         }
