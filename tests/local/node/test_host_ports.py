@@ -50,6 +50,16 @@ def found(box: Box, namespace: str, name: str) -> dict[str, Any]:
     return made
 
 
+async def published(box: Box, namespace: str, name: str) -> None:
+    """Wait until a Service shows its address (`kubectl wait` cannot wait for one before 1.23)."""
+
+    async def shown() -> bool:
+        ingress = found(box, namespace, name)["status"]["loadBalancer"].get("ingress") or [{}]
+        return bool(ingress[0].get("ip") == "127.0.0.1")
+
+    await until(shown, f"Service {name} has an address")
+
+
 async def test_a_load_balancer_answers_on_the_host_until_it_is_deleted(
     box: Box, namespace: str
 ) -> None:
@@ -61,8 +71,7 @@ async def test_a_load_balancer_answers_on_the_host_until_it_is_deleted(
         return await fetched(port) == "hello from the box"
 
     await until(answers, "the load balancer answers on the host")
-    wait = ("--for=jsonpath={.status.loadBalancer.ingress[0].ip}=127.0.0.1", "--timeout=20s")
-    box.kubectl("wait", "-n", namespace, "service/web", *wait)
+    await published(box, namespace, "web")
     assert "127.0.0.1" in box.kubectl("get", "service", "web", "-n", namespace)
     node_port = found(box, namespace, "web")["spec"]["ports"][0]["nodePort"]
     assert await fetched(node_port) == "hello from the box"
@@ -79,8 +88,7 @@ async def test_a_service_that_is_no_load_balancer_any_more_has_no_address(
 ) -> None:
     port = free_port()
     apply(box, namespace, balancer("web", port))
-    wait = ("--for=jsonpath={.status.loadBalancer.ingress[0].ip}=127.0.0.1", "--timeout=20s")
-    box.kubectl("wait", "-n", namespace, "service/web", *wait)
+    await published(box, namespace, "web")
     box.kubectl("patch", "service", "web", "-n", namespace, "-p", '{"spec":{"type":"ClusterIP"}}')
 
     async def cleared() -> bool:
@@ -104,15 +112,13 @@ async def test_a_port_that_another_program_has_is_told_and_taken_when_it_is_free
 
         await until(told, "an event tells of the conflict")
         assert not found(box, namespace, "web")["status"]["loadBalancer"].get("ingress")
-    wait = ("--for=jsonpath={.status.loadBalancer.ingress[0].ip}=127.0.0.1", "--timeout=30s")
-    box.kubectl("wait", "-n", namespace, "service/web", *wait)
+    await published(box, namespace, "web")
 
 
 async def test_of_two_services_the_older_has_the_port(box: Box, namespace: str) -> None:
     port = free_port()
     apply(box, namespace, balancer("first", port))
-    wait = ("--for=jsonpath={.status.loadBalancer.ingress[0].ip}=127.0.0.1", "--timeout=20s")
-    box.kubectl("wait", "-n", namespace, "service/first", *wait)
+    await published(box, namespace, "first")
     # Ages count in seconds; by name `second` comes later too.
     apply(box, namespace, balancer("second", port))
 
@@ -122,4 +128,4 @@ async def test_of_two_services_the_older_has_the_port(box: Box, namespace: str) 
 
     await until(told, "an event names the Service that has the port")
     box.kubectl("delete", "service", "first", "-n", namespace)
-    box.kubectl("wait", "-n", namespace, "service/second", *wait)
+    await published(box, namespace, "second")
