@@ -3,13 +3,14 @@
 //! INVARIANT: what a request changes is on the disk before its answer is sent. Who may ask is decided in [`crate::auth`].
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::http::{Request, Response};
+use crate::http::{Request, Response, Talk};
 use crate::instances::Instances;
+use crate::links::Links;
 use crate::store::Store;
 
 struct Inner {
@@ -28,13 +29,14 @@ pub struct Api {
     inner: Mutex<Inner>,
     /// Something was changed.
     changed: Condvar,
+    links: Arc<Links>,
 }
 
 impl Api {
     /// The API of a store.
     pub fn new(store: Store) -> Self {
         let inner = Inner { store, instances: BTreeMap::new() };
-        Api { inner: Mutex::new(inner), changed: Condvar::new() }
+        Api { inner: Mutex::new(inner), changed: Condvar::new(), links: Arc::default() }
     }
 
     /// What everybody may see: the console's page, which holds nothing of the repository.
@@ -86,6 +88,20 @@ impl Api {
             self.changed.notify_all();
         }
         answered.unwrap_or_else(|error| Response::text(400, error + "\n"))
+    }
+
+    /// What is said to a client that asks for a WebSocket: an instance, or who watches a log of one.
+    pub fn talk(&self, request: &Request) -> Option<Talk> {
+        let links = Arc::clone(&self.links);
+        if let Some(rest) = below(&request.path, "/api/v1/log") {
+            let (uuid, log) = rest.strip_prefix('/')?.split_once('/')?;
+            return (!log.is_empty()).then(|| links.viewer(uuid.to_owned(), log.to_owned()));
+        }
+        let rest = below(&request.path, "/repo")?;
+        let inner = self.lock();
+        let (_, uuid) = inner.store.locate(rest)?;
+        let uuid = uuid.trim_start_matches('/');
+        (!uuid.is_empty() && !uuid.contains('/')).then(|| links.instance(uuid.to_owned()))
     }
 
     /// Waits while an instance has the version at hand already and asks to be told of the next (RFC 7240 §4.3).

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use crate::link::{Link, Logs};
 use crate::tls::TlsFiles;
 
 /// How often the repository is asked, where it does not hold questions.
@@ -60,6 +61,10 @@ pub struct Follower {
     pub reload: bool,
     /// What reports say besides: an object, such as `{"metrics": …}`; `None` for no reports at all.
     pub facts: Option<Box<dyn Fn() -> Value + Send>>,
+    /// Logs that the repository may ask for, where it is told anything.
+    pub logs: Logs,
+    /// The repository wants the script to be loaded anew.
+    pub restart: Box<dyn Fn() + Send>,
 }
 
 fn now() -> u64 {
@@ -104,12 +109,22 @@ impl Follower {
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None);
+        let mut tls = None;
         if self.url.starts_with("https://") {
             config = config.tls_config(self.tls.client()?);
+            tls = Some(self.tls.rustls()?);
         }
         let url = self.url.trim_end_matches('/').to_owned();
         let asker = Asker { agent: config.build().new_agent(), url, token: self.token };
         let over = Arc::new(AtomicBool::new(false));
+        let link = self.facts.is_some().then(|| Link {
+            url: asker.url.clone(),
+            uuid: self.uuid.clone(),
+            token: asker.token.clone(),
+            tls,
+            logs: self.logs,
+            reload: self.restart,
+        });
         let reporter = self.facts.map(|facts| Reporter {
             asker: asker.clone(),
             uuid: self.uuid,
@@ -135,6 +150,10 @@ impl Follower {
                 ended.store(true, Ordering::Relaxed);
             }),
         )?;
+        if let Some(link) = link {
+            let over = Arc::clone(&over);
+            spawn("repo-link", Box::new(move || link.run(&over)))?;
+        }
         let reload = self.reload;
         spawn("repo", Box::new(move || asker.run(&snapshots, &over, reload, &say)))
     }
@@ -269,7 +288,7 @@ impl Reporter {
 }
 
 /// A path with its escapes.
-fn encode(path: &str) -> String {
+pub(crate) fn encode(path: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
     path.bytes()
         .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })

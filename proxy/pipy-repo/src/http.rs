@@ -1,13 +1,15 @@
 //! A small HTTP/1.1 server: each connection has a thread of its own, requests are answered in order.
 //!
 //! For administration, where callers are few and bodies are files of scripts; traffic goes through the workers.
-//! INVARIANT: head, body, time and the number of connections are bounded. Not here: chunked bodies, upgrades.
+//! INVARIANT: head, body, time and the number of connections are bounded. Not here: chunked bodies, what WebSockets say.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+use crate::websocket::{Side, Socket, accept};
 
 /// LIMIT: bytes of a request's head.
 const HEAD_MAX: usize = 16 << 10;
@@ -80,13 +82,30 @@ impl Response {
     }
 }
 
+/// What is said on a WebSocket, until it returns.
+pub type Talk = Box<dyn FnOnce(Socket<'_>) + Send>;
+
+/// Answers requests.
+pub trait Service: Send + Sync + 'static {
+    /// The answer to a request.
+    fn answer(&self, request: &Request) -> Response;
+
+    /// What is said to a client that asks for a WebSocket; without it the request is answered as any other.
+    fn talk(&self, _request: &Request) -> Option<Talk> {
+        None
+    }
+}
+
+/// How long a WebSocket is read before there is time to write.
+const TURN: Duration = Duration::from_millis(200);
+
 /// Answers requests for as long as the process lives; over TLS where there are settings for it.
 pub fn serve(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
-    answer: impl Fn(&Request) -> Response + Send + Sync + 'static,
+    service: impl Service,
 ) -> std::io::Result<()> {
-    let answer = Arc::new(answer);
+    let service = Arc::new(service);
     let open = Arc::new(AtomicUsize::new(0));
     std::thread::Builder::new().name("admin".into()).spawn(move || {
         loop {
@@ -99,20 +118,21 @@ pub fn serve(
                 open.fetch_sub(1, Ordering::Relaxed);
                 continue;
             }
-            let (answer, count, tls) = (Arc::clone(&answer), Arc::clone(&open), tls.clone());
+            let (service, count, tls) = (Arc::clone(&service), Arc::clone(&open), tls.clone());
             let spawned = std::thread::Builder::new().name("admin-peer".into()).stack_size(512 << 10).spawn(
                 move || {
                     let _open = Open(count);
                     let peer = peer.ip().to_canonical();
                     // A peer that goes away needs no words, nor one that believes another root.
-                    let _ = match tls {
-                        None => prepared(&stream).and_then(|()| converse(stream, peer, answer.as_ref())),
-                        Some(tls) => prepared(&stream).and_then(|()| {
+                    let _ = prepared(&stream).and_then(|control| match tls {
+                        None => converse(stream, &control, peer, service.as_ref()),
+                        Some(tls) => {
                             let session =
                                 rustls::ServerConnection::new(tls).map_err(std::io::Error::other)?;
-                            converse(rustls::StreamOwned::new(session, stream), peer, answer.as_ref())
-                        }),
-                    };
+                            let stream = rustls::StreamOwned::new(session, stream);
+                            converse(stream, &control, peer, service.as_ref())
+                        }
+                    });
                 },
             );
             if spawned.is_err() {
@@ -132,16 +152,31 @@ impl Drop for Open {
     }
 }
 
-fn prepared(stream: &TcpStream) -> std::io::Result<()> {
+/// Gives the stream its limits, and another handle of it to change them by.
+fn prepared(stream: &TcpStream) -> std::io::Result<TcpStream> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    stream.set_nodelay(true)
+    stream.set_nodelay(true)?;
+    stream.try_clone()
+}
+
+/// Whether a request asks for a WebSocket, and the key that it is to be answered by (RFC 6455 §4.2.1).
+fn wants_socket(request: &Request) -> Option<String> {
+    let has = |name: &str, token: &str| {
+        request
+            .header(name)
+            .is_some_and(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
+    };
+    let asked = request.method == "GET" && has("upgrade", "websocket") && has("connection", "upgrade");
+    let known = request.header("sec-websocket-version").is_some_and(|version| version.trim() == "13");
+    (asked && known).then(|| request.header("sec-websocket-key").map(accept)).flatten()
 }
 
 fn converse(
     mut stream: impl Read + Write,
+    control: &TcpStream,
     peer: IpAddr,
-    answer: &dyn Fn(&Request) -> Response,
+    service: &dyn Service,
 ) -> std::io::Result<()> {
     let mut buffer = Vec::new();
     loop {
@@ -149,10 +184,23 @@ fn converse(
             Asked::End => return Ok(()),
             Asked::Bad(response) => return write(&mut stream, &response, false, true),
             Asked::Request(request) => {
+                if let Some(answer) = wants_socket(&request)
+                    && let Some(talk) = service.talk(&request)
+                {
+                    let head = format!(
+                        "HTTP/1.1 101 Switching Protocols\r\nserver: pipy-repo\r\nupgrade: websocket\r\n\
+                         connection: Upgrade\r\nsec-websocket-accept: {answer}\r\n\r\n"
+                    );
+                    stream.write_all(head.as_bytes())?;
+                    stream.flush()?;
+                    control.set_read_timeout(Some(TURN))?;
+                    talk(Socket::new(Box::new(&mut stream), Side::Server, buffer));
+                    return Ok(());
+                }
                 let close = request
                     .header("connection")
                     .is_some_and(|value| value.to_ascii_lowercase().contains("close"));
-                let response = answer(&request);
+                let response = service.answer(&request);
                 write(&mut stream, &response, request.method == "HEAD", close)?;
                 if close {
                     return Ok(());
@@ -266,6 +314,7 @@ fn write(stream: &mut impl Write, response: &Response, head: bool, close: bool) 
         411 => "Length Required",
         413 => "Content Too Large",
         431 => "Request Header Fields Too Large",
+        502 => "Bad Gateway",
         504 => "Gateway Timeout",
         500 => "Internal Server Error",
         _ => "Other",

@@ -85,20 +85,40 @@ impl TlsFiles {
             .map_err(|error| format!("{}: {error}", certificate.display()))
     }
 
+    fn roots(&self) -> Result<Vec<CertificateDer<'static>>, String> {
+        let system = || SYSTEM.iter().map(PathBuf::from).find(|path| path.exists());
+        let path = self.trusted.clone().or_else(system);
+        certificates(&path.ok_or("no trusted certificates: --tls-trusted names them")?)
+    }
+
+    /// Settings of a client that speaks TLS for itself.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or there are no roots to believe.
+    pub(crate) fn rustls(&self) -> Result<Arc<rustls::ClientConfig>, String> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(self.roots()?);
+        let builder = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots);
+        let config = match self.pair()? {
+            Some((certificate, own)) => builder
+                .with_client_auth_cert(certificates(certificate)?, key(own)?)
+                .map_err(|error| format!("{}: {error}", certificate.display()))?,
+            None => builder.with_no_client_auth(),
+        };
+        Ok(Arc::new(config))
+    }
+
     /// Settings of a client.
     ///
     /// # Errors
     /// When a file cannot be read, or there are no roots to believe.
     pub(crate) fn client(&self) -> Result<ureq::tls::TlsConfig, String> {
         use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
-        let system = || SYSTEM.iter().map(PathBuf::from).find(|path| path.exists());
-        let path = self
-            .trusted
-            .clone()
-            .or_else(system)
-            .ok_or("no trusted certificates: --tls-trusted names them")?;
         let owned = |der: &CertificateDer<'_>| Certificate::from_der(der).to_owned();
-        let roots: Vec<Certificate<'static>> = certificates(&path)?.iter().map(owned).collect();
+        let roots: Vec<Certificate<'static>> = self.roots()?.iter().map(owned).collect();
         let mut own = None;
         if let Some((certificate, path)) = self.pair()? {
             let chain: Vec<Certificate<'static>> = certificates(certificate)?.iter().map(owned).collect();

@@ -55,7 +55,7 @@ pub use files::{Folder, Inline};
 pub use filters::{Entry, Joint, TABLE, options_of};
 pub use load::{Loaded, graph, load};
 pub use modules::Codebase;
-pub use objects::loggers::{keep_history, log_history, log_names};
+pub use objects::loggers::{follow_log, keep_history, log_history, log_names};
 pub use objects::process::{About, describe, exit_wanted, restart_wanted, set_worker};
 pub use objects::sinks::flush as flush_logs;
 pub use objects::stats::page as metrics_page;

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const LEVELS: [&str; 4] = ["ERR", "WRN", "INF", "DBG"];
 
@@ -92,12 +92,17 @@ pub fn set_place(name: &str) -> bool {
     place.is_some()
 }
 
-/// Sends lines into a file besides; when it has this size, it becomes `path.1`, up to a number of files.
+/// Sends lines into a file besides; when it has this size, or this age, it becomes `path.1`, up to a number of files.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn set_file(path: &Path, bytes_max: u64, count_max: usize) -> std::io::Result<()> {
-    let file = LogFile::open(path.to_owned(), bytes_max, count_max)?;
+pub fn set_file(
+    path: &Path,
+    bytes_max: u64,
+    count_max: usize,
+    interval: Option<Duration>,
+) -> std::io::Result<()> {
+    let file = LogFile::open(path.to_owned(), bytes_max, count_max, interval)?;
     *FILE.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
     Ok(())
 }
@@ -121,17 +126,27 @@ struct LogFile {
     bytes: u64,
     bytes_max: u64,
     count_max: usize,
+    interval: Option<Duration>,
+    since: Instant,
 }
 
 impl LogFile {
-    fn open(path: PathBuf, bytes_max: u64, count_max: usize) -> std::io::Result<Self> {
+    fn open(
+        path: PathBuf,
+        bytes_max: u64,
+        count_max: usize,
+        interval: Option<Duration>,
+    ) -> std::io::Result<Self> {
         let file = File::options().create(true).append(true).open(&path)?;
         let bytes = file.metadata()?.len();
-        Ok(LogFile { path, file, bytes, bytes_max, count_max: count_max.max(1) })
+        let since = Instant::now();
+        Ok(LogFile { path, file, bytes, bytes_max, count_max: count_max.max(1), interval, since })
     }
 
     fn write(&mut self, line: &[u8]) {
-        if self.bytes > 0 && self.bytes + line.len() as u64 > self.bytes_max {
+        let full = self.bytes + line.len() as u64 > self.bytes_max;
+        let old = self.interval.is_some_and(|interval| self.since.elapsed() >= interval);
+        if self.bytes > 0 && (full || old) {
             self.turn();
         }
         // A full disk must not stop what is logged about.
@@ -151,10 +166,15 @@ impl LogFile {
         if self.count_max == 1 {
             let _ = std::fs::remove_file(&self.path);
         }
-        if let Ok(fresh) = Self::open(self.path.clone(), self.bytes_max, self.count_max) {
+        if let Ok(fresh) = Self::open(self.path.clone(), self.bytes_max, self.count_max, self.interval) {
             *self = fresh;
         }
     }
+}
+
+/// What time it is, as log lines say it.
+pub fn time_now() -> String {
+    now()
 }
 
 /// What time it is, in UTC.

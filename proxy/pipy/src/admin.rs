@@ -5,12 +5,13 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use pipy_repo::{Request, Response};
+use pipy_repo::{Guard, Request, Response, Service, Talk};
 use pipy_script::{AdminRequest, Facts, Update, log};
 use pipy_worker::Handle;
 use serde_json::{Value, json};
@@ -42,6 +43,8 @@ pub(crate) struct Status {
     pub(crate) prefixes: Vec<String>,
     /// The files, and which of them is the script.
     pub(crate) files: Option<Files>,
+    /// The folder that they are in, where they may be written.
+    pub(crate) folder: Option<PathBuf>,
 }
 
 /// A column of a table: its head, and what stands in it.
@@ -59,6 +62,8 @@ pub(crate) struct Admin {
     /// It is to end.
     pub(crate) stop: AtomicBool,
     since: Mutex<Option<Instant>>,
+    /// The file that is to be the script from the next time on.
+    main: Mutex<Option<String>>,
 }
 
 /// Shared by the main thread, which writes it, and those who ask.
@@ -223,6 +228,46 @@ impl Admin {
         Some(response)
     }
 
+    /// The file that is to be the script from now on, if that was said.
+    pub(crate) fn main_wanted(&self) -> Option<String> {
+        self.main.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Writes or removes a file of the script's folder, or makes another one the script. None of it runs before it is loaded anew.
+    fn change(&self, request: &Request, path: &str) -> Result<Response, String> {
+        let folder = self.look(|status| status.folder.clone());
+        let folder = folder.ok_or("these files are in no folder: they cannot be changed")?;
+        let path = path.trim_start_matches('/');
+        match (request.method.as_str(), path) {
+            ("PATCH", "") => {
+                let said: Value = serde_json::from_slice(&request.body)
+                    .map_err(|error| format!("the body is no JSON: {error}"))?;
+                let main = said["main"].as_str().ok_or("main is missing: {\"main\": \"/main.js\"}")?;
+                if !within(&folder, main.trim_start_matches('/'))?.is_file() {
+                    return Err(format!("{main} is not there"));
+                }
+                *self.main.lock().unwrap_or_else(PoisonError::into_inner) = Some(main.to_owned());
+                self.reload.store(true, Ordering::Relaxed);
+                Ok(Response::empty(201))
+            }
+            ("POST", path) if !path.is_empty() && !path.ends_with('/') && !path.contains("//") => {
+                let place = within(&folder, path)?;
+                write_whole(&place, &request.body).map_err(|error| format!("{path}: {error}"))?;
+                Ok(Response::empty(201))
+            }
+            ("DELETE", path) if !path.is_empty() => {
+                let place = within(&folder, path)?;
+                match std::fs::remove_file(&place) {
+                    Ok(()) => Ok(Response::empty(204)),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Response::empty(404)),
+                    Err(error) => Err(format!("{path}: {error}")),
+                }
+            }
+            ("POST" | "DELETE", _) => Err("no path of a file".into()),
+            _ => Ok(Response::empty(405)),
+        }
+    }
+
     fn files(&self, path: &str) -> Response {
         let Some(files) = self.look(|status| status.files.clone()) else { return Response::empty(404) };
         let (files, main) = files();
@@ -242,12 +287,53 @@ impl Admin {
     }
 }
 
+/// Where a file of a folder is. A link on the way may not lead out of it.
+fn within(folder: &Path, path: &str) -> Result<PathBuf, String> {
+    let root = folder.canonicalize().map_err(|error| format!("{}: {error}", folder.display()))?;
+    let place = root.join(path);
+    let there = place.ancestors().find_map(|part| part.canonicalize().ok());
+    let inside = there.is_some_and(|there| there.starts_with(&root));
+    if inside { Ok(place) } else { Err(format!("{path} is not within the script's folder")) }
+}
+
+/// Writes a file as a whole: whoever reads it finds the old one or the new one.
+fn write_whole(place: &Path, content: &[u8]) -> std::io::Result<()> {
+    let folder = place.parent().unwrap_or_else(|| Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    let beside = folder.join(format!(".{name}.{}", std::process::id()));
+    let written = std::fs::write(&beside, content).and_then(|()| std::fs::rename(&beside, place));
+    if written.is_err() {
+        // What could not be written is of no use; the error says why.
+        let _ = std::fs::remove_file(&beside);
+    }
+    written
+}
+
 /// Opens the port.
 pub(crate) fn serve(address: SocketAddr, link: &Link, admin: Shared) -> Result<(), String> {
     let guard = crate::repo::guard(address, link, crate::repo::token())?;
-    crate::repo::serve(address, &link.served, move |request| {
-        guard.refuse(request).unwrap_or_else(|| answer(request, &admin))
-    })
+    crate::repo::serve(address, link, Port { guard, admin })
+}
+
+/// The port, for those who may ask.
+struct Port {
+    guard: Guard,
+    admin: Shared,
+}
+
+impl Service for Port {
+    fn answer(&self, request: &Request) -> Response {
+        self.guard.refuse(request).unwrap_or_else(|| answer(request, &self.admin))
+    }
+
+    fn talk(&self, request: &Request) -> Option<Talk> {
+        let log =
+            request.path.strip_prefix("/api/v1/log/").filter(|_| self.guard.refuse(request).is_none())?;
+        // As with a repository the name of the instance may stand before that of the log; there is one instance here.
+        let log = log.rsplit('/').next().filter(|log| !log.is_empty())?.to_owned();
+        Some(pipy_repo::watch_log(move || crate::repo::feed(&log)))
+    }
 }
 
 fn answer(request: &Request, admin: &Admin) -> Response {
@@ -268,8 +354,15 @@ fn answer(request: &Request, admin: &Admin) -> Response {
             admin.stop.store(true, Ordering::Relaxed);
             return Response::empty(204);
         }
+        ("POST", "/api/v1/program") => {
+            admin.reload.store(true, Ordering::Relaxed);
+            return Response::empty(201);
+        }
         ("POST", "/api/v1/graph") => return graph(&request.body),
         _ => {}
+    }
+    if let Some(path) = below("/api/v1/files").filter(|_| !read) {
+        return admin.change(request, path).unwrap_or_else(|why| Response::text(400, why + "\n"));
     }
     let known = matches!(
         path,

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lexopt::prelude::*;
 
@@ -23,6 +24,8 @@ pub(crate) enum Command {
     Script(ScriptOptions),
     /// Serve a repository of scripts.
     Repo(RepoOptions),
+    /// Serve one, and run a codebase of it.
+    RepoAndScript(RepoOptions, Box<ScriptOptions>),
 }
 
 /// How a sidecar runs.
@@ -56,76 +59,7 @@ pub(crate) struct CredentialFiles {
     pub(crate) roots: PathBuf,
 }
 
-const HELP: &str = "\
-pipy: a programmable proxy, the sidecar of fsm
-
-usage:
-  pipy [options] FILE         run a script
-  pipy [options] -e SCRIPT    run a script given as text
-  pipy [options] http[s]://HOST:PORT/repo/NAME
-                              run a codebase of a repository, and follow its versions
-  pipy [--admin-port PORT] [FOLDER]
-                              serve a repository of codebases, kept in a folder or in memory
-  pipy --check FILE           say whether a script loads
-  pipy sidecar --control-plane URL --ca FILE --token FILE [options]
-  pipy sidecar --config FILE [--cert FILE --key FILE --roots FILE] [options]
-  pipy check FILE             say whether a proxy configuration is valid
-  pipy check --plugin NAME FILE
-                              say whether a plugin of the mesh loads; - is standard input
-  pipy --list-filters         list the filters
-  pipy --version | --help
-
-how a script runs:
-  --threads N|max             threads that run it (1)
-  --reuse-port                accepted; threads always share their ports
-  -f, --file FILE             a file, whatever its name looks like
-  -- ARGUMENT...              what follows is for the script: pipy.argv (--pipy-options ends it)
-  --no-reload                 neither SIGHUP nor the repository changes what runs
-  --log-level LEVEL           error, warn, info or debug (info)
-  --log-local PLACE           where the log goes: stderr, stdout or null (stderr)
-  --log-file FILE             where it goes besides; with --log-file-max-size and --log-file-max-count it is
-                              renamed to FILE.1, FILE.2 … when it is full
-  --force-start               start although an address is taken
-  --admin-port [IP:]PORT      /metrics and /status of a script; where a repository serves (127.0.0.1:6060)
-  --admin-port-off            no such port
-  --admin-tls-cert, --admin-tls-key FILE
-                              its certificate and key (PEM): it is served over https
-  --admin-tls-trusted FILE    who signs the certificates that its callers must show
-  --log-history-limit SIZE    bytes of each log that are kept for /log (1m)
-  --init-repo FOLDER          codebases that a repository begins with: the folders that have a main.js
-  --tls-trusted FILE          roots that a repository over https is believed by (default: those of the system)
-  --tls-cert, --tls-key FILE  what is shown to it
-  --no-reload                 the version that runs first is kept
-  --no-status, --no-metrics   the repository is told nothing, or no metrics
-  --instance-uuid ID          who it is to the repository (default: made at each start)
-  --instance-name NAME        how it is called there
-
-where a sidecar's configuration comes from:
-  --control-plane URL         https://host:port of the control plane
-  --server-name NAME          name in the control plane's certificate (default: the host of the URL)
-  --ca FILE                   roots that sign the control plane's certificate (PEM)
-  --token FILE                ServiceAccount token that proves who this proxy is
-  --config FILE               a configuration as the contract has it; read again on SIGHUP
-  --cert, --key, --roots FILE its own certificate chain and key, and the roots that it believes (PEM)
-
-where it listens:
-  --inbound ADDRESS           traffic to the application (0.0.0.0:15003)
-  --outbound ADDRESS          traffic from the application (0.0.0.0:15001)
-  --admin ADDRESS             administration (127.0.0.1:15000)
-  --metrics ADDRESS           metrics and readiness (0.0.0.0:15010)
-  --liveness ADDRESS          the application's liveness probes (0.0.0.0:15901); each of these four is open
-  --readiness ADDRESS         its readiness probes (0.0.0.0:15902)             while there are such probes
-  --startup ADDRESS           its startup probes (0.0.0.0:15903)
-  --tcp-probes ADDRESS        its probes that only connect (0.0.0.0:15904)
-
-how it runs:
-  --workers N                 threads that move bytes (1)
-  --mark N                    packet mark of its own connections, by which the redirection knows them
-  --udp                       carry UDP too, captured by TPROXY; needs CAP_NET_ADMIN and CAP_NET_RAW
-
-PIPY_TOKEN is the token that a repository or an admin port wants from other machines, and that is sent to it.
-The environment variables POD_NAMESPACE, POD_NAME and POD_UID say which Pod it serves.
-";
+const HELP: &str = include_str!("help.txt");
 
 /// Reads the command line. Words that other releases wrote with one dash (`-help`) are known too.
 pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Error> {
@@ -184,6 +118,8 @@ struct Given {
     log_file: Option<PathBuf>,
     log_size: Option<u64>,
     log_count: Option<usize>,
+    log_interval: Option<Duration>,
+    init_code: Option<String>,
 }
 
 impl Given {
@@ -225,6 +161,13 @@ impl Given {
                     );
                 }
             }
+            "log-file-rotate-interval" => {
+                self.log_interval = Some(parser.value()?.parse_with(interval)?);
+            }
+            "init-code" => self.init_code = Some(parser.value()?.string()?),
+            "openssl-engine" => {
+                return Err("--openssl-engine: there is no OpenSSL here; keys are files (PEM)".into());
+            }
             // Nothing of the log goes anywhere else.
             "log-local-only" => {}
             "log-level" => {
@@ -248,30 +191,46 @@ impl Given {
         Ok(())
     }
 
-    fn command(self) -> Result<Command, lexopt::Error> {
+    fn command(mut self) -> Result<Command, lexopt::Error> {
         if let Some(path) = &self.log_file {
-            pipy_script::log::set_file(path, self.log_size.unwrap_or(u64::MAX), self.log_count.unwrap_or(1))
+            let (size, count) = (self.log_size.unwrap_or(u64::MAX), self.log_count.unwrap_or(1));
+            pipy_script::log::set_file(path, size, count, self.log_interval)
                 .map_err(|error| format!("--log-file: {}: {error}", path.display()))?;
         }
         let address = self.admin.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 6060)));
         let (text, file) = (self.text, self.file);
-        let Some(script) = self.script else {
+        let Some(script) = self.script.take() else {
             if text || file || self.check {
                 return Err("missing script".into());
             }
-            return Ok(Command::Repo(RepoOptions { folder: None, address, link: self.link }));
+            return Ok(self.repository(None, address));
         };
         let given = script.to_string_lossy().into_owned();
         let path = PathBuf::from(&script);
         // What is no file is a script, unless it looks like the name of one.
         let inline = text || (!file && !path.exists() && given.contains(['(', ' ', '\n', '+']));
         let remote = given.starts_with("http://") || given.starts_with("https://");
+        if given.starts_with("repo://") && !file {
+            let said = format!(
+                "{given}: there are no built-in codebases; http://HOST:PORT/repo/NAME is one of a repository"
+            );
+            return Err(said.into());
+        }
+        // Without a codebase it is the repository itself.
+        let bare = given.split_once("://").is_some_and(|(_, rest)| !rest.trim_end_matches('/').contains('/'));
+        if remote && bare && !file && !text {
+            let upstream = Some(given);
+            return Ok(Command::Repo(RepoOptions { folder: None, address, link: self.link, upstream }));
+        }
+        if self.init_code.is_some() {
+            return Err("--init-code is for a repository: pipy --init-code=NAME [FOLDER]".into());
+        }
         let code = if inline {
             Code::Text(given)
         } else if remote && !file {
             Code::Remote { url: given, uuid: self.uuid, name: self.name, snapshot: None }
         } else if path.is_dir() && !file {
-            return Ok(Command::Repo(RepoOptions { folder: Some(path), address, link: self.link }));
+            return Ok(self.repository(Some(path), address));
         } else {
             Code::File(path)
         };
@@ -285,6 +244,32 @@ impl Given {
             admin: self.admin,
             link: self.link,
         }))
+    }
+}
+
+impl Given {
+    /// A repository, and what of it runs.
+    fn repository(self, folder: Option<PathBuf>, address: SocketAddr) -> Command {
+        let options = RepoOptions { folder, address, link: self.link.clone(), upstream: None };
+        let Some(name) = self.init_code else { return Command::Repo(options) };
+        let scheme = if self.link.served.certificate.is_some() { "https" } else { "http" };
+        let own = match address.ip() {
+            ip if !ip.is_unspecified() => address,
+            std::net::IpAddr::V4(_) => SocketAddr::from(([127, 0, 0, 1], address.port())),
+            std::net::IpAddr::V6(_) => SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, address.port())),
+        };
+        let url = format!("{scheme}://{own}/repo/{}", name.trim_matches('/'));
+        let script = ScriptOptions {
+            code: Code::Remote { url, uuid: self.uuid, name: self.name, snapshot: None },
+            arguments: self.arguments,
+            threads: self.threads.unwrap_or(1),
+            check: false,
+            force_start: self.force_start,
+            no_reload: self.no_reload,
+            admin: None,
+            link: self.link,
+        };
+        Command::RepoAndScript(options, Box::new(script))
     }
 }
 
@@ -310,7 +295,21 @@ const OPTIONS: &[&str] = &[
     "log-local",
     "log-file-max-size",
     "log-file-max-count",
+    "log-file-rotate-interval",
+    "log-local-only",
     "log-history-limit",
+    "init-repo",
+    "init-code",
+    "admin-gui",
+    "admin-log-file",
+    "admin-tls-cert",
+    "admin-tls-key",
+    "admin-tls-trusted",
+    "tls-cert",
+    "tls-key",
+    "tls-trusted",
+    "trace-objects",
+    "pipy-options",
     "list-filters",
     "help",
     "version",
@@ -350,6 +349,21 @@ fn size(text: &str) -> Result<usize, String> {
     };
     let number: usize = digits.parse().map_err(|_| bad())?;
     number.checked_mul(1 << shift).ok_or_else(bad)
+}
+
+/// `90`, `15m`, `24h` or `1d`.
+fn interval(text: &str) -> Result<Duration, String> {
+    let bad = || format!("{text:?} is no time: 90s, 15m, 24h, 1d");
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let seconds: u64 = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(bad()),
+    };
+    let number: u64 = digits.parse().map_err(|_| bad())?;
+    number.checked_mul(seconds).filter(|all| *all > 0).map(Duration::from_secs).ok_or_else(bad)
 }
 
 /// A number of threads, or as many as there are cores.

@@ -7,6 +7,7 @@
 mod admin;
 mod args;
 mod faults;
+mod front;
 mod notice;
 mod pages;
 mod process;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Sidecar(options) => sidecar::run(*options),
         Command::Script(options) => script::run(&options),
         Command::Repo(options) => repo::run(&options),
+        Command::RepoAndScript(options, script) => repo::open(&options).and_then(|()| script::run(&script)),
     };
     // Lines that loggers of scripts and plugins still have are sent before the process ends.
     pipy_script::flush_logs();

@@ -8,10 +8,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use pipy_repo::{Api, Follower, Guard, Report, Snapshot, Store, TlsFiles};
+use pipy_repo::{
+    Api, Feed, Follower, Guard, Relay, Report, Request, Response, Service, Snapshot, Store, Talk, TlsFiles,
+};
 use pipy_script::log;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::front::Front;
 
 /// How an admin port is served, and how a repository is followed.
 #[derive(Debug, Clone, Default)]
@@ -22,12 +26,15 @@ pub(crate) struct Link {
     pub(crate) asked: TlsFiles,
     /// A folder of codebases that a repository begins with.
     pub(crate) init: Option<PathBuf>,
+    /// A folder of pages that the admin port gives, and where its requests are logged.
+    pub(crate) pages: Option<PathBuf>,
+    pub(crate) requests: Option<PathBuf>,
     pub(crate) no_reload: bool,
     pub(crate) no_status: bool,
     pub(crate) no_metrics: bool,
 }
 
-const OPTIONS: [&str; 10] = [
+const OPTIONS: [&str; 12] = [
     "admin-tls-cert",
     "admin-tls-key",
     "admin-tls-trusted",
@@ -35,6 +42,8 @@ const OPTIONS: [&str; 10] = [
     "tls-key",
     "tls-trusted",
     "init-repo",
+    "admin-gui",
+    "admin-log-file",
     "no-reload",
     "no-status",
     "no-metrics",
@@ -56,6 +65,8 @@ impl Link {
             "tls-key" => &mut self.asked.key,
             "tls-trusted" => &mut self.asked.trusted,
             "init-repo" => &mut self.init,
+            "admin-gui" => &mut self.pages,
+            "admin-log-file" => &mut self.requests,
             _ => {
                 self.no_reload |= name == "no-reload";
                 self.no_status |= name == "no-status";
@@ -74,6 +85,8 @@ pub(crate) struct RepoOptions {
     pub(crate) folder: Option<PathBuf>,
     pub(crate) address: SocketAddr,
     pub(crate) link: Link,
+    /// A repository elsewhere, to which instances' requests are handed on.
+    pub(crate) upstream: Option<String>,
 }
 
 /// The token that the environment has.
@@ -94,6 +107,22 @@ pub(crate) fn guard(address: SocketAddr, link: &Link, token: Option<String>) -> 
 pub(crate) fn run(options: &RepoOptions) -> Result<(), String> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
         .map_err(|error| format!("signals: {error}"))?;
+    open(options)?;
+    signals.forever().next();
+    log::line("INF", "[shutdown] Shutting down...");
+    Ok(())
+}
+
+/// Begins to serve it.
+pub(crate) fn open(options: &RepoOptions) -> Result<(), String> {
+    let scheme = if options.link.served.certificate.is_some() { "https" } else { "http" };
+    if let Some(url) = &options.upstream {
+        let guard = guard(options.address, &options.link, token())?;
+        let relay = Relay::new(url, guard, token(), &options.link.asked, log::line)?;
+        serve(options.address, &options.link, relay)?;
+        log::line("INF", &format!("[repo] Handing on to {url} at {scheme}://{}", options.address));
+        return Ok(());
+    }
     let mut store = match &options.folder {
         Some(folder) => Store::open(folder)?,
         None => Store::in_memory(),
@@ -109,31 +138,39 @@ pub(crate) fn run(options: &RepoOptions) -> Result<(), String> {
             log::line("INF", &format!("[repo] Codebase {name} was made of {}", folder.display()));
         }
     }
-    let api = Api::new(store);
     let link = &options.link;
-    serve(options.address, &link.served, move |request| {
-        Api::public(request).or_else(|| guard.refuse(request)).unwrap_or_else(|| api.answer(request))
-    })?;
+    serve(options.address, link, Repository { api: Api::new(store), guard })?;
     let kept = options.folder.as_ref().map_or("memory".into(), |folder| folder.display().to_string());
-    let scheme = if link.served.certificate.is_some() { "https" } else { "http" };
     log::line("INF", &format!("[repo] Serving codebases from {kept} at {scheme}://{}", options.address));
-    signals.forever().next();
-    log::line("INF", "[shutdown] Shutting down...");
     Ok(())
 }
 
+/// A repository, for those who may ask.
+struct Repository {
+    api: Api,
+    guard: Guard,
+}
+
+impl Service for Repository {
+    fn answer(&self, request: &Request) -> Response {
+        let open = Api::public(request).or_else(|| self.guard.refuse(request));
+        open.unwrap_or_else(|| self.api.answer(request))
+    }
+
+    fn talk(&self, request: &Request) -> Option<Talk> {
+        self.guard.refuse(request).is_none().then(|| self.api.talk(request)).flatten()
+    }
+}
+
 /// Opens the admin port.
-pub(crate) fn serve(
-    address: SocketAddr,
-    tls: &TlsFiles,
-    answer: impl Fn(&pipy_repo::Request) -> pipy_repo::Response + Send + Sync + 'static,
-) -> Result<(), String> {
+pub(crate) fn serve(address: SocketAddr, link: &Link, service: impl Service) -> Result<(), String> {
     let said = |error: std::io::Error| {
         format!("Cannot start listening on TCP port {} at {}: bind: {error}", address.port(), address.ip())
     };
-    let tls = tls.server().map_err(|error| format!("--admin-tls-…: {error}"))?;
+    let service = Front::new(service, link.pages.clone(), link.requests.as_deref())?;
+    let tls = link.served.server().map_err(|error| format!("--admin-tls-…: {error}"))?;
     let listener = std::net::TcpListener::bind(address).map_err(said)?;
-    pipy_repo::serve(listener, tls, answer).map_err(said)
+    pipy_repo::serve(listener, tls, service).map_err(said)
 }
 
 /// The token of a folder; made at the first start.
@@ -156,6 +193,12 @@ fn kept_token(path: &Path) -> Result<String, String> {
     Ok(token)
 }
 
+/// A log of this process, as it is from now on.
+pub(crate) fn feed(name: &str) -> Feed {
+    let (tail, lines) = pipy_script::follow_log(name);
+    Feed { tail, lines }
+}
+
 /// The two ends of a follower's threads.
 pub(crate) struct Following {
     pub(crate) snapshots: Receiver<Snapshot>,
@@ -169,6 +212,7 @@ pub(crate) fn follow(
     name: Option<String>,
     link: &Link,
     metrics: impl Fn() -> String + Send + 'static,
+    restart: impl Fn() + Send + 'static,
 ) -> Result<Following, String> {
     let uuid = uuid.map_or_else(|| pipy_repo::random_id().map_err(|error| error.to_string()), Ok)?;
     let ((snapshots, found), (reports, outcomes)) = (channel(), channel());
@@ -189,6 +233,8 @@ pub(crate) fn follow(
         uuid,
         name: name.unwrap_or_default(),
         reload: !link.no_reload,
+        logs: Box::new(feed),
+        restart: Box::new(restart),
         facts: (!link.no_status).then(|| Box::new(facts) as Box<dyn Fn() -> serde_json::Value + Send>),
     };
     follower.start(snapshots, outcomes, log::line)?;

@@ -111,6 +111,13 @@ impl Code {
         }
     }
 
+    /// The folder that its files are in, if they are in one.
+    fn folder(&self) -> Option<PathBuf> {
+        let Code::File(path) = self else { return None };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        Some(folder.map_or_else(|| PathBuf::from("."), Path::to_owned))
+    }
+
     /// All files, and which of them is the script.
     fn files(&self) -> (Vec<(String, Vec<u8>)>, String) {
         let (codebase, main) = self.codebase();
@@ -160,8 +167,10 @@ pub(crate) fn run(options: &ScriptOptions) -> Result<(), String> {
         let mut running = Running::new(options);
         let status = Arc::clone(&running.status);
         let metrics = move || status.metrics();
+        let status = Arc::clone(&running.status);
+        let restart = move || status.reload.store(true, Ordering::Relaxed);
         running.following =
-            Some(crate::repo::follow(url, uuid.clone(), name.clone(), &options.link, metrics)?);
+            Some(crate::repo::follow(url, uuid.clone(), name.clone(), &options.link, metrics, restart)?);
         running.start()?;
         return running.until_over();
     }
@@ -264,6 +273,7 @@ impl<'o> Running<'o> {
             status.error = None;
             status.prefixes = loaded.admins();
             let code = self.code.clone();
+            status.folder = self.code.folder();
             status.files = Some(Arc::new(move || code.files()));
             status.listens = loaded.listens().into_iter().map(|(address, _)| address).collect();
         });
@@ -428,10 +438,17 @@ impl<'o> Running<'o> {
 
     fn reload(&mut self) -> Result<(), String> {
         log::line("INF", "[restart] Reloading codebase...");
+        let before = self.code.clone();
+        if let (Some(main), Some(folder)) = (self.status.main_wanted(), self.code.folder()) {
+            self.code = Code::File(folder.join(main.trim_start_matches('/')));
+        }
         log::hold();
         let loaded = self.code.load();
         log::release(false);
         let reloaded = loaded.and_then(|loaded| self.apply(&loaded).map(|()| self.applied(&loaded)));
+        if reloaded.is_err() {
+            self.code = before;
+        }
         match &reloaded {
             Ok(()) => log::line("INF", "[restart] Codebase reloaded"),
             Err(error) => {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,12 @@ static HISTORY: LazyLock<Mutex<BTreeMap<String, History>>> = LazyLock::new(Mutex
 struct History {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
+    /// Who reads along.
+    readers: Vec<SyncSender<Vec<u8>>>,
 }
+
+/// LIMIT: lines that wait for a reader; one that falls behind further is let go.
+const READER_LINES: usize = 4096;
 
 /// How many bytes are kept of each log.
 pub fn keep_history(bytes: usize) {
@@ -29,14 +35,15 @@ pub fn keep_history(bytes: usize) {
 /// Keeps what a log of this name says.
 pub(crate) fn note(name: &str, line: &[u8]) {
     let max = HISTORY_MAX.load(Ordering::Relaxed);
-    if max == 0 {
-        return;
-    }
     let mut all = HISTORY.lock().unwrap_or_else(PoisonError::into_inner);
-    if !all.contains_key(name) {
+    if max > 0 && !all.contains_key(name) {
         all.insert(name.to_owned(), History::default());
     }
     let Some(history) = all.get_mut(name) else { return };
+    history.readers.retain(|reader| reader.try_send(line.to_vec()).is_ok());
+    if max == 0 {
+        return;
+    }
     history.bytes += line.len();
     history.lines.push_back(line.to_vec());
     while history.bytes > max {
@@ -47,13 +54,24 @@ pub(crate) fn note(name: &str, line: &[u8]) {
 
 /// The names of all logs that have said something.
 pub fn log_names() -> Vec<String> {
-    HISTORY.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    let all = HISTORY.lock().unwrap_or_else(PoisonError::into_inner);
+    all.iter().filter(|(_, history)| !history.lines.is_empty()).map(|(name, _)| name.clone()).collect()
+}
+
+/// What a log has said, and each line that it says from then on.
+pub fn follow_log(name: &str) -> (Vec<u8>, Receiver<Vec<u8>>) {
+    let mut all = HISTORY.lock().unwrap_or_else(PoisonError::into_inner);
+    let history = all.entry(name.to_owned()).or_default();
+    let (send, lines) = sync_channel(READER_LINES);
+    history.readers.push(send);
+    (history.lines.iter().flatten().copied().collect(), lines)
 }
 
 /// What a log has said; `None` where there is none of that name.
 pub fn log_history(name: &str) -> Option<Vec<u8>> {
     let all = HISTORY.lock().unwrap_or_else(PoisonError::into_inner);
-    Some(all.get(name)?.lines.iter().flatten().copied().collect())
+    let history = all.get(name).filter(|history| !history.lines.is_empty())?;
+    Some(history.lines.iter().flatten().copied().collect())
 }
 
 /// Where a logger writes.
