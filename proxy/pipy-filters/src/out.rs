@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use pipy_http::{BodyEncoder, HttpError};
+use smallvec::SmallVec;
 
 /// LIMIT: bodies up to this size are copied behind what is gathered, larger ones leave as they are.
 const COPY_BYTES_MAX: usize = 8 * 1024;
@@ -10,7 +11,8 @@ const COPY_BYTES_MAX: usize = 8 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Out {
     pub(crate) bytes: Vec<u8>,
-    pieces: Vec<Bytes>,
+    /// Mostly one, for which nothing is allocated.
+    pieces: SmallVec<[Bytes; 1]>,
 }
 
 impl Out {

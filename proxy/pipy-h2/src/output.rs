@@ -111,7 +111,8 @@ impl Connection {
     /// Hands over what is gathered.
     fn flush(&mut self, out: &mut Vec<Bytes>) {
         if !self.out.is_empty() {
-            self.out_expected = self.out.len().min(OUT_EXPECTED_MAX);
+            // A turn with little, such as an answer to a PING, says less about the next one than those before it.
+            self.out_expected = self.out.len().clamp(self.out_expected / 2, OUT_EXPECTED_MAX);
             out.push(std::mem::take(&mut self.out).into());
         }
     }

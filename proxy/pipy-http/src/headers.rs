@@ -16,6 +16,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use memchr::memchr;
+
 use crate::HttpError;
 use crate::chars::{is_text, is_token, list_members, trim_ows};
 use crate::error::shown;
@@ -92,9 +94,7 @@ impl Headers {
     /// case: `contains_token("connection", "close")`.
     pub fn contains_token(&self, name: impl AsRef<[u8]>, token: impl AsRef<[u8]>) -> bool {
         let (name, token) = (name.as_ref(), token.as_ref());
-        // Most messages have no field of the kind: the search alone is far cheaper than the lists.
-        self.contains(name)
-            && self.get_all(name).flat_map(list_members).any(|member| member.eq_ignore_ascii_case(token))
+        self.entries.iter().any(|entry| self.is_named(entry, name) && has_member(self.value(entry), token))
     }
 
     /// All fields as (name, value), in order.
@@ -280,6 +280,14 @@ fn range_is_named(arena: &[u8], entry: &Entry, name: &[u8]) -> bool {
     // The length first: it tells most names apart without touching the arena.
     (entry.name_end - entry.name_start) as usize == name.len()
         && slice(arena, entry.name_start, entry.name_end).eq_ignore_ascii_case(name)
+}
+
+/// Whether a comma list has that member.
+fn has_member(list: &[u8], token: &[u8]) -> bool {
+    // Most lists are that member, or another one alone.
+    list.eq_ignore_ascii_case(token)
+        || (memchr(b',', list).is_some()
+            && list_members(list).any(|member| member.eq_ignore_ascii_case(token)))
 }
 
 fn check_field(name: &[u8], value: &[u8]) -> Result<(), HttpError> {

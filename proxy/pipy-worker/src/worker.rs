@@ -39,6 +39,10 @@ const UNSENT_BYTES_MAX: usize = READ_BUDGET;
 /// LIMIT: fewer closed connections than this have held too little memory to be worth the search for it.
 const GIVE_BACK_MIN: usize = 96;
 
+/// After how long it is looked whether more have closed since memory was given back. The last ones that are open hold a
+/// page for each kind of thing that a connection consists of: a few of them keep what hundreds have left.
+const GIVE_BACK_AGAIN: Duration = Duration::from_secs(1);
+
 const WAKER: Token = Token(usize::MAX);
 const LISTENERS: usize = usize::MAX / 2;
 const LEAVING: usize = usize::MAX / 4;
@@ -86,6 +90,8 @@ pub struct Worker<A: App> {
     app_due: Option<Instant>,
     /// Most sockets that were open since memory was given back last.
     peak: usize,
+    /// When to look again, and how many sockets were open the last time.
+    give_back_again: Option<(Instant, usize)>,
 }
 
 impl<A: App> Worker<A> {
@@ -120,6 +126,7 @@ impl<A: App> Worker<A> {
                 app: app(),
                 app_due: None,
                 peak: 0,
+                give_back_again: None,
             };
             worker.run();
         })?;
@@ -182,14 +189,23 @@ impl<A: App> Worker<A> {
         }
     }
 
-    /// Gives the memory of connections back once most of them have closed.
+    /// Gives the memory of connections back once most of them have closed, and goes on to while more of them do.
     fn give_back(&mut self) {
         let open = self.graph.sockets();
         self.peak = self.peak.max(open);
-        if self.peak - open < GIVE_BACK_MIN.max(open * 3) {
+        let most_closed = self.peak - open >= GIVE_BACK_MIN.max(open * 3);
+        let more_closed = match self.give_back_again {
+            Some((at, before)) if at <= self.graph.now => {
+                self.give_back_again = None;
+                open < before
+            }
+            _ => false,
+        };
+        if !most_closed && !more_closed {
             return;
         }
         self.peak = open;
+        self.give_back_again = Some((self.graph.now + GIVE_BACK_AGAIN, open));
         let used = self.sockets.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         self.sockets.truncate(used);
         self.sockets.shrink_to_fit();
@@ -202,8 +218,14 @@ impl<A: App> Worker<A> {
             return Some(Duration::ZERO);
         }
         let connect = self.connects.peek().map(|std::cmp::Reverse((at, _))| *at);
-        let due =
-            [self.graph.timers.next_due(), connect, self.app_due, self.leaving.due(), self.accept_again];
+        let due = [
+            self.graph.timers.next_due(),
+            connect,
+            self.app_due,
+            self.leaving.due(),
+            self.accept_again,
+            self.give_back_again.map(|(at, _)| at),
+        ];
         let next = due.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }

@@ -36,6 +36,30 @@ fn wrong_lines_are_named() {
 }
 
 #[test]
+fn control_bytes_are_found_in_every_value_among_clean_ones() {
+    for byte in 0..=255_u8 {
+        for place in 0..3 {
+            let mut section = Vec::new();
+            for line in 0..3 {
+                section.extend_from_slice(b"name: a long enough value, as they come\t");
+                if line == place {
+                    section.push(byte);
+                }
+                section.extend_from_slice(b"end\r\n");
+            }
+            section.extend_from_slice(b"\r\n");
+            let is_good = byte == b'\t' || (byte >= 0x20 && byte != 0x7f);
+            let found = parse_headers(&section, &Limits::default());
+            // A line feed ends the line: what follows has no colon.
+            assert_eq!(found.is_ok(), is_good, "{byte:#x} in line {place}");
+        }
+    }
+    // As many line feeds without as carriage returns with nothing behind them are no line ends.
+    let section = b"a: b\rc\r\nd: e\nf: g\r\n\r\n";
+    assert!(parse_headers(section, &Limits::default()).is_err());
+}
+
+#[test]
 fn long_foreign_values_are_cut_short_in_messages() {
     let line = [b"GET /", &b"a".repeat(500)[..], b" b"].concat();
     let text = parse_request_line(&line, &Limits::default()).unwrap_err().to_string();

@@ -127,13 +127,15 @@ pub(crate) struct Pen {
     clock: Clock,
     /// The fields from `direction` to `destination`.
     ends: Memo<4>,
+    /// The fields `host` and `method`.
+    asked: Memo<2>,
     /// The fields from `decision` to `cluster`.
     verdicts: Memo<7>,
 }
 
 impl Pen {
     pub(crate) fn new() -> Self {
-        Pen { clock: Clock::new(), ends: Memo::new(), verdicts: Memo::new() }
+        Pen { clock: Clock::new(), ends: Memo::new(), asked: Memo::new(), verdicts: Memo::new() }
     }
 
     /// Appends the entry as one line, newline included.
@@ -151,8 +153,12 @@ impl Pen {
         });
         address(out, b",\"peer\":\"", entry.peer);
         address(out, b",\"original_destination\":\"", entry.original_destination);
-        text(out, b",\"host\":\"", entry.host.unwrap_or_default());
-        text(out, b",\"method\":\"", entry.method.unwrap_or_default());
+        let asked = [entry.host, entry.method].map(Option::unwrap_or_default);
+        self.asked.append(asked, out, |out| {
+            let [host, method] = asked;
+            text(out, b",\"host\":\"", host);
+            text(out, b",\"method\":\"", method);
+        });
         text(out, b",\"path\":\"", entry.path.unwrap_or_default());
         number(out, b",\"status\":", entry.status.map(u64::from));
         number(out, b",\"grpc_status\":", entry.grpc_status.map(u64::from));

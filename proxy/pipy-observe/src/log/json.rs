@@ -56,6 +56,7 @@ fn specials(bytes: [u8; 8]) -> u64 {
 /// Appends `value` as the inside of a JSON string and its closing quote; the opening one is the caller's.
 pub(crate) fn rest_of_string(value: &[u8], out: &mut Vec<u8>) {
     match value.get(..FIELD_BYTES_MAX) {
+        None if plain_run(value) == value.len() => out.extend_from_slice(value),
         Some(start) if value.len() > FIELD_BYTES_MAX => {
             escaped(whole_characters(start), out);
             out.extend_from_slice("…".as_bytes());

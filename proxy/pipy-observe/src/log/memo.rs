@@ -22,6 +22,8 @@ const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 pub(crate) struct Memo<const N: usize> {
     /// Empty until something is written.
     places: Vec<Place<N>>,
+    /// The place that was used last: mostly that of the next values too.
+    last: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -33,18 +35,26 @@ struct Place<const N: usize> {
 
 impl<const N: usize> Memo<N> {
     pub(crate) fn new() -> Self {
-        Memo { places: Vec::new() }
+        Memo { places: Vec::new(), last: 0 }
     }
 
     /// Appends the text of `values`: a copy, or else what `write` appends.
     pub(crate) fn append(&mut self, values: [&[u8]; N], out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(text) = self.text(self.last, &values) {
+            return out.extend_from_slice(text);
+        }
         let place = place_of(&values);
-        if let Some(text) = self.places.get(place).and_then(|place| place.text(&values)) {
+        self.last = place;
+        if let Some(text) = self.text(place, &values) {
             return out.extend_from_slice(text);
         }
         let start = out.len();
         write(out);
         self.keep(place, &values, out.get(start..).unwrap_or_default());
+    }
+
+    fn text(&self, place: usize, values: &[&[u8]; N]) -> Option<&[u8]> {
+        self.places.get(place)?.text(values)
     }
 
     fn keep(&mut self, place: usize, values: &[&[u8]; N], text: &[u8]) {
