@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 from typing import Any
 
 import aiohttp
 import pytest
-from box_world import Box, apply, service, until, web
+from box_world import Box, apply, pod, service, until, web
+
+from fsm.standalone.node import host_udp
 
 pytestmark = pytest.mark.box
 
@@ -129,3 +132,110 @@ async def test_of_two_services_the_older_has_the_port(box: Box, namespace: str) 
     await until(told, "an event names the Service that has the port")
     box.kubectl("delete", "service", "first", "-n", namespace)
     await published(box, namespace, "second")
+
+
+ECHO = """
+import os, socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("", 7000))
+while True:
+    data, who = s.recvfrom(65535); s.sendto(os.environ["HOSTNAME"].encode() + b":" + data, who)
+"""
+
+
+def free_udp_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+async def asked(port: int, *texts: bytes) -> list[bytes]:
+    """Send datagrams from one socket to a port of the host; returns what came back in time."""
+    loop = asyncio.get_running_loop()
+    answers = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        # Connected: what comes from another port than was asked is no answer.
+        sock.connect(("127.0.0.1", port))
+        for text in texts:
+            try:
+                await loop.sock_sendall(sock, text)
+                async with asyncio.timeout(1):
+                    answers.append(await loop.sock_recv(sock, 65535))
+            except (OSError, TimeoutError):
+                continue
+    return answers
+
+
+async def test_datagrams_of_the_host_reach_a_load_balancer(box: Box, namespace: str) -> None:
+    port = free_udp_port()
+    ports = [{"name": "game", "port": port, "targetPort": 7000, "protocol": "UDP"}]
+    container = {"image": "python", "command": [sys.executable, "-c", ECHO]}
+    pods = [
+        pod(name, container=container, labels={"app": "game"}, terminationGracePeriodSeconds=0)
+        for name in ("one", "two")
+    ]
+    apply(box, namespace, *pods, service("game", {"app": "game"}, type="LoadBalancer", ports=ports))
+
+    async def both() -> bool:
+        heard = {answer.split(b":")[0] for _ in range(6) for answer in await asked(port, b"x")}
+        return heard == {b"one", b"two"}
+
+    await until(both, "both Pods answer, each to its clients")
+    await published(box, namespace, "game")
+    # One client meets one Pod, and long datagrams come whole.
+    long = b"y" * 20_000
+    answers = await asked(port, b"a", b"b", long)
+    (server,) = {answer.split(b":")[0] for answer in answers}
+    assert answers == [server + b":a", server + b":b", server + b":" + long]
+    node_port = found(box, namespace, "game")["spec"]["ports"][0]["nodePort"]
+    assert await asked(node_port, b"z")
+    box.inside("kill", "-9", str(box.child("gateway")["pid"]))
+    await until(lambda: asked(port, b"again"), "the port is open again")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        with pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+    box.kubectl("delete", "service", "game", "-n", namespace)
+
+    async def closed() -> bool:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.bind(("127.0.0.1", port))
+        return True
+
+    await until(closed, "the port is free")
+
+
+async def test_sessions_of_a_port_end_when_silent_and_make_room_when_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(host_udp, "SESSIONS_MAX", 2)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as service:
+        service.setblocking(False)
+        service.bind(("127.0.0.1", 0))
+        outer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        outer.bind(("127.0.0.1", 0))
+        relay = host_udp.UdpPort(outer, service.getsockname())
+        clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(3)]
+        loop = asyncio.get_running_loop()
+        seen = []
+        try:
+            for client in clients:
+                client.connect(outer.getsockname())
+                client.send(b"x")
+                async with asyncio.timeout(10):
+                    seen.append((await loop.sock_recvfrom(service, 10))[1])
+            # Each client is one to the service; the first had to make room.
+            assert len(set(seen)) == 3
+            kept = list(relay._sessions)
+            assert kept == [client.getsockname() for client in clients[1:]]
+            latest = max(session.seen_at for session in relay._sessions.values())
+            relay.expire(latest + host_udp.IDLE_S + 1)
+            assert not relay._sessions
+            clients[0].send(b"y")
+            async with asyncio.timeout(10):
+                await loop.sock_recvfrom(service, 10)
+            relay.lead(("127.0.0.1", 9))
+            assert not relay._sessions
+        finally:
+            relay.close()
+            for client in clients:
+                client.close()

@@ -1,14 +1,14 @@
 """Which ports of the host belong to which Service, decided from the Services alone. Pure.
 
-    LoadBalancer ─► its ports, by their own numbers ┐ the same number twice: the older Service
-    NodePort     ─► its node ports                  ┘ has it, the other is told so
+    LoadBalancer ─► its ports, by their own numbers ┐ the same number twice in one protocol: the
+    NodePort     ─► its node ports                  ┘ older Service has it, the other is told so
 
 What comes in: Service objects. What goes out: ``Plan``: claims by port, and what each Service that
 wants a port and cannot have it is to be told.
 
 Invariants: the same Services give the same plan, in whatever order they come; a Service that is
-there keeps its port from those that come later. Not done here: listening (``host_ports``); UDP,
-which would need a connection's state where there is none: such a port is told as unsupported.
+there keeps its port from those that come later; what is neither TCP nor UDP is told as unsupported.
+Not done here: listening (``host_ports``).
 Source: https://kubernetes.io/docs/concepts/services-networking/service/#loadbalancer
 """
 
@@ -20,10 +20,13 @@ from typing import Any
 
 KubeObject = dict[str, Any]
 Name = tuple[str, str]
+#: Protocol and number.
+HostPort = tuple[str, int]
 
 #: Reasons, as they stand in ``status.loadBalancer.ingress[].ports[].error`` and in events.
 PORT_TAKEN = "PortTaken"
 UNSUPPORTED = "UnsupportedProtocol"
+PROTOCOLS = ("TCP", "UDP")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Claim:
         host_port: the port on the host.
         port: the Service's own port that it stands for.
         address: ClusterIP of the Service.
+        protocol: ``TCP`` or ``UDP``.
 
     """
 
@@ -42,6 +46,7 @@ class Claim:
     host_port: int
     port: int
     address: str
+    protocol: str = "TCP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +57,14 @@ class Refusal:
     host_port: int
     reason: str
     message: str
+    protocol: str = "TCP"
 
 
 @dataclass(slots=True)
 class Plan:
     """What is to be listened on, and who goes without."""
 
-    claims: dict[int, Claim] = field(default_factory=dict)
+    claims: dict[HostPort, Claim] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
 
 
@@ -106,14 +112,13 @@ def _cluster_ip(service: KubeObject) -> str:
 def _give(made: Plan, service: KubeObject, host_port: int, entry: KubeObject) -> None:
     name = name_of(service)
     protocol = str(entry.get("protocol") or "TCP")
-    if protocol != "TCP":
-        text = f"port {host_port}/{protocol} is not relayed from the host: only TCP is"
-        made.refusals.append(Refusal(name, host_port, UNSUPPORTED, text))
+    if protocol not in PROTOCOLS:
+        text = f"port {host_port}/{protocol} is not relayed from the host: TCP and UDP are"
+        made.refusals.append(Refusal(name, host_port, UNSUPPORTED, text, protocol))
         return
-    holder = made.claims.setdefault(
-        host_port, Claim(name, host_port, entry["port"], _cluster_ip(service))
-    )
+    claim = Claim(name, host_port, entry["port"], _cluster_ip(service), protocol)
+    holder = made.claims.setdefault((protocol, host_port), claim)
     if holder.service != name:
         other = "/".join(holder.service)
-        text = f"port {host_port} of the host is held by Service {other}, which is older"
-        made.refusals.append(Refusal(name, host_port, PORT_TAKEN, text))
+        text = f"port {host_port}/{protocol} of the host is held by Service {other}, which is older"
+        made.refusals.append(Refusal(name, host_port, PORT_TAKEN, text, protocol))

@@ -9,8 +9,8 @@ relayed bytes, ``status.loadBalancer`` and events of the Services.
 Invariants: a port that cannot be had is told (event, status) and tried again; it keeps no other
 port from opening. A status names an address only when at least one port answers there. All ports
 close with this process, and the one that takes its place opens them again.
-Not done here: which Service has which port (``host_claims``); UDP; the client's own address: Pods
-see the node's, as behind any relay.
+Not done here: which Service has which port (``host_claims``); datagrams (``host_udp``); the
+client's own address: Pods see the node's, as behind any relay.
 """
 
 from __future__ import annotations
@@ -27,7 +27,18 @@ from fsm.kube import ApiError, Informer, KubeClient
 from fsm.kube.resources import SERVICES
 from fsm.standalone.node import streams
 from fsm.standalone.node.events import Events, Happening
-from fsm.standalone.node.host_claims import Claim, Name, Plan, Refusal, balanced, name_of, plan
+from fsm.standalone.node.host_claims import (
+    PROTOCOLS,
+    Claim,
+    HostPort,
+    Name,
+    Plan,
+    Refusal,
+    balanced,
+    name_of,
+    plan,
+)
+from fsm.standalone.node.host_udp import UdpPort
 
 KubeObject = dict[str, Any]
 logger = logging.getLogger(__name__)
@@ -54,7 +65,7 @@ class HostPorts:
         self._host = host
         self._services = Informer(client, SERVICES)
         self._events = Events(client, node, source="service-load-balancer")
-        self._open: dict[int, tuple[asyncio.Server, Claim]] = {}
+        self._open: dict[HostPort, tuple[asyncio.Server | UdpPort, Claim]] = {}
         self._told: set[Refusal] = set()
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._look = asyncio.Event()
@@ -78,8 +89,8 @@ class HostPorts:
         """Make the ports and statuses what the Services say; returns whether all succeeded."""
         services = list(self._services.store.values())
         wanted = plan(services)
-        for port in [port for port in self._open if port not in wanted.claims]:
-            self._open.pop(port)[0].close()
+        for key in [key for key in self._open if key not in wanted.claims]:
+            self._open.pop(key)[0].close()
         failed: list[Refusal] = []
         for claim in wanted.claims.values():
             if (refusal := await self._ensure(claim)) is not None:
@@ -97,37 +108,46 @@ class HostPorts:
         return good
 
     async def _ensure(self, claim: Claim) -> Refusal | None:
-        if claim.host_port in self._open:
+        key, to = (claim.protocol, claim.host_port), (claim.address, claim.port)
+        if key in self._open:
             # The listener stays; only where it leads may have changed.
-            self._open[claim.host_port] = (self._open[claim.host_port][0], claim)
+            server = self._open[key][0]
+            if isinstance(server, UdpPort):
+                server.lead(to)
+            self._open[key] = (server, claim)
             return None
         try:
-            sock = await self._make(b"t")
+            sock = await self._make(b"t" if claim.protocol == "TCP" else b"u")
         except OSError as error:
-            return Refusal(claim.service, claim.host_port, "NoWayIn", str(error))
+            text = str(error)
+            return Refusal(claim.service, claim.host_port, "NoWayIn", text, claim.protocol)
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if claim.protocol == "TCP":
+                # Not for UDP, where it would take the port from another program.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((self._host, claim.host_port))
-            port = claim.host_port
-            server = await asyncio.start_server(
-                lambda reader, writer: self._serve(port, (reader, writer)),
-                sock=sock,
-                backlog=_BACKLOG,
-            )
+            made: asyncio.Server | UdpPort
+            if claim.protocol == "TCP":
+                made = await asyncio.start_server(
+                    lambda reader, writer: self._serve(key, (reader, writer)),
+                    sock=sock,
+                    backlog=_BACKLOG,
+                )
+            else:
+                made = UdpPort(sock, to)
         except OSError as error:
             sock.close()
             return _refused(claim, self._host, error)
-        self._open[claim.host_port] = (server, claim)
-        logger.info(
-            "opened a port of the host", extra={"port": port, "for": "/".join(claim.service)}
-        )
+        self._open[key] = (made, claim)
+        told = {"port": f"{claim.host_port}/{claim.protocol}", "for": "/".join(claim.service)}
+        logger.info("opened a port of the host", extra=told)
         return None
 
-    async def _serve(self, port: int, near: streams.Streams) -> None:
-        if port not in self._open or self._room.locked():
+    async def _serve(self, key: HostPort, near: streams.Streams) -> None:
+        if key not in self._open or self._room.locked():
             streams.reset(near[1])
             return
-        claim = self._open[port][1]
+        claim = self._open[key][1]
         async with self._room:
             try:
                 async with asyncio.timeout(_CONNECT_S):
@@ -182,16 +202,17 @@ def status_of(
     """Write ``status.loadBalancer.ingress``; ``None`` where there is to be none. Pure."""
     if not balanced(service) or service["metadata"].get("deletionTimestamp"):
         return None
-    errors = {refusal.host_port: refusal.reason for refusal in refusals}
+    errors = {(refusal.protocol, refusal.host_port): refusal.reason for refusal in refusals}
     ports: list[KubeObject] = []
     for entry in service["spec"].get("ports") or []:
         number, protocol = entry["port"], str(entry.get("protocol") or "TCP")
-        claim = wanted.claims.get(number)
-        mine = protocol == "TCP" and claim is not None and claim.service == name_of(service)
-        error = errors.get(number, "Pending")
+        key = (protocol, number)
+        claim = wanted.claims.get(key)
+        mine = protocol in PROTOCOLS and claim is not None and claim.service == name_of(service)
+        error = errors.get(key, "Pending")
         ports.append(
             {"port": number, "protocol": protocol}
-            | ({} if mine and number not in errors else {"error": error})
+            | ({} if mine and key not in errors else {"error": error})
         )
     if all("error" in port for port in ports):
         return None
@@ -210,5 +231,6 @@ def _refused(claim: Claim, host: str, error: OSError) -> Refusal:
         )
     elif error.errno == errno.EADDRNOTAVAIL:
         hint = "; it is no address of this machine (`fsm up --expose`)"
-    text = f"cannot listen on {host}:{claim.host_port} of the host: {error.strerror}{hint}"
-    return Refusal(claim.service, claim.host_port, reason, text)
+    where = f"{host}:{claim.host_port}" + ("" if claim.protocol == "TCP" else f"/{claim.protocol}")
+    text = f"cannot listen on {where} of the host: {error.strerror}{hint}"
+    return Refusal(claim.service, claim.host_port, reason, text, claim.protocol)

@@ -25,7 +25,7 @@ def port(number: int, **more: Any) -> dict[str, Any]:
 
 def test_a_load_balancer_has_its_own_ports_and_its_node_ports() -> None:
     made = plan([service("web", 1, port(80, nodePort=30080))])
-    assert sorted(made.claims) == [80, 30080]
+    assert sorted(made.claims) == [("TCP", 80), ("TCP", 30080)]
     assert {claim.port for claim in made.claims.values()} == {80}
     assert not made.refusals
 
@@ -34,7 +34,7 @@ def test_the_older_service_keeps_the_port_in_whatever_order_they_come() -> None:
     old, new = service("old", 1, port(80)), service("new", 2, port(80), port(81))
     for order in ([old, new], [new, old]):
         made = plan(order)
-        assert made.claims[80].service == ("shop", "old")
+        assert made.claims["TCP", 80].service == ("shop", "old")
         (refusal,) = made.refusals
         assert (refusal.service, refusal.reason) == (("shop", "new"), PORT_TAKEN)
         assert "shop/old" in refusal.message
@@ -52,10 +52,23 @@ def test_who_gets_no_port_at_all_stays_pending() -> None:
     assert status_of(old, made, [], "127.0.0.1") is not None
 
 
-def test_udp_is_told_as_unsupported_and_keeps_no_tcp_port_away() -> None:
+def test_one_number_may_be_had_once_per_protocol() -> None:
     both = service("dns", 1, port(53, protocol="UDP"), port(53, name="tcp"))
-    made = plan([both])
-    assert made.claims[53].service == ("shop", "dns")
+    late = service("late", 2, port(53, protocol="UDP"))
+    made = plan([both, late])
+    assert {key: claim.service[1] for key, claim in made.claims.items()} == {
+        ("UDP", 53): "dns",
+        ("TCP", 53): "dns",
+    }
+    (refusal,) = made.refusals
+    assert (refusal.service[1], refusal.protocol, refusal.reason) == ("late", "UDP", PORT_TAKEN)
+    (ingress,) = status_of(both, made, [], "127.0.0.1") or []
+    assert all("error" not in entry for entry in ingress["ports"])
+
+
+def test_other_protocols_are_told_as_unsupported() -> None:
+    made = plan([service("sctp", 1, port(53, protocol="SCTP"), port(53))])
+    assert list(made.claims) == [("TCP", 53)]
     assert [refusal.reason for refusal in made.refusals] == [UNSUPPORTED]
 
 
