@@ -95,6 +95,14 @@ impl Engine {
         Ok(promise)
     }
 
+    /// A number, and a way on which its result is sent when something has happened on whichever thread: then `waker` is woken.
+    pub(crate) fn awaited(&self, waker: Waker) -> Option<(u64, Return)> {
+        let way = self.background.way()?;
+        let id = self.background.number();
+        self.background.waiting.borrow_mut().insert(id, waker);
+        Some((id, way))
+    }
+
     /// A result has come back; ignored where nobody of this engine has asked.
     pub(crate) fn finished(&self, id: u64, result: Result) -> Option<Result> {
         let settle = self.background.promised.borrow_mut().remove(&id);

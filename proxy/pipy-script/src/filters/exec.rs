@@ -23,6 +23,9 @@ use crate::layout::{FilterDef, Reading, Scope};
 /// How long a program may go on when its input has ended.
 const GRACE: Duration = Duration::from_secs(1);
 
+const TIMER_TERM: u32 = 0;
+const TIMER_CLOSE: u32 = 1;
+
 /// What ends the input on a terminal (VEOF of termios, unless a program has changed it).
 const END_OF_INPUT: u8 = 4;
 
@@ -69,6 +72,7 @@ impl FilterDef for Exec {
             input: Input::Idle(None),
             queued: BytesMut::new(),
             ended: false,
+            closing: false,
             at_terminal: self.pty,
             reading: None,
             waiting: None,
@@ -110,6 +114,8 @@ struct Program {
     queued: BytesMut,
     /// Nothing more comes in.
     ended: bool,
+    /// Nothing more comes out; the end of the stream waits for that of the program.
+    closing: bool,
     /// It is a terminal that the end of the input must be told to.
     at_terminal: bool,
     reading: Option<u64>,
@@ -229,6 +235,12 @@ impl Program {
         }
     }
 
+    fn close(&mut self, cx: &mut Cx<'_>) {
+        if std::mem::take(&mut self.closing) {
+            cx.forward(Event::Close(CloseReason::Finished));
+        }
+    }
+
     fn signal(&self, signal: &str) {
         // The standard library can only kill; its own program can say it more kindly.
         if let Some(pid) = self.child {
@@ -318,7 +330,7 @@ impl Filter for Program {
             end if is_close(&end) => {
                 self.ended = true;
                 self.write(cx);
-                cx.timer(GRACE, 0);
+                cx.timer(GRACE, TIMER_TERM);
             }
             _ => {}
         }
@@ -345,7 +357,9 @@ impl Filter for Program {
                 }
                 _ => {
                     self.state = State::Over;
-                    cx.forward(Event::Close(CloseReason::Finished));
+                    // The script is told how it has ended before the stream ends; most programs do both at once.
+                    self.closing = true;
+                    cx.timer(GRACE, TIMER_CLOSE);
                 }
             }
         }
@@ -356,10 +370,16 @@ impl Filter for Program {
             let (code, stderr) = done.unwrap_or_default();
             self.exited(code, stderr);
         }
+        if self.waiting.is_none() {
+            self.close(cx);
+        }
     }
 
-    fn timer(&mut self, _cx: &mut Cx<'_>, _token: u32) {
-        self.signal("-TERM");
+    fn timer(&mut self, cx: &mut Cx<'_>, token: u32) {
+        match token {
+            TIMER_CLOSE => self.close(cx),
+            _ => self.signal("-TERM"),
+        }
     }
 
     fn closed(&mut self, _cx: &mut Cx<'_>) {

@@ -194,7 +194,8 @@ impl Handler {
             Of::Event => self.single(cx, event),
             Of::StreamStart if first => self.single(cx, event),
             Of::StreamEnd if is_close(&event) => self.single(cx, event),
-            Of::Data if matches!(event, Event::Data(_)) => self.single(cx, event),
+            // An empty piece carries nothing: it only sets things going.
+            Of::Data if matches!(&event, Event::Data(data) if !data.is_empty()) => self.single(cx, event),
             Of::MessageStart if is_start(&event) => self.single(cx, event),
             Of::MessageEnd if is_end(&event) => self.single(cx, event),
             Of::Message | Of::MessageBody => self.collect(cx, event),

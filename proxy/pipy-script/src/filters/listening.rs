@@ -19,6 +19,9 @@ use super::options::Options;
 /// LIMIT: connections on which nothing moves for so long are ended, unless the script says otherwise.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// How long a peer over UDP may be silent when the worker drains.
+const UDP_DRAIN: Duration = Duration::from_millis(500);
+
 /// The options of a listener.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Listen {
@@ -107,6 +110,7 @@ impl Places {
         }
         let activity = Rc::new(Activity::default());
         let watch = Watch {
+            udp: listen.udp,
             idle,
             read: listen.read,
             write: listen.write,
@@ -133,6 +137,8 @@ struct Activity {
 
 /// The left end of a connection.
 struct Watch {
+    /// Peers that say nothing of their end.
+    udp: bool,
     idle: Duration,
     read: Duration,
     write: Duration,
@@ -203,6 +209,13 @@ impl Filter for Watch {
                 cx.forward(Event::Close(reason));
                 cx.defer();
             }
+        }
+    }
+
+    fn drain(&mut self, cx: &mut Cx<'_>) {
+        if self.udp {
+            self.idle = UDP_DRAIN;
+            cx.timer(UDP_DRAIN, TIMER_IDLE);
         }
     }
 

@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use pipy_filters::{Http2Client, HttpClient, Lease, Session};
-use pipy_http::{BodyLength, RequestHead, ResponseHead};
+use pipy_http::{BodyLength, Method, RequestHead, ResponseHead};
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, Slot};
 use rquickjs::Result;
 
@@ -82,6 +82,8 @@ struct Current {
     /// Something of its body has gone.
     body: bool,
     answered: bool,
+    /// It asks for a tunnel.
+    tunnel: bool,
     tries: u32,
 }
 
@@ -171,12 +173,16 @@ impl Request {
         Some(session)
     }
 
-    fn begin(&mut self, cx: &mut Cx<'_>, head: Box<RequestHead>, length: BodyLength) {
+    fn begin(&mut self, cx: &mut Cx<'_>, mut head: Box<RequestHead>, length: BodyLength) {
         if self.settings.is_none() {
             match self.source.settings(&self.scope) {
                 Some(settings) => self.settings = Some(settings),
                 None => return cx.forward(Event::Close(CloseReason::Script)),
             }
+        }
+        // HTTP/2 cannot say that it asks nobody.
+        if self.settings.as_ref().is_some_and(|settings| settings.http2) && head.authority().is_none() {
+            let _ = head.headers.insert("host", "localhost");
         }
         match self.key() {
             Ok(key) => self.send(cx, key, (head, length), 1),
@@ -197,12 +203,14 @@ impl Request {
         self.slot = self.slot.wrapping_add(1);
         let slot = self.slot;
         let session = self.session(cx, &key, tries > 1);
+        let tunnel = head.method == Method::Connect || head.is_upgrade();
         let Some(lease) = session.and_then(|session| Lease::take(&session, cx, slot)) else {
             return cx.forward(Event::Close(CloseReason::ConnectFailed));
         };
         lease.send(cx, Event::Start(Head::Request(head), length));
         let (begun, asked, body, answered) = (false, false, false, false);
-        self.current = Some(Current { lease, key, slot, length, begun, asked, body, answered, tries });
+        self.current =
+            Some(Current { lease, key, slot, length, begun, asked, body, answered, tunnel, tries });
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) {
@@ -302,6 +310,12 @@ impl Filter for Request {
             (Some(current), event) if current.asked && !matches!(event, Event::Pause | Event::Resume) => {
                 // In a tunnel there is no next request: what follows is for the server.
                 match event {
+                    // Among many on a connection, the end of one who has asked all is none of the server's business.
+                    Event::Close(CloseReason::Finished)
+                        if current.lease.session().is_multiplexed() && !current.tunnel =>
+                    {
+                        self.held.push_back(Event::Close(CloseReason::Finished));
+                    }
                     event @ (Event::Data(_) | Event::Close(_)) if self.held.is_empty() => {
                         current.lease.send(cx, event);
                     }

@@ -47,7 +47,6 @@ const ALL: &[(&[&str], &[&str])] = &[
             "connectTimeout",
             "idleTimeout",
             "keepAlive",
-            "netlinkFamily",
             "noDelay",
             "onState",
             "protocol",

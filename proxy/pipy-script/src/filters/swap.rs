@@ -72,7 +72,7 @@ pub(super) fn output(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
 pub(super) fn at(hub: Kept, scope: &Scope, label: &str) -> Box<dyn Filter> {
     let asker = Asker { name: "link", label: label.to_owned() };
     let def = Def { asker, target: None, with: Some(hub) };
-    Box::new(Swap { def, scope: scope.clone(), hub: None, exchanged: false, over: false })
+    Box::new(Swap { def, scope: scope.clone(), hub: None, exchanged: false, over: false, answered: false })
 }
 
 impl FilterDef for LoopDef {
@@ -83,7 +83,14 @@ impl FilterDef for LoopDef {
 
 impl FilterDef for SwapDef {
     fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
-        Box::new(Swap { def: self.0.clone(), scope: scope.clone(), hub: None, exchanged: false, over: false })
+        Box::new(Swap {
+            def: self.0.clone(),
+            scope: scope.clone(),
+            hub: None,
+            exchanged: false,
+            over: false,
+            answered: false,
+        })
     }
 }
 
@@ -146,7 +153,10 @@ struct Swap {
     hub: Option<String>,
     /// Something went between this pipeline and another.
     exchanged: bool,
+    /// What came in has ended.
     over: bool,
+    /// The other has ended.
+    answered: bool,
 }
 
 impl Swap {
@@ -182,21 +192,38 @@ impl Swap {
         waiting.into_iter().for_each(|event| cx.forward(event));
     }
 
-    fn leave(&mut self, cx: &mut Cx<'_>, last: Option<Event>) {
+    /// Who else is there.
+    fn others(&self, cx: &Cx<'_>) -> Vec<Port> {
+        let own = cx.port(ONLY);
+        let hubs = self.scope.engine().hubs.borrow();
+        let there = self.hub.as_ref().and_then(|hub| hubs.get(hub));
+        there
+            .map(|there| there.ports.iter().copied().filter(|port| *port != own).collect())
+            .unwrap_or_default()
+    }
+
+    /// Of two, the other has nobody left; among many, one that goes is none of the others' business.
+    fn tell_the_only_other(&self, cx: &mut Cx<'_>, last: Event) {
+        if let ([other], true) = (self.others(cx).as_slice(), self.exchanged || cx.draining()) {
+            cx.send_to(*other, last);
+        }
+    }
+
+    fn leave(&mut self, cx: &mut Cx<'_>) {
         let Some(hub) = self.hub.take() else { return };
         let own = cx.port(ONLY);
         let mut hubs = self.scope.engine().hubs.borrow_mut();
         let Some(there) = hubs.get_mut(&hub) else { return };
         there.ports.retain(|port| *port != own);
-        // Of two, the other has nobody left; among many, one that goes is none of the others' business.
-        let left = there.ports.clone();
-        if left.is_empty() {
+        if there.ports.is_empty() {
             hubs.remove(&hub);
         }
-        drop(hubs);
-        if let ([other], Some(last), true) = (left.as_slice(), last, self.exchanged) {
-            cx.send_to(*other, last);
-        }
+    }
+
+    /// Nobody will say anything more here.
+    fn end(&mut self, cx: &mut Cx<'_>, last: Event) {
+        self.leave(cx);
+        cx.forward(last);
     }
 }
 
@@ -213,22 +240,26 @@ impl Filter for Swap {
         if self.over || matches!(event, Event::Pause | Event::Resume) {
             return;
         }
+        let others = self.others(cx);
         if is_close(&event) {
             self.over = true;
-            return self.leave(cx, Some(event));
+            // What others say still comes, unless there is nobody, or this end is no good one.
+            if others.is_empty() || self.answered || !matches!(event, Event::Close(CloseReason::Finished)) {
+                if let Some(copy) = duplicate(&event) {
+                    self.tell_the_only_other(cx, copy);
+                }
+                return self.end(cx, event);
+            }
+            return self.tell_the_only_other(cx, event);
         }
-        let Some(hub) = &self.hub else { return };
-        let own = cx.port(ONLY);
-        let mut hubs = self.scope.engine().hubs.borrow_mut();
-        let Some(there) = hubs.get_mut(hub) else { return };
-        let others: Vec<Port> = there.ports.iter().copied().filter(|port| *port != own).collect();
         if others.is_empty() {
-            if there.waiting.len() < WAITING_MAX {
+            let mut hubs = self.scope.engine().hubs.borrow_mut();
+            let there = self.hub.as_ref().and_then(|hub| hubs.get_mut(hub));
+            if let Some(there) = there.filter(|there| there.waiting.len() < WAITING_MAX) {
                 there.waiting.push_back(event);
             }
             return;
         }
-        drop(hubs);
         self.exchanged = true;
         for port in others {
             if let Some(copy) = duplicate(&event) {
@@ -239,15 +270,29 @@ impl Filter for Swap {
 
     fn sub(&mut self, cx: &mut Cx<'_>, _slot: Slot, event: Event) {
         if is_close(&event) {
-            self.over = true;
-            self.leave(cx, None);
+            self.answered = true;
+            // Both directions are over.
+            if self.over {
+                return self.end(cx, event);
+            }
         }
         self.exchanged = true;
         cx.forward(event);
     }
 
+    fn drain(&mut self, cx: &mut Cx<'_>) {
+        // Nobody comes any more; those that still speak with each other may end.
+        if self.hub.is_some() && (self.over || self.others(cx).is_empty()) {
+            self.over = true;
+            self.end(cx, Event::Close(CloseReason::Finished));
+        }
+    }
+
     fn closed(&mut self, cx: &mut Cx<'_>) {
-        self.leave(cx, Some(Event::Close(CloseReason::Finished)));
+        if !std::mem::replace(&mut self.over, true) {
+            self.tell_the_only_other(cx, Event::Close(CloseReason::Finished));
+        }
+        self.leave(cx);
     }
 }
 

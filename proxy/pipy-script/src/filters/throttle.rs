@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pipy_pipeline::{Cx, Event, Filter};
+use pipy_pipeline::{Cx, Event, Filter, TimerId};
 use rquickjs::function::This;
 use rquickjs::{Coerced, Function, Result, Value};
 
@@ -17,8 +17,9 @@ use super::ask::{Asker, failed};
 use super::handle::{is_start, size_of};
 use crate::engine::Kept;
 use crate::layout::{FilterDef, Reading, Scope};
+use crate::objects::quota::{self, Shares};
 
-/// How soon a quota is asked again. Quotas are shared with other workers, which do not say when they give something back.
+/// How soon an object of the script's own is asked again that stands for a quota: it does not say when it has more.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// LIMIT: accounts that one filter keeps numbers of; above it those that are full again are forgotten.
@@ -35,6 +36,8 @@ struct Throttle {
     of: Of,
     quota: Kept,
     account: Option<Kept>,
+    /// Who sends is asked to stop while something waits.
+    block: bool,
     asker: Asker,
     /// What is left of each account, and as of when.
     accounts: RefCell<HashMap<String, (f64, Instant)>>,
@@ -52,8 +55,13 @@ pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
         .kept(0)
         .ok_or_else(|| reading.refuse("expects an algo.Quota or a function that gives one"))?;
     let account = reading.kept(1).filter(|_| reading.callback(1).is_some());
+    let block = match reading.settings(1)? {
+        Some(options) => options.flag("blockInput")?.unwrap_or(true),
+        None => true,
+    };
     let asker = Asker { name: reading.name, label: reading.label.clone() };
-    Ok(Rc::new(ThrottleDef(Rc::new(Throttle { of, quota, account, asker, accounts: RefCell::default() }))))
+    let accounts = RefCell::default();
+    Ok(Rc::new(ThrottleDef(Rc::new(Throttle { of, quota, account, block, asker, accounts }))))
 }
 
 impl FilterDef for ThrottleDef {
@@ -62,6 +70,8 @@ impl FilterDef for ThrottleDef {
             def: Rc::clone(&self.0),
             held: VecDeque::new(),
             waiting: false,
+            bell: None,
+            timer: None,
             admitted: false,
             scope: scope.clone(),
         })
@@ -72,15 +82,22 @@ struct Throttled {
     def: Rc<Throttle>,
     held: VecDeque<Event>,
     waiting: bool,
+    /// The number under which the quota tells when it has more, and the quota.
+    bell: Option<(u64, Shares)>,
+    timer: Option<TimerId>,
     /// For pipelines: this one counts.
     admitted: bool,
     scope: Scope,
 }
 
 impl Throttled {
-    /// Asks for so much; what is granted. `None` when the script has failed.
-    fn consume(&self, now: Instant, amount: f64) -> Option<f64> {
+    /// Asks for so much; what is granted, and when to ask again. `None` when the script has failed.
+    fn consume(&mut self, cx: &Cx<'_>, amount: f64) -> Option<(f64, Option<Duration>)> {
+        self.forget();
         let def = Rc::clone(&self.def);
+        let (now, waker) = (cx.now(), cx.waker(0));
+        let engine = Rc::clone(self.scope.engine());
+        let mut bell = None;
         let account = match &def.account {
             None => String::new(),
             Some(account) => def.asker.ask(
@@ -90,15 +107,29 @@ impl Throttled {
                 |_, _, value| Ok(value.get::<Coerced<String>>()?.0),
             )?,
         };
-        def.asker.ask(
+        let granted = def.asker.ask(
             &self.scope,
             &def.quota,
             |_, _| Ok(Vec::new()),
             |ctx, _, value| {
+                if let Some(shares) = quota::shares(&value)? {
+                    let awaited = engine.awaited(waker);
+                    let id = awaited.as_ref().map(|(id, _)| *id);
+                    let waiter = awaited.map(|(id, way)| {
+                        let bell: quota::Bell = Box::new(move || way(id, Box::new(())));
+                        (id, bell)
+                    });
+                    let reachable = waiter.is_some();
+                    let taken = shares.take(amount, def.of != Of::Data, waiter);
+                    bell = id.map(|id| (id, shares));
+                    let again = if reachable { taken.refill } else { Some(ASK_AGAIN) };
+                    return Ok((taken.granted, again));
+                }
                 if let Some(object) = value.as_object()
                     && let Ok(consume) = object.get::<_, Function<'_>>("consume")
                 {
-                    return consume.call::<_, f64>((This(value.clone()), amount));
+                    let granted = consume.call::<_, f64>((This(value.clone()), amount))?;
+                    return Ok((granted, Some(ASK_AGAIN)));
                 }
                 match size_of(&value) {
                     #[allow(clippy::cast_precision_loss)] // a rate
@@ -109,7 +140,17 @@ impl Throttled {
                     )),
                 }
             },
-        )
+        );
+        self.bell = bell;
+        granted
+    }
+
+    /// Nobody needs to be told of more.
+    fn forget(&mut self) {
+        if let Some((id, shares)) = self.bell.take() {
+            shares.leave(id);
+            self.scope.engine().forget(id);
+        }
     }
 
     /// How much the next event needs; `None` when it needs nothing.
@@ -129,19 +170,21 @@ impl Throttled {
                 cx.forward(event);
                 continue;
             };
-            let Some(granted) = self.consume(cx.now(), price) else {
+            let Some((granted, again)) = self.consume(cx, price) else {
                 self.held.clear();
                 return cx.forward(failed());
             };
             if granted >= price {
+                self.forget();
                 self.admitted = true;
                 cx.forward(event);
                 continue;
             }
-            self.held.push_front(self.part(cx, event, granted));
-            return self.wait(cx);
+            let left = self.part(cx, event, granted);
+            self.held.push_front(left);
+            return self.wait(cx, again);
         }
-        if std::mem::take(&mut self.waiting) {
+        if std::mem::take(&mut self.waiting) && self.def.block {
             cx.back(Event::Resume);
         }
     }
@@ -158,16 +201,21 @@ impl Throttled {
         Event::Data(data)
     }
 
-    fn wait(&mut self, cx: &mut Cx<'_>) {
-        if !std::mem::replace(&mut self.waiting, true) {
+    /// Waits for more, which comes by itself after a time, or is given back by others.
+    fn wait(&mut self, cx: &mut Cx<'_>, again: Option<Duration>) {
+        if !std::mem::replace(&mut self.waiting, true) && self.def.block {
             cx.back(Event::Pause);
         }
-        cx.timer(ASK_AGAIN, 0);
+        if let Some(timer) = self.timer.take() {
+            cx.cancel(timer);
+        }
+        // The clocks of the quota and of the turn are not read at the same moment.
+        self.timer = again.map(|again| cx.timer(again + Duration::from_millis(1), 0));
     }
 }
 
 impl Throttle {
-    fn grant(&self, account: String, now: Instant, per_second: f64, amount: f64) -> f64 {
+    fn grant(&self, account: String, now: Instant, per_second: f64, amount: f64) -> (f64, Option<Duration>) {
         let mut accounts = self.accounts.borrow_mut();
         if accounts.len() > ACCOUNTS_MAX {
             accounts.retain(|_, (_, since)| now.saturating_duration_since(*since) < Duration::from_secs(1));
@@ -178,7 +226,11 @@ impl Throttle {
         // Whole messages and whole bytes.
         let granted = left.floor().min(amount);
         *left -= granted;
-        granted
+        // Until the next whole one is there.
+        let next = (1.0 - *left).max(0.0) / per_second.max(f64::MIN_POSITIVE);
+        // Single bytes are not worth it.
+        let next = if self.of == Of::Data { next.max(ASK_AGAIN.as_secs_f64()) } else { next };
+        (granted, Some(Duration::try_from_secs_f64(next).unwrap_or(Duration::from_secs(3600))))
     }
 }
 
@@ -199,10 +251,18 @@ impl Filter for Throttled {
     }
 
     fn timer(&mut self, cx: &mut Cx<'_>, _token: u32) {
+        self.timer = None;
         self.pump(cx);
     }
 
+    fn wake(&mut self, cx: &mut Cx<'_>, _token: u32) {
+        if self.waiting {
+            self.pump(cx);
+        }
+    }
+
     fn closed(&mut self, _cx: &mut Cx<'_>) {
+        self.forget();
         if self.def.of != Of::Pipelines || !self.admitted {
             return;
         }

@@ -57,6 +57,8 @@ native => {
       const { key, max, per, produce } = options ?? {};
       this.#bucket = native.bucket(key === undefined ? undefined : String(key), initial, max ?? initial, seconds(per), produce ?? initial);
     }
+    // For the filters that wait for it.
+    __bucket() { return this.#bucket; }
     get initial() { return this.#bucket.initial(); }
     get current() { return this.#bucket.current(); }
     reset() { this.#bucket.reset(); }

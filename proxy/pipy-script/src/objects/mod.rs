@@ -20,7 +20,7 @@ mod os;
 pub(crate) mod overlay;
 pub(crate) mod process;
 mod protobuf;
-mod quota;
+pub(crate) mod quota;
 pub(crate) mod sinks;
 mod sqlite;
 pub(crate) mod stats;

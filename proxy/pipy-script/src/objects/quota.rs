@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rquickjs::class::Trace;
-use rquickjs::{Class, Ctx, Function, JsLifetime, Object, Result};
+use rquickjs::function::This;
+use rquickjs::{Class, Ctx, Function, JsLifetime, Object, Result, Value};
 
 static QUOTAS: LazyLock<Mutex<HashMap<String, Arc<Mutex<State>>>>> = LazyLock::new(Mutex::default);
 /// Values as JSON, by key.
@@ -28,6 +29,50 @@ struct State {
     /// Seconds; 0 where nothing comes back by itself.
     per: f64,
     since: Instant,
+    /// Who waits for more, by number; called once, when something is given back.
+    waiters: BTreeMap<u64, Bell>,
+}
+
+/// Rung when there may be more, from whichever thread it came.
+pub(crate) type Bell = Box<dyn FnOnce() + Send>;
+
+/// What a bucket gives at once, and when it fills up by itself.
+pub(crate) struct Taken {
+    pub(crate) granted: f64,
+    pub(crate) refill: Option<Duration>,
+}
+
+/// A bucket, as filters see it.
+#[derive(Clone)]
+pub(crate) struct Shares(Arc<Mutex<State>>);
+
+impl Shares {
+    /// Takes so much; `whole`: all or nothing, else whole units of it. Who does not get all is told by `bell`, under that number.
+    pub(crate) fn take(&self, amount: f64, whole: bool, waiter: Option<(u64, Bell)>) -> Taken {
+        let mut state = lock(&self.0);
+        state.refill();
+        let there = state.current.max(0.0);
+        let granted = match whole {
+            true if there >= amount => amount,
+            true => 0.0,
+            false => there.floor().min(amount),
+        };
+        state.current -= granted;
+        if granted >= amount {
+            return Taken { granted, refill: None };
+        }
+        if let Some((id, bell)) = waiter {
+            state.waiters.insert(id, bell);
+        }
+        let period = Duration::try_from_secs_f64(state.per).ok().filter(|period| !period.is_zero());
+        let refill = period.map(|period| period.saturating_sub(state.since.elapsed()));
+        Taken { granted, refill }
+    }
+
+    /// Nobody waits under that number any more.
+    pub(crate) fn leave(&self, id: u64) {
+        lock(&self.0).waiters.remove(&id);
+    }
 }
 
 impl State {
@@ -67,12 +112,14 @@ impl Bucket {
         let mut state = lock(&self.state);
         state.current = state.initial;
         state.since = Instant::now();
+        ring(state);
     }
 
     fn produce(&self, amount: f64) {
         let mut state = lock(&self.state);
         state.refill();
         state.current = (state.current + amount.max(0.0)).min(state.max.max(state.current));
+        ring(state);
     }
 
     fn consume(&self, amount: f64) -> f64 {
@@ -84,6 +131,22 @@ impl Bucket {
     }
 }
 
+/// Tells all who wait; what they do comes later, on their own threads.
+fn ring(mut state: MutexGuard<'_, State>) {
+    let waiters = std::mem::take(&mut state.waiters);
+    drop(state);
+    waiters.into_values().for_each(|bell| bell());
+}
+
+/// The bucket of an `algo.Quota`.
+pub(crate) fn shares<'js>(quota: &Value<'js>) -> Result<Option<Shares>> {
+    let Some(object) = quota.as_object() else { return Ok(None) };
+    let Some(bucket) = object.get::<_, Option<Function<'js>>>("__bucket")? else { return Ok(None) };
+    let bucket: Class<'js, Bucket> = bucket.call((This(quota.clone()),))?;
+    let state = Arc::clone(&bucket.borrow().state);
+    Ok(Some(Shares(state)))
+}
+
 fn bucket<'js>(
     ctx: Ctx<'js>,
     key: Option<String>,
@@ -93,7 +156,15 @@ fn bucket<'js>(
     produce: f64,
 ) -> Result<Class<'js, Bucket>> {
     let new = || {
-        Arc::new(Mutex::new(State { initial, current: initial, max, produce, per, since: Instant::now() }))
+        Arc::new(Mutex::new(State {
+            initial,
+            current: initial,
+            max,
+            produce,
+            per,
+            since: Instant::now(),
+            waiters: BTreeMap::new(),
+        }))
     };
     let state = match key {
         Some(key) => Arc::clone(lock(&QUOTAS).entry(key).or_insert_with(new)),
