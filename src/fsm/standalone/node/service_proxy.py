@@ -1,6 +1,7 @@
 """Keep the nftables ruleset equal to what Services and EndpointSlices say.
 
-What comes in: two informers. What goes out: one ``nft`` transaction per burst of changes.
+What comes in: two informers. What goes out: one ``nft`` transaction per burst of changes, and flows
+of datagrams that must choose an endpoint anew.
 
 Invariants: level-triggered, a change says "look"; a ruleset that the kernel refuses leaves the old
 one in place, is logged with what ``nft`` said, and is tried again. Not done here: the rules
@@ -13,8 +14,8 @@ import asyncio
 import logging
 
 from fsm.kube import Informer
-from fsm.standalone.node import commands
-from fsm.standalone.node.service_rules import ruleset, service_ports
+from fsm.standalone.node import commands, conntrack
+from fsm.standalone.node.service_rules import Endpoint, ServicePort, ruleset, service_ports
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class ServiceProxy:
         self._networks = networks
         self._changed = asyncio.Event()
         self._applied = ""
+        self._datagrams: set[Endpoint] | None = None
         for informer in (services, slices):
             informer.subscribe(lambda *_: self._changed.set())
 
@@ -58,3 +60,20 @@ class ServiceProxy:
                 self._changed.set()
                 continue
             self._applied = text
+            await self._forget_flows(ports)
+
+    async def _forget_flows(self, ports: list[ServicePort]) -> None:
+        """Have datagrams choose anew whose endpoint is gone (see ``conntrack``)."""
+        now = {one for port in ports if port.protocol == "udp" for one in port.endpoints}
+        # The first time too: an endpoint may have gone while no agent looked.
+        if now == self._datagrams or not (now or self._datagrams):
+            return
+        networks, nodes = zip(*self._networks, strict=True)
+        try:
+            count = await asyncio.to_thread(conntrack.forget, networks, nodes, now)
+        except OSError as error:
+            logger.warning("flows of datagrams cannot be led anew", extra={"why": str(error)})
+            return
+        self._datagrams = now
+        if count:
+            logger.info("datagrams choose anew", extra={"flows": count})
