@@ -8,6 +8,17 @@ use crate::data::Data;
 /// How deep objects are shown.
 const DEPTH: usize = 4;
 
+/// What has no properties of its own, but a text or entries: dates, addresses, maps.
+fn named(object: &Object<'_>) -> Option<String> {
+    let ctx = object.ctx();
+    let plain: Value<'_> = ctx.globals().get::<_, Object<'_>>("Object").ok()?.get("prototype").ok()?;
+    if object.get_prototype()?.as_value() == &plain {
+        return None;
+    }
+    let state: Object<'_> = ctx.globals().get("__pipy").ok()?;
+    state.get::<_, Function<'_>>("shown").ok()?.call((object.clone(),)).ok()?
+}
+
 /// A value as people read it.
 pub(crate) fn show(value: &Value<'_>) -> String {
     let mut out = String::new();
@@ -49,6 +60,11 @@ fn write(out: &mut String, value: &Value<'_>, depth: usize) {
             return out.push_str("[Object]");
         }
         let fields: Vec<(String, Value<'_>)> = object.props().flatten().collect();
+        if fields.is_empty()
+            && let Some(text) = named(object)
+        {
+            return out.push_str(&text);
+        }
         out.push_str(if fields.is_empty() { "{" } else { "{ " });
         for (index, (name, field)) in fields.iter().enumerate() {
             let comma = if index > 0 { ", " } else { "" };

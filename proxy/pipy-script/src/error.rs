@@ -49,7 +49,7 @@ impl ScriptError {
                     _ => format!("{name}: {message}"),
                 };
                 let stack = exception.stack().unwrap_or_default();
-                let mut found = ScriptError::located(message, &stack, sources);
+                let mut found = ScriptError::located(converted(message), &stack, sources);
                 found.name_callee(ctx, sources);
                 found
             }
@@ -102,6 +102,29 @@ fn misspelt(message: &str, text: &str, chain: Place) -> Option<Place> {
         text.split_inclusive('\n').take(chain.line.saturating_sub(1) as usize).map(str::len).sum();
     let offset = line + text.get(line..)?.find(&format!(".{name}"))?;
     Some(Place::of(text, offset + 1))
+}
+
+/// An argument of another kind than a native takes, in words for people.
+fn converted(message: String) -> String {
+    let Some((before, rest)) = message.split_once("Error converting from js '") else { return message };
+    let Some((from, rest)) = rest.split_once("' into type '") else { return message };
+    let (into, why) = rest.split_once('\'').unwrap_or((rest, ""));
+    let name = |kind: &str| match kind {
+        "f64" | "f32" | "i32" | "u32" | "i64" | "u64" | "usize" | "u16" | "u8" | "int" | "float"
+        | "number" => "a number",
+        "string" | "String" => "a text",
+        "bool" => "true or false",
+        "function" => "a function",
+        "array" | "vec" | "Vec" => "a list",
+        "undefined" | "null" => "nothing",
+        "object" => "an object",
+        "symbol" => "a symbol",
+        _ => "another kind of value",
+    };
+    match why.contains("flow") {
+        true => format!("{before}a number is out of range"),
+        false => format!("{before}expected {}, got {}", name(into), name(from)),
+    }
 }
 
 /// What is called at a place of a source: what it belongs to, as far as that is a row of names, and its own name.
@@ -186,6 +209,20 @@ mod tests {
         assert_eq!(frame("    at f (/a.js:3:15)"), Some(("f".to_owned(), "/a.js".to_owned(), place)));
         assert_eq!(frame("    at /a.js:3:15"), Some(("<script>".to_owned(), "/a.js".to_owned(), place)));
         assert_eq!(frame("    at then (native)"), None);
+    }
+
+    #[test]
+    fn arguments_of_another_kind_are_told_in_words() {
+        let said = |text: &str| converted(text.to_owned());
+        assert_eq!(
+            said("TypeError: Error converting from js 'object' into type 'string'"),
+            "TypeError: expected a text, got an object"
+        );
+        assert_eq!(
+            said("TypeError: Error converting from js 'f64' into type 'u32': Underflow"),
+            "TypeError: a number is out of range"
+        );
+        assert_eq!(said("anything else"), "anything else");
     }
 
     #[test]

@@ -414,6 +414,14 @@
     const all = [globalThis, ...holders].flatMap(classes).flatMap(made => Object.getOwnPropertyNames(made.prototype));
     return native.similar(name, [...new Set(all)]);
   };
+  // How objects are shown that have no properties of their own.
+  state.shown = value => {
+    const list = items => `{${items.length ? ` ${items.join(', ')} ` : ''}}`;
+    const text = item => (typeof item === 'string' ? JSON.stringify(item) : String(item));
+    if (value instanceof Map) return `Map ${list([...value].map(([key, item]) => `${text(key)} => ${text(item)}`))}`;
+    if (value instanceof Set) return `Set ${list([...value].map(text))}`;
+    return value.toString === Object.prototype.toString ? undefined : String(value);
+  };
   const identities = new WeakMap();
   let identified = 0;
   state.identity = value => {

@@ -28,6 +28,11 @@ fn every_example_of_the_page_gives_what_it_says() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn every_member_that_scripts_may_use_is_there() {
+    assert_eq!(value(include_str!("members.js")), Ok(Some(String::new())));
+}
+
 fn fails(script: &str, why: &str) {
     match value(script) {
         Ok(value) => panic!("{script} gave {value:?}"),
@@ -82,6 +87,8 @@ fn failures_say_what_was_wrong() {
     fails("new Int('u128', 1)", "'u128' is no type");
     fails("new Int('x')", "'x' is no whole number");
     fails("new Int(1).div(0)", "division by zero");
+    fails("new Data([-1])", "a number is out of range");
+    fails("pipy.load({})", "expected a text, got an object");
     fails("bpf.object(new Data('x'))", "loads no BPF programs");
     fails("new ListenerArray(['http'])", "'http' is no port");
     fails("os.writ('a', 'b')", "os.writ is not a function, did you mean 'write'?");
