@@ -28,20 +28,23 @@ from fsm.standalone.node import console, sessions
 NO_INPUT = b"this container takes no input: its `stdin` is not set; what is typed goes nowhere\r\n"
 
 
-async def to_console(stream: web.WebSocketResponse, directory: Path, *, stdin: bool) -> None:
+async def to_console(
+    stream: web.WebSocketResponse, directory: Path, log: AsyncIterator[bytes], *, stdin: bool
+) -> None:
     """Connect a client with the console of a container, until one of them ends.
 
     Args:
         stream: the client.
         directory: of the container.
+        log: what to show where there is no console any more.
         stdin: whether the client brings input.
 
     """
     try:
         reader, writer = await _connect(directory)
     except OSError:
-        # It ended just now; its log has all.
-        await _end(stream)
+        # It ended between the question and now.
+        await to_log(stream, log, stdin=False)
         return
     if stdin:
         writer.write(console.HEADER.pack(console.INPUT, 0))

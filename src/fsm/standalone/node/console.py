@@ -163,16 +163,18 @@ class Console:
         if self._listener.fileno() in happened:
             self._admit()
 
-    def _admit(self) -> None:
+    def _admit(self) -> bool:
+        """Take on who waits to be; returns whether there was somebody."""
         try:
             sock, _ = self._listener.accept()
         except OSError:
-            return
+            return False
         client = _Client(sock)
         if self._before is not None:
             client.outbox += self._before
             self._before = None
         self._clients.append(client)
+        return True
 
     def _hear(self, fd: int, log: int) -> int:
         """Take what the application wrote; returns how many bytes."""
@@ -305,6 +307,9 @@ class Console:
         for fd in list(self._outputs):
             while left > 0 and (taken := self._hear(fd, log)):
                 left -= taken
+        # Who came in the very last moment hears it too.
+        while len(self._clients) < _CLIENTS_MAX and self._admit():
+            continue
         deadline = time.monotonic() + _FLUSH_S
         for client in self._clients:
             while client.outbox and (wait_s := deadline - time.monotonic()) > 0:

@@ -23,6 +23,7 @@ class Image:
         programs: files that only the image has, by the command lines that stand in for them.
         passes: ``args`` that begin with no flag are a command of their own (what the entrypoint
             script of many images does).
+        passes_programs: the same of ``args`` that begin with the name of a program.
         needs: programs (``python:NAME`` for modules) without which it cannot run.
         get: how to install those.
 
@@ -33,6 +34,7 @@ class Image:
     env: dict[str, str] = field(default_factory=dict)
     programs: dict[str, tuple[str, ...]] = field(default_factory=dict)
     passes: bool = False
+    passes_programs: bool = False
     needs: tuple[str, ...] = ()
     get: str = ""
 
@@ -122,7 +124,7 @@ BUILT_IN: dict[str, Image] = {
     "openservicemesh/bookstore*": _BOOKSTORE,
     "flomesh/bookwarehouse": _app("bookwarehouse"),
     "openservicemesh/bookwarehouse": _app("bookwarehouse"),
-    "curlimages/curl": Image(("curl",), ("--help",)),
+    "curlimages/curl": Image(("curl",), ("--help",), passes_programs=True),
     "kennethreitz/httpbin": _HTTPBIN,
     "flomesh/httpbin": _HTTPBIN,
     "fortio/fortio": _FORTIO,

@@ -93,7 +93,7 @@ def command_of(image: Image, container: dict[str, Any]) -> tuple[str, ...]:
     command, args = container.get("command"), container.get("args")
     if command:
         words = (*command, *(args or ()))
-    elif args and image.passes and not str(args[0]).startswith("-"):
+    elif args and _is_command(image, str(args[0])):
         words = tuple(args)
     else:
         words = (*image.entrypoint, *(args if args else image.cmd))
@@ -103,6 +103,14 @@ def command_of(image: Image, container: dict[str, Any]) -> tuple[str, ...]:
         if words and words[0] in image.programs:
             words = (*image.programs[words[0]], *words[1:])
     return words
+
+
+def _is_command(image: Image, word: str) -> bool:
+    if word.startswith("-"):
+        return False
+    # Only names: what holds a slash may be an address (`curl HOST/PATH`).
+    found = "/" not in word and shutil.which(word, path=SYSTEM_PATH) is not None
+    return image.passes or (image.passes_programs and found)
 
 
 def repository(name: str) -> str:

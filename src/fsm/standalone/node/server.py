@@ -185,7 +185,8 @@ class NodeServer:
         await stream.prepare(request)
         container = worker.runners[name].container
         if container.get("stdin") or container.get("tty"):
-            await attach.to_console(stream, runtime.directory, stdin=stdin)
+            log = read_log(worker.log_of(name))
+            await attach.to_console(stream, runtime.directory, log, stdin=stdin)
         else:
             chunks = read_log(worker.log_of(name), 0, worker.done_of(name))
             await attach.to_log(stream, chunks, stdin=stdin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -142,6 +143,25 @@ def test_who_comes_late_sees_what_was_said_before(tmp_path: Path, started: list[
     assert client.rest()[console.STDOUT] == b"got it\n"
     client.close()
     assert init.ended() == 0
+
+
+def test_who_comes_in_the_last_moment_hears_it_too(tmp_path: Path, started: list[Init]) -> None:
+    init = Init(tmp_path, ["sh", "-c", "echo last words; exec sleep 1000"])
+    started.append(init)
+    deadline = time.monotonic() + LIMIT_S
+    while not (init.log.exists() and init.log.read_bytes()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    # It has no time to take us on before it learns that the application has ended.
+    pid = init.process.pid
+    os.kill(pid, signal.SIGSTOP)
+    client = init.attach()
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
+    os.kill(pid, signal.SIGCONT)
+    assert client.rest()[console.STDOUT] == b"last words\n"
+    client.close()
+    assert init.ended() != 0
 
 
 @pytest.mark.parametrize("once", [True, False])

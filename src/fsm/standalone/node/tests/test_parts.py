@@ -79,6 +79,21 @@ def test_command_and_args_override_the_image(
 
 
 @pytest.mark.parametrize(
+    ("args", "command"),
+    [
+        (["-s", "http://a/"], ("curl", "-s", "http://a/")),
+        (["http://a/"], ("curl", "http://a/")),
+        (["a/sh"], ("curl", "a/sh")),
+        (["no-such-program"], ("curl", "no-such-program")),
+        (["sh", "-c", "true"], ("sh", "-c", "true")),
+    ],
+)
+def test_entrypoint_that_passes_programs_on(args: list[str], command: tuple[str, ...]) -> None:
+    image = Image(("curl",), ("--help",), passes_programs=True)
+    assert command_of(image, {"args": args}) == command
+
+
+@pytest.mark.parametrize(
     ("container", "expected"),
     [
         ({"command": ["/server"], "args": ["-p", "1"]}, ("run", "server", "-p", "1")),
