@@ -87,6 +87,8 @@ def build(commands: Iterable[Command] = COMMANDS) -> typer.Typer:
         epilog="Start with `fsm demo`. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no mesh to "
         "talk to, 4 timed out, 5 not in this version, 130 interrupted.",
         no_args_is_help=True,
+        # Its options are not for people: they have `fsm completion`.
+        add_completion=_completing(),
         # A person at a terminal gets panels and colours; a pipe gets text that can be searched.
         rich_markup_mode="rich" if _fancy() else None,
         pretty_exceptions_enable=False,
@@ -118,8 +120,11 @@ def needed(arguments: Iterable[str]) -> tuple[Command, ...]:
     """Return the commands that a command line may mean: those named in it, or all."""
     words = set(arguments)
     named = tuple(command for command in COMMANDS if command.name in words)
-    completing = any(name.endswith("_COMPLETE") for name in os.environ)
-    return COMMANDS if completing or not named else named
+    return COMMANDS if _completing() or not named else named
+
+
+def _completing() -> bool:
+    return any(name.endswith("_COMPLETE") for name in os.environ)
 
 
 def _root(
