@@ -18,6 +18,7 @@
 mod cluster;
 mod exclusions;
 mod inbound;
+mod originate;
 mod outbound;
 mod parse;
 mod plugin;
@@ -29,6 +30,7 @@ mod upstream;
 pub use cluster::{Cluster, ClusterKind, ConnectionLimits, Endpoint, ProxyProtocol};
 pub use exclusions::Exclusions;
 pub use inbound::{Inbound, InboundMatch, Mtls, SourceRule};
+pub use originate::{ClientCertificate, Hidden, Originate};
 pub use outbound::{Outbound, OutboundMatch, Unmatched};
 pub use parse::{ConfigError, REGEX_BYTES_MAX, parse, schema};
 pub use plugin::Plugin;
@@ -75,6 +77,9 @@ pub struct ProxyConfig {
     /// Where traffic goes, by cluster name (`namespace/service|port`; `…|local` for the application itself).
     #[serde(default)]
     pub clusters: std::collections::BTreeMap<String, Cluster>,
+    /// Clusters, by name, whose servers outside of the mesh are spoken to in TLS.
+    #[serde(default)]
+    pub originates: std::collections::BTreeMap<String, Originate>,
     /// The ordered stages of the four chains.
     #[serde(default)]
     pub chains: Chains,

@@ -124,6 +124,24 @@ fn check(config: &ProxyConfig) -> Vec<String> {
             check.fault(&path, "is set, but endpoints are reached over mutual TLS");
         }
     }
+    for (name, tls) in &config.originates {
+        let path = format!("originates.{name}");
+        match config.clusters.get(name) {
+            None => check.fault(&path, "is no cluster of this configuration"),
+            Some(cluster) if cluster.endpoints.iter().any(|endpoint| endpoint.identity.is_some()) => {
+                check.fault(&path, "is a cluster of members, who are spoken to in mutual TLS already");
+            }
+            Some(_) => {}
+        }
+        if let Some(name) =
+            tls.server_name.as_ref().filter(|name| !is_server_name(name) || name.contains('*'))
+        {
+            check.fault(&format!("{path}.server_name"), &format!("{name:?} is no lower-case server name"));
+        }
+        if tls.certificate.is_some() && tls.roots.is_empty() {
+            check.fault(&format!("{path}.roots"), "is empty: nobody would be believed to be the server");
+        }
+    }
     check.faults
 }
 

@@ -109,6 +109,9 @@ pub struct Share {
     pub split_by: Option<Arc<str>>,
     /// Its endpoints.
     pub endpoints: Vec<Target>,
+    /// The object that has them spoken to in TLS, where they are outside of the mesh.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encrypted_by: Option<String>,
     /// Which failures would be tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<config::Retry>,
@@ -362,6 +365,7 @@ impl Explanation {
                     cluster: Arc::clone(&cluster.name),
                     weight: target.weight,
                     split_by: target.origin.clone(),
+                    encrypted_by: cluster.originate.as_ref().map(|tls| tls.origin.clone()),
                     endpoints: endpoints
                         .map(|e| Target { address: e.address, identity: e.identity.clone() })
                         .chain(chosen)

@@ -256,6 +256,8 @@ pub struct ClusterPlan {
     pub origin: Arc<str>,
     /// What scripts see of it, as JSON.
     pub told: Arc<str>,
+    /// How its servers are spoken to where they are outside of the mesh and want TLS.
+    pub originate: Option<Arc<config::Originate>>,
     /// The rest, as configured.
     pub config: config::Cluster,
 }
@@ -269,7 +271,7 @@ impl ClusterPlan {
 
 impl Plan {
     /// Makes a plan of a configuration that [`pipy_config::parse`] accepted.
-    pub fn new(config: ProxyConfig) -> Self {
+    pub fn new(mut config: ProxyConfig) -> Self {
         let plugins: Vec<Source> = config
             .plugins
             .into_iter()
@@ -287,7 +289,14 @@ impl Plan {
             builder.positions.insert(name.clone(), clusters.len());
             let origin = builder.intern(&cluster.origin);
             let told = if builder.tells { json!({ "name": name }).to_string() } else { String::new() };
-            clusters.push(ClusterPlan { name: name.into(), origin, told: told.into(), config: cluster });
+            let originate = config.originates.remove(&name).map(Arc::new);
+            clusters.push(ClusterPlan {
+                name: name.into(),
+                origin,
+                told: told.into(),
+                originate,
+                config: cluster,
+            });
         }
         let mut inbound_udp = HashMap::new();
         let inbound = config.inbound.map(|inbound| {

@@ -10,6 +10,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use thiserror::Error;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::outside::{believed, client};
 use crate::spiffe_id;
 use crate::verify::ExpectedServer;
 
@@ -160,13 +161,24 @@ impl Credentials {
     }
 }
 
+impl Credentials {
+    /// Settings of a client towards a server outside of the mesh, which shows what we show to members.
+    ///
+    /// # Errors
+    /// When the roots can't be used, or our certificate as a client's.
+    pub fn outside(&self, roots: &[String]) -> Result<Arc<ClientConfig>, TlsError> {
+        let roots = if roots.is_empty() { Arc::clone(&self.roots) } else { Arc::new(believed(roots)?) };
+        client(self.chain.clone(), self.key.clone_key(), roots)
+    }
+}
+
 fn of_http(server: &ServerConfig) -> ServerConfig {
     let mut server = server.clone();
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     server
 }
 
-fn certificates(pem: &str, what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(pem: &str, what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|_| TlsError::Pem { what })?;

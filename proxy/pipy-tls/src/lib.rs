@@ -11,8 +11,10 @@
 #![forbid(unsafe_code)]
 
 mod credentials;
+mod outside;
 mod spiffe;
 mod verify;
 
 pub use credentials::{Credentials, TlsError};
+pub use outside::outside_client;
 pub use spiffe::{certificate_names, spiffe_id};

@@ -129,12 +129,18 @@ impl State {
     }
 }
 
-/// What opens a collector to us is not for everyone who may look at the configuration.
+/// What opens a collector to us, or proves who we are, is not for everyone who may look at the configuration.
 fn hide_secrets(config: &mut Value) {
     for export in ["tracing", "remote_log"] {
         let secret = config.pointer_mut(&format!("/telemetry/{export}/collector/authorization"));
         if let Some(secret) = secret.filter(|secret| secret.as_str().is_some_and(|text| !text.is_empty())) {
             *secret = json!("***");
+        }
+    }
+    let originates = config.get_mut("originates").and_then(Value::as_object_mut);
+    for tls in originates.into_iter().flat_map(|all| all.values_mut()) {
+        if let Some(key) = tls.pointer_mut("/certificate/key") {
+            *key = json!("***");
         }
     }
 }

@@ -108,6 +108,8 @@ class _Assessor:
                 self._status("TrafficSplit", split, self._split(split, conflict), conflict)
             )
         for (kind, _), obj in self.snapshot.policies.items():
+            if kind not in BY_KIND:
+                continue
             found = self._judged(kind, obj)
             statuses.append(
                 self._status(kind, obj, _Findings(found.reason, found.messages), found.conflict)

@@ -16,6 +16,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple, get_args
 
 from fsm.model import exclusions, kube
+from fsm.model.credentials import KIND as CREDENTIALS
+from fsm.model.credentials import credentials_from
 from fsm.model.drafts import Cell
 from fsm.model.fields import JsonObject, Malformed
 from fsm.model.index import Index, Parsing
@@ -31,6 +33,7 @@ _READERS: Mapping[str, Callable[[JsonObject], Any]] = {
     "Pod": kube.pod_from,
     "Service": kube.service_from,
     "EndpointSlice": kube.endpoint_slice_from,
+    CREDENTIALS: credentials_from,
 }
 _OWN_MAPS = ("MeshConfig", "TrafficTarget", "HTTPRouteGroup", "TCPRoute", "TrafficSplit")
 KINDS = (*_READERS, *BY_KIND)
@@ -188,7 +191,9 @@ def build_snapshot(
             route_groups=found["HTTPRouteGroup"],
             tcp_routes=found["TCPRoute"],
             splits=found["TrafficSplit"],
-            policies={kind: found[kind] for kind in BY_KIND if kind not in _OWN_MAPS},
+            policies={
+                kind: found[kind] for kind in (*BY_KIND, CREDENTIALS) if kind not in _OWN_MAPS
+            },
         ),
         settings,
         trust_roots=tuple(trust_roots),

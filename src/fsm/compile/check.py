@@ -77,6 +77,7 @@ def check(config: ProxyConfig) -> list[str]:
                 f"clusters.{name}.proxy_protocol",
                 "is set, but endpoints are reached over mutual TLS",
             )
+    found.originates(config)
     return found.faults
 
 
@@ -111,6 +112,22 @@ class _Checker:
             for stage in getattr(config.chains, field):
                 if stage.startswith("plugins/") and stage not in stages:
                     self.fault(f"chains.{name}", f"{stage} is none of the plugins")
+
+    def originates(self, config: ProxyConfig) -> None:
+        for name, tls in config.originates.items():
+            path = f"originates.{name}"
+            cluster = config.clusters.get(name)
+            if cluster is None:
+                self.fault(path, "is no cluster of this configuration")
+            elif any(endpoint.identity for endpoint in cluster.endpoints):
+                text = "is a cluster of members, who are spoken to in mutual TLS already"
+                self.fault(path, text)
+            server = tls.server_name
+            if server is not None and ("*" in server or not _SERVER_NAME.match(server)):
+                self.fault(f"{path}.server_name", f'"{server}" is no lower-case server name')
+            if tls.certificate is not None and not tls.roots:
+                text = "is empty: nobody would be believed to be the server"
+                self.fault(f"{path}.roots", text)
 
     def sources(self, path: str, match: InboundMatch) -> None:
         for index, source in enumerate(match.sources):

@@ -430,6 +430,25 @@ class DownstreamLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClientCertificate:
+    """A certificate that was made elsewhere, PEM."""
+
+    chain: str
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Originate:
+    """How servers outside of the mesh are spoken to in TLS."""
+
+    certificate: ClientCertificate | None = None
+    """None: the proxy's own of the mesh."""
+    origin: str
+    roots: tuple[str, ...] = ()
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyConfig:
     """The whole configuration of one proxy."""
 
@@ -439,6 +458,7 @@ class ProxyConfig:
     exclusions: Exclusions = field(default_factory=Exclusions)
     identity: str | None = None
     inbound: Inbound | None = None
+    originates: Mapping[str, Originate] = field(default_factory=dict)
     outbound: Outbound | None = None
     plugins: tuple[Plugin, ...] = ()
     probes: tuple[Probe, ...] = ()

@@ -14,9 +14,11 @@ from collections.abc import Iterator, Sequence
 
 from fsm.compile.chains import outbound_settings
 from fsm.compile.contract import (
+    ClientCertificate,
     Cluster,
     ClusterKind,
     HostRule,
+    Originate,
     OutboundMatch,
     PluginSettings,
     Route,
@@ -26,14 +28,16 @@ from fsm.compile.contract import (
 )
 from fsm.compile.hosts import bracketed
 from fsm.compile.routes import everyone, route_of
-from fsm.model.egress import Egress, EgressProtocol
+from fsm.model.credentials import KIND as CREDENTIALS
+from fsm.model.egress import Egress, EgressProtocol, EgressTls
 from fsm.model.names import Key, ServiceAccount
 from fsm.model.plugin import Destination
 from fsm.model.policy import RouteShape
 from fsm.model.service import Protocol
 from fsm.model.snapshot import Snapshot
-from fsm.policies.egress.compile import ANYWHERE, Opening, Part, openings
+from fsm.policies.egress.compile import ANYWHERE, Opening, Part, egress_of, lacks, openings
 from fsm.policies.http_route_group.compile import ordered, shapes
+from fsm.policies.ingress_backend.schema import is_address
 from fsm.policies.traffic_split.compile import FULL_WEIGHT
 from fsm.settings import Settings
 
@@ -45,6 +49,17 @@ _PROTOCOLS = {
 _EVERY_HOST = "*"
 
 
+def originates_of(
+    snapshot: Snapshot, account: ServiceAccount, settings: Settings
+) -> dict[str, Originate]:
+    """Return the clusters of a ServiceAccount whose servers are spoken to in TLS."""
+    if not any(policy.tls_of(account) for policy in egress_of(snapshot, account)):
+        return {}
+    builder = EgressBuilder(snapshot, account, settings)
+    builder.matches()
+    return builder.originates
+
+
 class EgressBuilder:
     """Makes what lets one ServiceAccount out."""
 
@@ -53,6 +68,8 @@ class EgressBuilder:
         self.account = account
         self.settings = settings
         self.clusters: dict[str, Cluster] = {}
+        self.originates: dict[str, Originate] = {}
+        """Those of the clusters whose servers are spoken to in TLS."""
 
     def matches(self) -> list[OutboundMatch]:
         """Return the matches, in order; their clusters are in ``clusters`` then."""
@@ -95,12 +112,17 @@ class EgressBuilder:
         for host, policies in sorted(by_host.items(), key=lambda item: item[0] == _EVERY_HOST):
             count = [*policies, *(p for p in everywhere if p not in policies)]
             named = host != _EVERY_HOST
+            # Who lacks what it shall show has a host without a route: were the host not there, it
+            # would be reached in plain text where everything may be reached.
+            fit = [p for p in count if not lacks(self.snapshot, p, self.account)]
+            # Of what is asked in plain text by one policy and in TLS by another, all is encrypted.
+            first = next((p for p in fit if p.tls_of(self.account)), (*fit, policies[0])[0])
             yield HostRule(
                 names=(bracketed(host), f"{bracketed(host)}:{port}") if named else (host,),
                 service=host if named else str(policies[0].key),
                 origin=policies[0].origin,
                 plugins=self._told(policies[0]),
-                routes=self._routes(count, self._cluster(host, port, policies[0])),
+                routes=self._routes(fit, self._cluster(host, port, first)) if fit else (),
             )
 
     def _routes(
@@ -151,6 +173,12 @@ class EgressBuilder:
     def _cluster(self, host: str, port: int, policy: Egress) -> tuple[WeightedCluster, ...]:
         named = host != _EVERY_HOST
         name = f"{bracketed(host)}:{port}" if named else f"{policy.origin}|{port}"
+        tls = policy.tls_of(self.account)
+        if tls is not None:
+            # Beside one in plain text, to which another port of a network may lead.
+            name = f"{name}|tls"
+            server = host if named and not is_address(host) else None
+            self.originates[name] = self._originate(policy, tls, server)
         self.clusters.setdefault(
             name,
             Cluster(
@@ -160,3 +188,14 @@ class EgressBuilder:
             ),
         )
         return (WeightedCluster(cluster=name, weight=FULL_WEIGHT),)
+
+    def _originate(self, policy: Egress, tls: EgressTls, server: str | None) -> Originate:
+        held = self.snapshot.policies.get((CREDENTIALS, tls.secret)) if tls.secret else None
+        if held is None:
+            return Originate(origin=policy.origin, server_name=server)
+        return Originate(
+            certificate=ClientCertificate(chain=held.chain, key=held.private_key),
+            origin=policy.origin,
+            roots=(held.roots,),
+            server_name=server,
+        )

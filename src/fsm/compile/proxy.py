@@ -23,6 +23,7 @@ from fsm.compile.contract import (
     Trust,
     Workload,
 )
+from fsm.compile.egress import originates_of
 from fsm.compile.inbound import inbound_half
 from fsm.compile.outbound import outbound_half
 from fsm.compile.probes import pod_probes
@@ -91,6 +92,7 @@ def compile_own(snapshot: Snapshot, pod: Pod, settings: Settings) -> ProxyConfig
             all_but=past.outbound_included,
         ),
         clusters=inbound.clusters,
+        originates=originates_of(snapshot, pod.service_account, settings),
         chains=Chains(**{field: chains.stages[name] for field, name in CHAIN_FIELDS}),
         plugins=tuple(
             Plugin(name=plugin.name, origin=plugin.origin, script=text_of(plugin))

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from fsm.controllers.changes import key_of, matters, name_of
+from fsm.controllers.egress_secrets import EgressSecrets
 from fsm.delivery import PodFacts, ProxyKey
 from fsm.kube import Informer, KubeClient, KubeObject, NotFound, Resource
 from fsm.kube.resources import (
@@ -28,6 +29,7 @@ from fsm.kube.resources import (
     SERVICES,
 )
 from fsm.model import Namespace
+from fsm.model.credentials import KIND as CREDENTIALS
 from fsm.policies import BY_KIND, POLICIES
 from fsm.settings import Settings
 
@@ -101,6 +103,11 @@ class World:
             )
             for resource in OLDER_KINDS
         }
+        # A kind of ours that nobody writes: what Secrets hold that Egresses name.
+        secrets = EgressSecrets(client, settings, lambda: self._all("Egress"))
+        for egresses in (self.informers["Egress"], self._older["Egress"]):
+            egresses.subscribe(secrets.poke)
+        self.informers[CREDENTIALS] = secrets  # type: ignore[assignment]
         self._first: float | None = None
         self._names: dict[str, None] = {}
         self._more = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fsm.model.names import PolicyObject, ServiceAccount
+from fsm.model.names import Key, PolicyObject, ServiceAccount
 
 
 class EgressProtocol(StrEnum):
@@ -32,6 +32,16 @@ class EgressPort:
 
 
 @dataclass(frozen=True, slots=True)
+class EgressTls:
+    """What a sidecar proves itself with to servers outside of the mesh."""
+
+    secret: Key | None = None
+    """The Secret with the certificate; None: the sidecar's own of the mesh."""
+    names: tuple[str, ...] = ()
+    """Names that the certificate is said to carry."""
+
+
+@dataclass(frozen=True, slots=True)
 class Egress(PolicyObject):
     """Lets some identities reach some servers outside of the mesh."""
 
@@ -45,5 +55,9 @@ class Egress(PolicyObject):
     """HTTPRouteGroups of its namespace that bound the requests; empty: all requests."""
     settings: tuple[str, ...] = ()
     """UpstreamTrafficSettings of its namespace."""
-    encrypted_for: tuple[ServiceAccount, ...] = ()
-    """Sources for which the sidecar shall speak TLS with a certificate of its own."""
+    tls: tuple[tuple[ServiceAccount, EgressTls], ...] = ()
+    """Sources for which the sidecar shall speak TLS to the servers, and what it shows there."""
+
+    def tls_of(self, account: ServiceAccount) -> EgressTls | None:
+        """Return what the sidecar of a source shows; None: it speaks no TLS itself."""
+        return next((tls for source, tls in self.tls if source == account), None)

@@ -205,7 +205,7 @@ async def test_a_rule_that_is_bounded_to_routes_lets_in_on_these_alone(
     assert "bounded to routes" in line["reason"]
     assert line["origin"] == "IngressBackend/shop/app"
     [line, *_] = await proxy.log(2, decision="allowed")
-    assert line["origin"] == origin
+    assert line["origin"] == "IngressBackend/shop/app", "the object that allows it"
     # A certificate of the authority that the rule does not mean opens nothing.
     other = authority.named([x509.DNSName("other.example")])
     assert await ask(proxy, authority, other, tmp_path, "/get") == 403

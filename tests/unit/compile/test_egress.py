@@ -7,7 +7,13 @@ from oracle import Request, Verdict, decide_outbound
 from world import World, port
 
 from fsm.compile import Change, IncrementalCompiler, assess, check, compile_proxy
-from fsm.compile.contract import ClusterKind, OutboundMatch, ProxyConfig
+from fsm.compile.contract import (
+    ClientCertificate,
+    ClusterKind,
+    Originate,
+    OutboundMatch,
+    ProxyConfig,
+)
 from fsm.model import Key
 
 API = "policy.flomesh.io/v1alpha1"
@@ -184,11 +190,84 @@ def test_of_two_protocols_the_narrower_range_is_followed_and_the_other_told() ->
     )
 
 
-def test_a_source_that_shall_have_a_certificate_of_its_own_is_not_let_out() -> None:
-    mtls = {**CURL, "mtls": {"issuer": "fsm"}}
-    found = allow(world(), "x", 80, "http", "httpbin.org", sources=[mtls])
-    assert compiled(found).outbound is None
-    assert told(found, "x")[0] == "NotSupported"
+OWN = {**CURL, "mtls": {"issuer": "fsm"}}
+SECRET = {"name": "keys", "namespace": "curl"}
+KEYS = {**CURL, "mtls": {"issuer": "other", "cert": {"secret": SECRET}}}
+
+
+def holding(found: World, **held: Any) -> World:
+    obj = {"metadata": SECRET, "credentials": held}
+    found.found["Credentials"].append(obj)
+    return found
+
+
+def test_a_source_with_mtls_is_let_out_over_tls_with_its_own_certificate() -> None:
+    found = allow(world(), "x", 8443, "http", "httpbin.org", sources=[OWN])
+    config = compiled(found)
+    (match,) = outside(config)
+    assert match.protocol == "http", "the application speaks plain text"
+    (tls,) = config.originates.items()
+    assert tls == (
+        "httpbin.org:8443|tls",
+        Originate(origin="Egress/curl/x", server_name="httpbin.org"),
+    )
+    assert config.clusters[tls[0]].kind is ClusterKind.ORIGINAL_DESTINATION
+    assert [c.cluster for h in match.hosts for r in h.routes for c in r.clusters] == [tls[0]]
+    assert told(found, "x") == ("Programmed", "in effect")
+    assert compiled(found, "shop", "till").originates == {}
+
+
+@pytest.mark.parametrize("permissive", [False, True])
+def test_a_certificate_of_a_secret_is_shown_and_told(permissive: bool) -> None:
+    found = allow(world(permissive=permissive), "x", 8443, "http", "10.1.2.3", sources=[KEYS])
+    holding(found, chain="C", key="K", roots="R", names=["curl.org"], ends="2030-01-01")
+    (tls,) = compiled(found).originates.values()
+    assert tls.certificate == ClientCertificate(chain="C", key="K")
+    assert (tls.roots, tls.server_name) == (("R",), None), "an address is not asked for by name"
+    assert "K" not in repr(tls).replace("'R'", "")
+    reason = "in effect; source curl/curl shows the certificate of Secret curl/keys, until 2030"
+    assert told(found, "x")[1].startswith(reason)
+
+
+def test_without_its_certificate_a_source_is_not_let_out_and_never_in_plain_text() -> None:
+    # Everything may be reached, but for what a policy is about.
+    found = allow(world(egress=True), "x", 80, "http", "httpbin.org", sources=[KEYS])
+    assert ask(compiled(found), "httpbin.org").word == "403"
+    assert compiled(found).originates == {}
+    assert told(found, "x")[0] == "NoCertificate"
+    assert "Secret curl/keys does not exist" in told(found, "x")[1]
+    holding(found, fault="its certificate has ended at 2020-01-01 00:00 UTC")
+    assert ask(compiled(found), "httpbin.org").word == "403"
+    assert "has ended at 2020" in told(found, "x")[1]
+
+
+def test_what_another_policy_allows_in_plain_text_is_not_shown_a_certificate() -> None:
+    found = allow(world(), "a", 80, "http", "a.org", sources=[KEYS])
+    found = allow(found, "b", 80, "http", "a.org")
+    config = compiled(found)
+    assert ask(config, "a.org").word == "go"
+    assert config.originates == {}
+
+
+def test_names_that_the_certificate_lacks_are_told() -> None:
+    named = {**KEYS, "mtls": {"issuer": "o", "cert": {"secret": SECRET, "subjectAltNames": ["a"]}}}
+    found = allow(world(), "x", 80, "http", "httpbin.org", sources=[named])
+    holding(found, chain="C", key="K", roots="R", names=["b"], ends="2030")
+    assert "which does not carry a" in told(found, "x")[1]
+
+
+def test_ports_of_which_the_sidecar_sees_no_requests_stay_closed_with_mtls() -> None:
+    ports = [{"number": 443, "protocol": "https"}, {"number": 25, "protocol": "tcp"}]
+    found = allow(world(), "x", 443, "https", "a.org", sources=[OWN], ports=ports)
+    assert outside(compiled(found)) == []
+
+
+def test_of_plain_text_and_tls_to_one_host_all_is_encrypted() -> None:
+    found = allow(world(), "a", 80, "http", "a.org")
+    found = allow(found, "b", 80, "http", "a.org", sources=[OWN])
+    (match,) = outside(compiled(found))
+    (host,) = match.hosts
+    assert {c.cluster for r in host.routes for c in r.clusters} == {"a.org:80|tls"}
 
 
 def test_sources_outside_of_the_mesh_and_settings_are_told() -> None:

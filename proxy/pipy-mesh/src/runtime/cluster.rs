@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pipy_config as config;
@@ -15,10 +16,13 @@ use pipy_worker::Accepted;
 use super::dialled::Dialled;
 use super::endpoint::Endpoint;
 use super::load::Load;
+use super::outside::Outside;
 
 /// See the module.
 pub(crate) struct Cluster {
     pub(crate) endpoints: Vec<Rc<Endpoint>>,
+    /// How its servers outside of the mesh are spoken to in TLS, if that is wanted.
+    outside: Option<Rc<Outside>>,
     /// Where the address that a client dialled is the endpoint: those of late.
     pub(crate) dialled: Option<Rc<Dialled>>,
     pub(crate) load: Rc<Load>,
@@ -33,6 +37,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) fn new(
         config: &config::Cluster,
+        outside: Option<Rc<Outside>>,
         endpoints: Vec<Rc<Endpoint>>,
         load: Rc<Load>,
         before: Option<&Cluster>,
@@ -73,10 +78,14 @@ impl Cluster {
             *place = breaker.map(Breaker::new);
         }
         drop(place);
-        let dialled = (config.kind == ClusterKind::OriginalDestination)
-            .then(|| before.and_then(|before| before.dialled.clone()).unwrap_or_default());
+        let known = before.filter(|before| before.speaks(outside.as_ref().map(|outside| &outside.config)));
+        let dialled = (config.kind == ClusterKind::OriginalDestination).then(|| {
+            let same = known.and_then(|before| before.dialled.clone());
+            same.unwrap_or_else(|| Rc::new(Dialled::new(outside.clone())))
+        });
         Cluster {
             endpoints,
+            outside,
             dialled,
             load,
             retry: config.retry.as_ref().map(retry),
@@ -85,6 +94,11 @@ impl Cluster {
             health: health(&config.health),
             ejected_percent_max: config.health.ejected_percent_max,
         }
+    }
+
+    /// Whether its endpoints are spoken to as is wanted now: else connections that are kept must not be used.
+    pub(crate) fn speaks(&self, originate: Option<&Arc<config::Originate>>) -> bool {
+        self.outside.as_ref().map(|outside| &outside.config) == originate
     }
 
     /// The endpoint for a request that was tried at others before. Those that are well come first, of these the ones of the

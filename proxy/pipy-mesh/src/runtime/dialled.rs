@@ -11,22 +11,31 @@ use std::rc::Rc;
 use pipy_pipeline::PipelineId;
 
 use super::endpoint::Endpoint;
+use super::outside::Outside;
 
 /// LIMIT: addresses remembered per cluster and worker. A client may dial the whole internet; names have a few addresses.
 const ADDRESSES_MAX: usize = 256;
 
 /// See the module.
 #[derive(Default)]
-pub(crate) struct Dialled(RefCell<HashMap<SocketAddr, Rc<Endpoint>>>);
+pub(crate) struct Dialled {
+    known: RefCell<HashMap<SocketAddr, Rc<Endpoint>>>,
+    /// How they are spoken to in TLS, if that is wanted.
+    outside: Option<Rc<Outside>>,
+}
 
 impl Dialled {
+    pub(crate) fn new(outside: Option<Rc<Outside>>) -> Self {
+        Dialled { known: RefCell::default(), outside }
+    }
+
     /// The endpoint of an address.
     pub(crate) fn endpoint(&self, address: SocketAddr) -> Rc<Endpoint> {
-        let mut known = self.0.borrow_mut();
+        let mut known = self.known.borrow_mut();
         if let Some(endpoint) = known.get(&address) {
             return Rc::clone(endpoint);
         }
-        let endpoint = Endpoint::new(&(address, None));
+        let endpoint = Endpoint::outside(&(address, None), self.outside.as_ref());
         if known.len() >= ADDRESSES_MAX {
             known.retain(|_, endpoint| endpoint.requests.get() > 0 || endpoint.has_room());
         }
@@ -40,7 +49,7 @@ impl Dialled {
 
     /// The rule is gone: returns the connections that carry nothing and can be closed.
     pub(crate) fn retire(&self) -> Vec<PipelineId> {
-        self.0.borrow_mut().drain().flat_map(|(_, endpoint)| endpoint.retire()).collect()
+        self.known.borrow_mut().drain().flat_map(|(_, endpoint)| endpoint.retire()).collect()
     }
 }
 
@@ -61,7 +70,7 @@ mod tests {
         let in_hand = first.request(Instant::now());
         for number in 1..ADDRESSES_MAX + 10 {
             dialled.endpoint(address(number));
-            assert!(dialled.0.borrow().len() <= ADDRESSES_MAX);
+            assert!(dialled.known.borrow().len() <= ADDRESSES_MAX);
         }
         assert!(Rc::ptr_eq(&first, &dialled.endpoint(address(0))));
         drop(in_hand);
@@ -77,6 +86,6 @@ mod tests {
         let more = address(ADDRESSES_MAX);
         assert_eq!(dialled.endpoint(more).address, more);
         assert!(!Rc::ptr_eq(&dialled.endpoint(more), &dialled.endpoint(more)));
-        assert_eq!(dialled.0.borrow().len(), busy.len());
+        assert_eq!(dialled.known.borrow().len(), busy.len());
     }
 }

@@ -16,6 +16,7 @@ use pipy_upstream::{Health, HealthResult};
 use rustls::ClientConfig;
 
 use super::cluster::Cluster;
+use super::outside::Outside;
 
 /// LIMIT: idle connections kept per endpoint and worker. What fits a thousand concurrent clients; more would only hold
 /// memory at both ends.
@@ -28,6 +29,8 @@ pub(crate) type EndpointKey = (SocketAddr, Option<String>);
 pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
     pub(crate) identity: Option<String>,
+    /// How it is spoken to in TLS although it has no identity.
+    pub(crate) outside: Option<Rc<Outside>>,
     /// Exclusive sessions that are idle.
     idle: RefCell<Vec<Rc<Session>>>,
     /// Multiplexed sessions, all the time.
@@ -44,9 +47,15 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     pub(crate) fn new(key: &EndpointKey) -> Rc<Self> {
+        Endpoint::outside(key, None)
+    }
+
+    /// One that is spoken to in TLS outside of the mesh, if that is wanted.
+    pub(crate) fn outside(key: &EndpointKey, outside: Option<&Rc<Outside>>) -> Rc<Self> {
         Rc::new(Endpoint {
             address: key.0,
             identity: key.1.clone(),
+            outside: outside.cloned(),
             idle: RefCell::default(),
             shared: RefCell::default(),
             only_http1: Rc::default(),

@@ -8,6 +8,7 @@ mod cluster;
 mod dialled;
 mod endpoint;
 mod load;
+mod outside;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -29,6 +30,7 @@ use crate::stages::{Chain, Need, Step, TcpStep, built_in_names};
 pub(crate) use cluster::Cluster;
 pub(crate) use endpoint::{Endpoint, EndpointKey, InHand};
 pub(crate) use load::{Active, InFlight, Load, Retrying, Wakers};
+use outside::Outside;
 
 /// A plan at work.
 pub(crate) struct Runtime {
@@ -131,21 +133,25 @@ impl Runtime {
             .iter()
             .map(|cluster| {
                 let before = earlier.get(&*cluster.name).copied();
+                let originate = cluster.originate.as_ref();
+                let outside = originate.map(Outside::new);
                 let mut known: HashMap<EndpointKey, Rc<Endpoint>> = before
+                    .filter(|before| before.speaks(originate))
                     .iter()
                     .flat_map(|cluster| &cluster.endpoints)
                     .map(|endpoint| (endpoint.key(), Rc::clone(endpoint)))
                     .collect();
                 let endpoints = cluster.config.endpoints.iter().map(|endpoint| {
                     let key = (endpoint.address, endpoint.identity.clone());
-                    Rc::clone(known.entry(key).or_insert_with_key(Endpoint::new))
+                    let fresh = |key: &EndpointKey| Endpoint::outside(key, outside.as_ref());
+                    Rc::clone(known.entry(key).or_insert_with_key(fresh))
                 });
                 let endpoints = endpoints.collect();
                 let load = match before {
                     Some(before) => Rc::clone(&before.load),
                     None => Load::new(metrics.cluster(cluster.counted_as()), &wakers),
                 };
-                Cluster::new(&cluster.config, endpoints, load, before)
+                Cluster::new(&cluster.config, outside, endpoints, load, before)
             })
             .collect();
         let workload = &plan.workload;

@@ -3,8 +3,9 @@
 In: the snapshot and a ServiceAccount. Out: ``Opening``s: a port of a network, and the policies that
 say what may be spoken there. Invariants:
 
-- Nothing without ``featureFlags.enableEgressPolicy``; sources for which a certificate of their own
-  is demanded are left out, because without it less would be asked than is written.
+- Nothing without ``featureFlags.enableEgressPolicy``. A source that shall show a certificate is let
+  out with it and never without: ports of which the sidecar sees no requests that it could encrypt
+  are not opened, and while there is no certificate (``lacks``) no request fits.
 - Policies add up. A network is opened by every policy that names it or one around it, so that a
   narrow policy never closes what a wide one opens.
 - What is spoken on a port of a network is one thing: of policies that say different things the one
@@ -19,7 +20,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from fsm.model.egress import Egress, EgressProtocol
+from fsm.model.credentials import KIND as CREDENTIALS
+from fsm.model.egress import Egress, EgressProtocol, EgressTls
 from fsm.model.names import Key, ServiceAccount
 from fsm.model.snapshot import Snapshot
 from fsm.policies.base import Judgement
@@ -28,6 +30,7 @@ from fsm.settings import Settings
 KIND = "Egress"
 FLAG = "enableEgressPolicy"
 ANYWHERE = ""
+_ENCRYPTED = (EgressProtocol.HTTP, EgressProtocol.GRPC)
 _FAMILIES = (
     {EgressProtocol.HTTP},
     {EgressProtocol.GRPC},
@@ -70,11 +73,21 @@ def egress_of(snapshot: Snapshot, account: ServiceAccount) -> tuple[Egress, ...]
             policy
             for policy in found
             if account in policy.sources
-            and account not in policy.encrypted_for
             and policy.namespace in (*snapshot.monitored, snapshot.mesh.namespace)
         )
 
     return snapshot.once(("egress", account), find)
+
+
+def lacks(snapshot: Snapshot, policy: Egress, account: ServiceAccount) -> str:
+    """Say why a source cannot show what it shall show; empty: it can, or need not."""
+    tls = policy.tls_of(account)
+    if tls is None or tls.secret is None:
+        return ""
+    held = snapshot.policies.get((CREDENTIALS, tls.secret))
+    if held is None:
+        return f"Secret {tls.secret} does not exist, or could not be read so far"
+    return f"Secret {tls.secret}: {held.fault}" if held.fault else ""
 
 
 def openings(snapshot: Snapshot, account: ServiceAccount) -> tuple[Opening, ...]:
@@ -84,6 +97,8 @@ def openings(snapshot: Snapshot, account: ServiceAccount) -> tuple[Opening, ...]
         by_port: dict[int, list[tuple[Egress, EgressProtocol]]] = {}
         for policy in egress_of(snapshot, account):
             for port in policy.ports:
+                if policy.tls_of(account) and port.protocol not in _ENCRYPTED:
+                    continue
                 by_port.setdefault(port.number, []).append((policy, port.protocol))
         return tuple(
             _opening(number, network, by_port[number])
@@ -152,11 +167,13 @@ def judge(snapshot: Snapshot, policy: Egress, settings: Settings) -> Judgement:
     if not snapshot.mesh.feature_flags.get(FLAG, False):
         return Judgement("NotEnabled", (f"MeshConfig has not switched featureFlags.{FLAG} on",))
     encrypted = [
-        f"source {account}: mtls is not carried out yet, so that it is not let out"
-        for account in policy.encrypted_for
+        f"source {account} is not let out: {lack}"
+        for account in policy.sources
+        if (lack := lacks(snapshot, policy, account))
     ]
     if len(encrypted) == len(policy.sources):
-        return Judgement("NotSupported", tuple(encrypted))
+        return Judgement("NoCertificate", tuple(encrypted))
+    encrypted += [text for account, tls in policy.tls for text in _shown(snapshot, account, tls)]
     missing = [
         f"HTTPRouteGroup {name} does not exist in namespace {policy.namespace}"
         for name in policy.groups
@@ -177,6 +194,17 @@ def judge(snapshot: Snapshot, policy: Egress, settings: Settings) -> Judgement:
     return Judgement(
         messages=("in effect", *told) if told else (), conflict=_rival(snapshot, policy)
     )
+
+
+def _shown(snapshot: Snapshot, account: ServiceAccount, tls: EgressTls) -> Iterator[str]:
+    """Yield what is to be known of the certificate that a source shows."""
+    held = snapshot.policies.get((CREDENTIALS, tls.secret)) if tls.secret else None
+    if held is None or held.fault:
+        return
+    yield f"source {account} shows the certificate of Secret {tls.secret}, until {held.ends}"
+    missing = [name for name in tls.names if name not in held.names]
+    if missing:
+        yield f"which does not carry {', '.join(missing)}"
 
 
 def _rival(snapshot: Snapshot, policy: Egress) -> str:

@@ -1,7 +1,7 @@
 """Egress, policy.flomesh.io v1alpha1: the shape.
 
-In: the object's JSON. Out: pydantic models, and ``Egress``. ``mtls`` of a source is read, so that
-documents that have it are told what becomes of it.
+In: the object's JSON. Out: pydantic models, and ``Egress``. ``sn`` and ``expiration`` of a source's
+certificate are read and not heeded: the certificate itself says.
 
 Source: fsm-interfaces section 2.6.
 """
@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from fsm.model.egress import Egress, EgressPort, EgressProtocol
+from fsm.model.egress import Egress, EgressPort, EgressProtocol, EgressTls
 from fsm.model.fields import JsonObject
-from fsm.model.names import ServiceAccount
+from fsm.model.names import Key, ServiceAccount
 from fsm.policies.ingress_backend.schema import is_address, is_host, is_network
 from fsm.policies.strict import Name, PortNumber, Reading, Strict, fault, read
 
@@ -105,6 +105,20 @@ def read_egress(obj: JsonObject) -> Reading[Body]:
     return read(obj, Body)
 
 
+OWN_ISSUERS = ("fsm", "osm")
+"""What ``issuer`` says where the sidecar shows its own certificate of the mesh."""
+
+
+def _tls(mtls: Mtls) -> EgressTls:
+    cert = mtls.cert
+    if mtls.issuer in OWN_ISSUERS or cert is None:
+        return EgressTls()
+    return EgressTls(
+        secret=Key(cert.secret.namespace, cert.secret.name),
+        names=tuple(cert.subjectAltNames or ()),
+    )
+
+
 def model(obj: JsonObject) -> Egress:
     """Return the dataclass of a valid object."""
     reading = read_egress(obj)
@@ -131,8 +145,10 @@ def model(obj: JsonObject) -> Egress:
         ),
         groups=tuple(dict.fromkeys(named["HTTPRouteGroup"])),
         settings=tuple(dict.fromkeys(named["UpstreamTrafficSetting"])),
-        encrypted_for=tuple(
-            dict.fromkeys(ServiceAccount(s.namespace, s.name) for s in body.sources if s.mtls)
+        tls=tuple(
+            (ServiceAccount(source.namespace, source.name), _tls(source.mtls))
+            for source in body.sources
+            if source.mtls is not None
         ),
         generation=reading.generation,
     )

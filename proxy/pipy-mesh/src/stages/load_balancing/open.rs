@@ -90,7 +90,7 @@ pub(super) fn open_session(
     let keepalive = if endpoint.identity.is_some() { KEEPALIVE } else { Duration::ZERO };
     let Keeping { idle, age, streams_max, .. } = *keeping;
     let settings = Http2Settings {
-        scheme: Scheme::Http,
+        scheme: if endpoint.outside.is_some() { Scheme::Https } else { Scheme::Http },
         idle,
         keepalive,
         age,
@@ -104,8 +104,8 @@ pub(super) fn open_session(
     Some(session)
 }
 
-/// Opens a connection to an endpoint, over TLS where it has an identity, which must then agree on one of the protocols if
-/// there are any; `codec` comes before that. `None` without the credentials for it.
+/// Opens a connection to an endpoint, over TLS where it has an identity or is outside and wants it, which must then agree
+/// on one of the protocols if there are any; `codec` comes before that. `None` without the credentials for it.
 pub(crate) fn open_upstream(
     cx: &mut Cx<'_>,
     shared: &Shared,
@@ -116,15 +116,24 @@ pub(crate) fn open_upstream(
 ) -> Option<PipelineId> {
     let mut filters: Vec<Box<dyn Filter>> = Vec::with_capacity(2);
     filters.extend(codec);
-    if let Some(identity) = &endpoint.identity {
-        let credentials = shared.credentials.borrow();
-        let (generation, credentials) = credentials.as_ref()?;
-        let mut config = endpoint.client_config(identity, *generation, credentials).ok()?;
+    let credentials = shared.credentials.borrow();
+    let address = upstream.address.ip();
+    let tls = match (&endpoint.identity, &endpoint.outside) {
+        (Some(identity), _) => {
+            let (generation, credentials) = credentials.as_ref()?;
+            let config = endpoint.client_config(identity, *generation, credentials).ok()?;
+            Some((config, ServerName::IpAddress(address.into())))
+        }
+        (None, Some(outside)) => {
+            Some((outside.client_config(credentials.as_ref())?, outside.server_name(address)?))
+        }
+        (None, None) => None,
+    };
+    if let Some((mut config, name)) = tls {
         if !protocols.is_empty() {
             let own = Arc::make_mut(&mut config);
             own.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         }
-        let name = ServerName::IpAddress(upstream.address.ip().into());
         // Without a limit on one of the two there is none on their sum.
         let limited = !upstream.timeout.is_zero() && !upstream.handshake.is_zero();
         let timeout = if limited { upstream.timeout + upstream.handshake } else { Duration::ZERO };
