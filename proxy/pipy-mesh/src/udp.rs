@@ -20,7 +20,7 @@ use pipy_pipeline::{CloseReason, ConnectTo, Cx, Event, Filter, PipelineId, Slot}
 use pipy_upstream::HealthResult;
 use pipy_worker::Accepted;
 
-use crate::decide::{self, OutboundConnection, Refusal};
+use crate::decide::{self, Caller, OutboundConnection, Refusal};
 use crate::exchange::Direction;
 use crate::plan::{Plan, TcpPlan};
 use crate::runtime::{Active, Endpoint, InHand, Runtime};
@@ -263,7 +263,14 @@ fn decide(plan: &Plan, direction: Direction, accepted: Accepted) -> Way {
         }
         Direction::Outbound => match decide::outbound_datagrams(plan, accepted.destination) {
             OutboundConnection::Match(rule) => match &rule.tcp {
-                Some(tcp) => Way::Rule(Arc::clone(tcp), None),
+                Some(tcp) => {
+                    let own = plan.identity.as_deref().map_or(Caller::Unknown, Caller::Member);
+                    let decision = decide::tcp(tcp, own);
+                    match decision.verdict {
+                        Ok(rule) => Way::Rule(Arc::clone(rule), decision.allowed_by.cloned()),
+                        Err(refusal) => Way::Refused(refusal, Some(Arc::clone(&tcp.origin))),
+                    }
+                }
                 None => Way::Refused(Refusal::NoMatch, Some(Arc::clone(&rule.origin))),
             },
             OutboundConnection::Passthrough => Way::Original,

@@ -53,6 +53,8 @@ pub struct Node<A> {
     pub app: A,
     /// Its graph.
     pub graph: Graph,
+    /// When the app wants its next turn at the latest.
+    due: Option<Instant>,
 }
 
 /// See the module.
@@ -80,7 +82,7 @@ impl<A: App> Simulation<A> {
         faults: Faults,
         upstream: impl FnMut(usize, SocketAddr) -> Far + 'static,
     ) -> Self {
-        let node = |app| Node { app, graph: Graph::new(start) };
+        let node = |app| Node { app, graph: Graph::new(start), due: None };
         Simulation {
             nodes: apps.into_iter().map(node).collect(),
             faults,
@@ -165,9 +167,9 @@ impl<A: App> Simulation<A> {
         loop {
             let attempt = self.sockets.values().filter_map(|socket| socket.connecting).min();
             let timers = self.nodes.iter_mut().filter_map(|node| node.graph.timers.next_due()).min();
-            let Some(next) = [timers, attempt].into_iter().flatten().min().filter(|next| *next <= end) else {
-                break;
-            };
+            let due = self.nodes.iter().filter_map(|node| node.due).min();
+            let next = [timers, attempt, due].into_iter().flatten().min();
+            let Some(next) = next.filter(|next| *next <= end) else { break };
             self.set_time(self.now.max(next));
             let now = self.now;
             let due = |socket: &Socket| socket.connecting.is_some_and(|at| at <= now);
@@ -191,7 +193,8 @@ impl<A: App> Simulation<A> {
     /// What waits for time alone: the end of an attempt that nobody answers, or of a stall.
     fn pass_to_next(&mut self) -> bool {
         let waits = |socket: &Socket| socket.connecting.into_iter().chain(socket.stalled).min();
-        let Some(at) = self.sockets.values().filter_map(waits).min() else { return false };
+        let due = self.nodes.iter().filter_map(|node| node.due).min();
+        let Some(at) = self.sockets.values().filter_map(waits).chain(due).min() else { return false };
         self.pass(at.saturating_duration_since(self.now));
         let now = self.now;
         self.sockets.values_mut().for_each(|s| s.stalled = s.stalled.filter(|until| *until > now));
@@ -292,7 +295,7 @@ impl<A: App> Simulation<A> {
             if ops.is_empty() {
                 node.app.step(&mut node.graph);
                 node.graph.run();
-                node.app.turn_ends(self.now);
+                node.due = node.app.turn_ends(self.now);
                 ops = std::mem::take(&mut node.graph.ops);
             }
             if ops.is_empty() {
