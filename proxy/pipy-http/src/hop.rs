@@ -52,17 +52,18 @@ pub fn strip_hop_by_hop(headers: &mut Headers, keep_upgrade: bool) {
 }
 
 fn is_always_removed(name: &[u8]) -> bool {
-    // By length first: this runs for every field of every message.
-    let known: &[&[u8]] = match name.len() {
-        2 => &[b"te"],
-        7 => &[b"upgrade"],
-        10 => &[b"connection", b"keep-alive"],
-        14 => &[b"http2-settings"],
-        16 => &[b"proxy-connection"],
-        17 => &[b"transfer-encoding"],
+    // By length and first letter: this runs for every field of every message, and `user-agent` is as long as `connection`.
+    let known: &[u8] = match (name.len(), name.first().map(u8::to_ascii_lowercase)) {
+        (2, Some(b't')) => b"te",
+        (7, Some(b'u')) => b"upgrade",
+        (10, Some(b'c')) => b"connection",
+        (10, Some(b'k')) => b"keep-alive",
+        (14, Some(b'h')) => b"http2-settings",
+        (16, Some(b'p')) => b"proxy-connection",
+        (17, Some(b't')) => b"transfer-encoding",
         _ => return false,
     };
-    known.iter().any(|other| name.eq_ignore_ascii_case(other))
+    name.eq_ignore_ascii_case(known)
 }
 
 /// End-to-end fields that a Connection header cannot remove. `close` and `keep-alive` are options
