@@ -12,7 +12,7 @@ use rquickjs::{Class, Coerced, Ctx, Exception, Function, JsLifetime, Result, Val
 
 /// LIMIT: bytes of one `Data`, as many as the engine's heap may have: they are not of that heap, and would be limited by
 /// nothing.
-const BYTES_MAX: usize = 256 << 20;
+const BYTES_MAX: usize = if cfg!(test) { 1 << 20 } else { 256 << 20 };
 
 /// Bytes. Slices of what came from a socket share its memory.
 #[derive(Trace, JsLifetime)]

@@ -242,8 +242,7 @@ impl Known {
         payload: &Value<'js>,
     ) -> Result<Value<'js>> {
         let object = raw::object(ctx, &self.end)?;
-        raw::define(ctx, &object, &self.names.tail, tail)?;
-        raw::define(ctx, &object, &self.names.payload, payload)?;
+        self.ending(ctx, &object, tail, payload)?;
         Ok(object)
     }
 
@@ -266,9 +265,24 @@ impl Known {
         let object = raw::object(ctx, &self.message)?;
         raw::define(ctx, &object, &self.names.head, head)?;
         raw::define(ctx, &object, &self.names.body, body)?;
-        raw::define(ctx, &object, &self.names.tail, tail)?;
-        raw::define(ctx, &object, &self.names.payload, payload)?;
+        self.ending(ctx, &object, tail, payload)?;
         Ok(object)
+    }
+
+    /// What the prototypes say is left to them.
+    fn ending<'js>(
+        &self,
+        ctx: &Ctx<'js>,
+        object: &Value<'js>,
+        tail: &Value<'js>,
+        payload: &Value<'js>,
+    ) -> Result<()> {
+        for (name, value) in [(&self.names.tail, tail), (&self.names.payload, payload)] {
+            if !value.is_undefined() {
+                raw::define(ctx, object, name, value)?;
+            }
+        }
+        Ok(())
     }
 
     /// What a value is. Asking by prototype costs nothing; what is derived from ours is asked for in its own language.

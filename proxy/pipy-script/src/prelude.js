@@ -41,7 +41,12 @@
   const toData = body => (body === undefined || body === null || body instanceof Data ? body ?? null : new Data(String(body)));
 
   class MessageStart { constructor(head) { this.head = head ?? {}; } }
-  class MessageEnd { constructor(tail, payload) { this.tail = tail; this.payload = payload; } }
+  class MessageEnd {
+    constructor(tail, payload) {
+      if (tail !== undefined) this.tail = tail;
+      if (payload !== undefined) this.payload = payload;
+    }
+  }
   class StreamEnd { constructor(error) { this.error = error; } }
   class Message {
     constructor(head, body, tail, payload) {
@@ -52,10 +57,12 @@
       }
       this.head = head ?? {};
       this.body = typeof body === 'string' ? textToData(body) : toData(body);
-      this.tail = tail;
-      this.payload = payload;
+      if (tail !== undefined) this.tail = tail;
+      if (payload !== undefined) this.payload = payload;
     }
   }
+  // Most have neither, and each property of an object's own costs its making.
+  for (const { prototype } of [MessageEnd, Message]) Object.assign(prototype, { tail: undefined, payload: undefined });
 
   // How the engine tells events apart where their prototypes do not say it.
   state.kind = value => {

@@ -52,4 +52,11 @@ mod tests {
         let error = try_out("pipy().listen(8080).serveHTPP()", Limits::default()).unwrap_err().to_string();
         assert!(error.contains("serveHTTP"), "{error}");
     }
+
+    #[test]
+    fn bytes_that_double_for_ever_are_refused() {
+        let limits = Limits { time: std::time::Duration::from_secs(60), ..Limits::default() };
+        let error = try_out("const d = new Data('x'); for (;;) d.push(d)", limits).unwrap_err().to_string();
+        assert!(error.contains("Data of more than 1048576 bytes"), "{error}");
+    }
 }

@@ -10,7 +10,9 @@ use crate::files::Inline;
 use crate::{Limits, Loaded, load};
 
 fn engine() -> Loaded {
-    load(Rc::new(Inline("pipy()".into())), "/main.js", Limits::default()).unwrap()
+    // Long enough for a machine that has other things to do.
+    let limits = Limits { time: std::time::Duration::from_secs(60), ..Limits::default() };
+    load(Rc::new(Inline("pipy()".into())), "/main.js", limits).unwrap()
 }
 
 fn request() -> Head {
