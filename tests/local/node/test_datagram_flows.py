@@ -97,7 +97,7 @@ async def test_a_flow_that_goes_on_finds_the_endpoint_that_is_left(
         async def moved(client: str = client, other: str = other) -> bool:
             return last(client) == other
 
-        await until(moved, f"{client} is answered by the other", 10)
+        await until(moved, f"{client} is answered by the other")
         # Both are there again for the next one.
         again = json.dumps(python(server, ECHO, labels=label))
         box.kubectl("apply", "-n", namespace, "-f", "-", feed=again)

@@ -159,7 +159,7 @@ async def asked(port: int, *texts: bytes) -> list[bytes]:
         for text in texts:
             try:
                 await loop.sock_sendall(sock, text)
-                async with asyncio.timeout(1):
+                async with asyncio.timeout(5):
                     answers.append(await loop.sock_recv(sock, 65535))
             except (OSError, TimeoutError):
                 continue

@@ -83,7 +83,7 @@ def host_address6() -> str:
 
 async def answers(box: Box, namespace: str, echo: Echo, times: int = 1, size: int = 1) -> list[str]:
     host, port = echo.address
-    script = ASK.format(host=host, port=port, times=times, size=size, limit_s=3)
+    script = ASK.format(host=host, port=port, times=times, size=size, limit_s=10)
 
     async def all_came() -> list[str] | None:
         outcome = await box.run(namespace, "p", script)
