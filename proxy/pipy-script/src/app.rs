@@ -63,6 +63,10 @@ pub struct Facts {
     pub pipelines: usize,
     /// Connections that were accepted so far.
     pub connections: u64,
+    /// Connections that are open: of clients, and to servers.
+    pub inbound: usize,
+    /// The same.
+    pub outbound: usize,
     /// Scripts that have pipelines.
     pub scripts: usize,
     /// Bytes of the engines' heaps.
@@ -405,7 +409,10 @@ impl pipy_worker::App for App {
 impl App {
     fn facts(&self, pipelines: usize) -> Facts {
         let scripts = self.scripts();
+        let (inbound, outbound) = connections::open();
         let mut facts = Facts {
+            inbound,
+            outbound,
             worker: crate::objects::process::worker(),
             pipelines,
             connections: self.connections,

@@ -511,4 +511,14 @@ mod tests {
         let error = Plugins::load(&[source], &[]).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error.contains("pipy.exit() is not for plugins"), "{error}");
     }
+
+    #[test]
+    fn a_program_of_a_plugin_does_not_hold_its_host() {
+        let script = "pipy.exec('sleep 30', { timeout: 20 }), pipy().pipeline()";
+        let source = Source { name: "runs".into(), script: script.into() };
+        let began = Instant::now();
+        let error = Plugins::load(&[source], &[]).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("it took longer than 0.5 s"), "{error}");
+        assert!(began.elapsed() < std::time::Duration::from_secs(15));
+    }
 }

@@ -127,6 +127,8 @@ impl Admin {
             }
         };
         family("pipy_inbound_total", "counter", &|facts| facts.connections);
+        family("pipy_inbound_count", "gauge", &|facts| facts.inbound as u64);
+        family("pipy_outbound_count", "gauge", &|facts| facts.outbound as u64);
         family("pipy_pipeline_count", "gauge", &|facts| facts.pipelines as u64);
         family("pipy_script_count", "gauge", &|facts| facts.scripts as u64);
         family("pipy_script_heap_bytes", "gauge", &|facts| facts.heap);
@@ -153,7 +155,10 @@ impl Admin {
         let name = |section: &str| -> Option<Vec<Column>> {
             Some(match section {
                 "pipelines" => vec![("pipelines", |facts| facts.pipelines as u64)],
-                "inbound" => vec![("accepted", |facts| facts.connections)],
+                "inbound" => {
+                    vec![("accepted", |facts| facts.connections), ("open", |facts| facts.inbound as u64)]
+                }
+                "outbound" => vec![("open", |facts| facts.outbound as u64)],
                 "objects" | "pools" => {
                     vec![("heap bytes", |facts| facts.heap), ("scripts", |facts| facts.scripts as u64)]
                 }
@@ -167,6 +172,7 @@ impl Admin {
                 .map(|one| {
                     json!({
                         "worker": one.worker, "pipelines": one.pipelines, "inbound": one.connections,
+                        "open": {"inbound": one.inbound, "outbound": one.outbound},
                         "scripts": one.scripts, "heap": one.heap, "calls": one.calls, "overruns": one.overruns,
                     })
                 })

@@ -57,6 +57,11 @@ pub(crate) fn list_outbound(address: SocketAddr, protocol: &'static str) -> List
     })
 }
 
+/// How many are open on this worker: of clients, to servers.
+pub(crate) fn open() -> (usize, usize) {
+    OPEN.with_borrow(|open| (open.inbound.len(), open.outbound.len()))
+}
+
 /// Adds them to the `pipy` object.
 pub(super) fn install<'js>(ctx: &Ctx<'js>, pipy: &Object<'js>) -> Result<()> {
     let inbound = Object::new(ctx.clone())?;

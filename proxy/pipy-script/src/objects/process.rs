@@ -102,6 +102,8 @@ pub(crate) fn exit(code: Opt<i32>) {
 
 /// How long another process may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// LIMIT: the same for a plugin, whose host's other requests wait meanwhile.
+const PATIENCE_OF_PLUGINS: Duration = Duration::from_millis(500);
 /// How often a watched file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -130,7 +132,12 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
-fn exec<'js>(ctx: Ctx<'js>, command: Value<'js>, options: Opt<Object<'js>>) -> Result<Value<'js>> {
+fn exec<'js>(
+    ctx: Ctx<'js>,
+    command: Value<'js>,
+    options: Opt<Object<'js>>,
+    most: Duration,
+) -> Result<Value<'js>> {
     let words: Vec<String> = match command.as_array() {
         Some(list) => {
             list.iter::<Coerced<String>>().map(|word| word.map(|word| word.0)).collect::<Result<_>>()?
@@ -141,7 +148,7 @@ fn exec<'js>(ctx: Ctx<'js>, command: Value<'js>, options: Opt<Object<'js>>) -> R
         return Err(Exception::throw_type(&ctx, "pipy.exec() expects a command"));
     };
     let failed = |error: String| Exception::throw_message(&ctx, &format!("cannot run {program}: {error}"));
-    let (mut input, mut with_errors, mut patience, mut on_exit) = (None, false, PATIENCE, None);
+    let (mut input, mut with_errors, mut patience, mut on_exit) = (None, false, most.min(PATIENCE), None);
     let mut run = Command::new(program);
     run.args(arguments).stdout(Stdio::piped());
     if let Some(options) = &options.0 {
@@ -157,7 +164,7 @@ fn exec<'js>(ctx: Ctx<'js>, command: Value<'js>, options: Opt<Object<'js>>) -> R
         }
         with_errors = options.get::<_, Option<Coerced<bool>>>("stderr")?.is_some_and(|wanted| wanted.0);
         if let Some(time) = crate::filters::duration(&options.get("timeout")?) {
-            patience = time;
+            patience = time.min(most);
         }
         on_exit = options.get::<_, Option<Function<'js>>>("onExit")?;
     }
@@ -181,7 +188,7 @@ fn exec<'js>(ctx: Ctx<'js>, command: Value<'js>, options: Opt<Object<'js>>) -> R
     };
     let out = gather(child.stdout.take().map(|out| Box::new(out) as Box<dyn Read + Send>));
     let errors = gather(child.stderr.take().map(|out| Box::new(out) as Box<dyn Read + Send>));
-    let until = Instant::now() + patience;
+    let until = Instant::now().checked_add(patience).unwrap_or_else(|| Instant::now() + PATIENCE);
     let left = || until.saturating_duration_since(Instant::now());
     let (Ok(stdout), Ok(stderr)) = (out.recv_timeout(left()), errors.recv_timeout(left())) else {
         let _ = child.kill();
@@ -294,7 +301,11 @@ pub(crate) fn install<'js>(
     pipy.set("restart", Function::new(ctx.clone(), || RESTART.store(true, Ordering::Relaxed))?)?;
     super::connections::install(ctx, pipy)?;
     super::terminal::install(ctx, pipy)?;
-    pipy.set("exec", Function::new(ctx.clone(), exec)?)?;
+    let most = if codebase.lends() { PATIENCE_OF_PLUGINS } else { Duration::MAX };
+    let run = move |ctx: Ctx<'js>, command: Value<'js>, options: Opt<Object<'js>>| {
+        exec(ctx, command, options, most)
+    };
+    pipy.set("exec", Function::new(ctx.clone(), run)?)?;
     pipy.set("watch", watch(ctx, engine, codebase)?)?;
     let files = Rc::clone(codebase);
     let patch = move |path: String, content: Opt<Value<'js>>| -> Result<()> {
