@@ -31,7 +31,7 @@ pub use http2_client::{Http2Client, Http2Settings, STREAMS_FIRST};
 pub use pipy_h2::Scheme;
 pub use session::{Lease, Session};
 pub use spec::{Layer, Spec};
-pub use tls_client::TlsClient;
+pub use tls_client::{Believes, TlsClient};
 pub use tls_client_hello::{CLIENT_HELLO_BYTES_MAX, ClientHello, HelloError, client_hello};
 pub use tls_server::{Handshake, Peer, TlsServer};
 

@@ -23,6 +23,9 @@ pub(crate) const SPEC: Spec = Spec {
 /// LIMIT: plain bytes held back for the handshake above which the producing side is paused.
 const HELD_BYTES_MAX: usize = 64 * 1024;
 
+/// Told what the server has agreed to speak, and its certificate (DER); says whether it is to be believed.
+pub type Believes = Box<dyn FnOnce(Option<&[u8]>, Option<&[u8]>) -> bool>;
+
 /// See the module.
 pub struct TlsClient {
     tls: TlsStream,
@@ -39,6 +42,8 @@ pub struct TlsClient {
     peer_finished: bool,
     /// Set when the server has agreed on no protocol.
     disagreed: Option<Rc<Cell<bool>>>,
+    /// Asked when the handshake is complete whether the server is to be believed.
+    believes: Option<Believes>,
     /// Plain bytes that wait for the handshake.
     held: usize,
     /// The socket can't take more.
@@ -73,10 +78,19 @@ impl TlsClient {
             finishing: false,
             peer_finished: false,
             disagreed: None,
+            believes: None,
             held: 0,
             congested: false,
             pausing: false,
         })
+    }
+
+    /// Asks when the handshake is complete, before anything is sent or given on, whether the server is to be believed.
+    #[must_use]
+    pub fn asking(mut self, believes: Believes) -> Self {
+        self.tls.holds = true;
+        self.believes = Some(believes);
+        self
     }
 
     /// Sets a flag when the server agrees on no protocol, for whoever can do with another.
@@ -107,6 +121,14 @@ impl TlsClient {
         }
         if let Some(timer) = self.timer.take() {
             cx.cancel(timer);
+        }
+        if let Some(believes) = self.believes.take() {
+            let certificate = self.tls.peer_certificate().map(AsRef::as_ref);
+            if !believes(self.tls.agreed(), certificate) {
+                self.tls.drop_gathered();
+                let refused = CertificateError::ApplicationVerificationFailure;
+                return self.fail(cx, &Error::InvalidCertificate(refused));
+            }
         }
         self.held = 0;
         self.pause_or_resume(cx);
@@ -186,6 +208,12 @@ impl Filter for TlsClient {
             Event::Data(records) => {
                 let mut plain = Vec::new();
                 let result = self.tls.decrypt(&records, |bytes| plain.push(bytes));
+                if result.is_ok() && self.believes.is_some() {
+                    self.progress(cx);
+                    if self.failed {
+                        return;
+                    }
+                }
                 for bytes in plain {
                     cx.back(Event::Data(bytes));
                 }

@@ -4,6 +4,8 @@
 //! asked for a certificate, and must have one, where `trusted` says whose are believed. WHY without `trusted` a client believes
 //! any server: scripts rely on it; with `trusted` the chain is verified, and the name too where `sni` says it.
 
+mod session;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -11,16 +13,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use pipy_filters::{Handshake, HttpVersion, Peer, TlsClient, TlsServer, client_hello};
+use pipy_filters::{Handshake, Peer, TlsClient, TlsServer, client_hello};
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Slot};
-use rquickjs::{IntoJs, Persistent, Result, Value};
+use rquickjs::{IntoJs, Result, Value};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
+use self::session::{Farewell, Gate, Session, Shown};
 use super::ask::Asker;
-use super::connect::duration;
 use super::sub::{Bridge, Nested};
-use super::tls_config::{self, Material};
+use super::tls_config::{self, Material, Versions};
 use crate::engine::Kept;
 use crate::layout::{FilterDef, Reading, Scope, Target};
 use crate::log;
@@ -37,12 +39,18 @@ struct Tls {
     trusted: Vec<String>,
     alpn: Vec<String>,
     sni: Option<Kept>,
-    /// Called when a server's session changes its state.
+    /// The protocol is chosen by a function.
+    pick: Option<Kept>,
+    /// Called when a session changes its state, and when its handshake is complete.
     on_state: Option<Kept>,
+    on_handshake: Option<Kept>,
+    /// Asked whether the other side is to be believed.
+    verify: Option<Kept>,
+    versions: Versions,
     handshake: Duration,
     target: Target,
     asker: Asker,
-    servers: RefCell<HashMap<Material, Arc<ServerConfig>>>,
+    servers: RefCell<HashMap<(Material, Vec<String>), Arc<ServerConfig>>>,
     clients: RefCell<HashMap<ClientKey, Arc<ClientConfig>>>,
 }
 
@@ -58,34 +66,52 @@ pub(super) fn make(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
         trusted: Vec::new(),
         alpn: Vec::new(),
         sni: None,
+        pick: None,
         on_state: None,
+        on_handshake: None,
+        verify: None,
+        versions: tls_config::ALL,
         handshake: HANDSHAKE,
         target: reading.needed()?,
         asker: Asker { name: reading.name, label: reading.label.clone() },
         servers: RefCell::default(),
         clients: RefCell::default(),
     };
-    if let Some(options) = reading.options(0) {
-        let kept = |name: &str| -> Result<Option<Kept>> {
-            let value: Value<'_> = options.get(name)?;
-            let some = !value.is_undefined() && !value.is_null();
-            Ok(some.then(|| Persistent::save(reading.ctx, value)))
-        };
-        tls.certificate = kept("certificate")?;
-        tls.sni = kept("sni")?;
-        tls.on_state = kept("onState")?;
-        for certificate in options.get::<_, Option<Vec<Value<'_>>>>("trusted")?.unwrap_or_default() {
-            tls.trusted.push(pem(&certificate)?);
+    if let Some(options) = reading.settings(0)? {
+        tls.certificate = options.kept("certificate")?;
+        if !tls.accept {
+            tls.sni = options.kept("sni")?;
         }
-        let alpn: Value<'_> = options.get("alpn")?;
-        tls.alpn = match (alpn.as_string(), alpn.as_array()) {
-            (Some(one), _) => vec![one.to_string()?],
-            (_, Some(list)) => list.iter::<String>().collect::<Result<_>>()?,
-            _ => Vec::new(),
-        };
-        if let Some(time) = duration(&options.get("handshakeTimeout")?) {
+        tls.on_state = options.callback("onState")?;
+        tls.on_handshake = options.callback("handshake")?;
+        tls.verify = options.callback("verify")?;
+        if tls.verify.is_none() {
+            tls.verify = options.callback("onVerify")?;
+        }
+        if let Some(trusted) = options.value("trusted")? {
+            let list = trusted.as_array();
+            let list = list.ok_or_else(|| options.wrong("trusted", "expects a list of certificates"))?;
+            for certificate in list.iter::<Value<'_>>() {
+                tls.trusted.push(pem(&certificate?)?);
+            }
+        }
+        if let Some(alpn) = options.value("alpn")? {
+            match (alpn.as_string(), alpn.as_array()) {
+                (Some(one), _) => tls.alpn = vec![one.to_string()?],
+                (_, Some(list)) => tls.alpn = list.iter::<String>().collect::<Result<_>>()?,
+                _ if tls.accept && alpn.is_function() => tls.pick = options.kept("alpn")?,
+                _ => return Err(options.wrong("alpn", "expects the name of a protocol, or a list of names")),
+            }
+        }
+        if let Some(time) = options.duration("handshakeTimeout")? {
             tls.handshake = time;
         }
+        let version = |name: &str| -> Result<Option<&'static str>> {
+            options.one_of(name, &["TLS1", "TLS1.1", "TLS1.2", "TLS1.3"])
+        };
+        let (least, most) = (version("minVersion")?, version("maxVersion")?);
+        tls.versions = tls_config::versions(least, most)
+            .ok_or_else(|| options.wrong("maxVersion", "leaves none of TLS1.2 and TLS1.3"))?;
     }
     if tls.accept && tls.certificate.is_none() {
         return Err(
@@ -130,16 +156,21 @@ impl FilterDef for TlsDef {
 impl TlsDef {
     fn row(&self, scope: &Scope) -> Vec<Box<dyn Filter>> {
         let mut row: Vec<Box<dyn Filter>> = match self.0.accept {
-            true => vec![Box::new(Server {
-                def: Rc::clone(&self.0),
-                state: State::Hello(BytesMut::new()),
-                session: None,
-                scope: scope.clone(),
-            })],
-            false => match client(&self.0, scope) {
-                Some(filter) => vec![filter],
-                None => vec![Box::new(Refused)],
-            },
+            true => {
+                let refused: Rc<Cell<bool>> = Rc::default();
+                let mut row: Vec<Box<dyn Filter>> = vec![Box::new(Server {
+                    def: Rc::clone(&self.0),
+                    state: State::Hello(BytesMut::new()),
+                    session: None,
+                    refused: Rc::clone(&refused),
+                    scope: scope.clone(),
+                })];
+                if self.0.verify.is_some() {
+                    row.push(Box::new(Gate(refused)));
+                }
+                row
+            }
+            false => client(&self.0, scope).unwrap_or_else(|| vec![Box::new(Refused)]),
         };
         let Some(layout) = self.0.target.layout() else { return row };
         match layout.native(scope) {
@@ -163,7 +194,7 @@ impl Filter for Refused {
     }
 }
 
-fn client(def: &Rc<Tls>, scope: &Scope) -> Option<Box<dyn Filter>> {
+fn client(def: &Rc<Tls>, scope: &Scope) -> Option<Vec<Box<dyn Filter>>> {
     let text = |_: &rquickjs::Ctx<'_>, _: &crate::events::Makers<'_>, value: Value<'_>| {
         let some = !value.is_undefined() && !value.is_null();
         if some { Ok(Some(value.get::<rquickjs::Coerced<String>>()?.0)) } else { Ok(None) }
@@ -182,31 +213,50 @@ fn client(def: &Rc<Tls>, scope: &Scope) -> Option<Box<dyn Filter>> {
     let known = def.clients.borrow().get(&key).cloned();
     let config = match known {
         Some(config) => config,
-        None => match tls_config::client(material.as_ref(), &def.trusted, &def.alpn, name.is_some()) {
-            Ok(config) => {
-                let mut clients = def.clients.borrow_mut();
-                if clients.len() >= KEPT_MAX {
-                    clients.clear();
+        None => {
+            match tls_config::client(material.as_ref(), &def.trusted, &def.alpn, def.versions, name.is_some())
+            {
+                Ok(config) => {
+                    let mut clients = def.clients.borrow_mut();
+                    if clients.len() >= KEPT_MAX {
+                        clients.clear();
+                    }
+                    clients.insert(key, Arc::clone(&config));
+                    config
                 }
-                clients.insert(key, Arc::clone(&config));
-                config
+                Err(error) => {
+                    def.asker.complain(&error);
+                    return None;
+                }
             }
-            Err(error) => {
-                def.asker.complain(&error);
-                return None;
-            }
-        },
+        }
     };
+    let session = Session::new(def, scope, name.clone());
     let name = name.unwrap_or_else(|| "localhost".into());
     let made = ServerName::try_from(name.clone())
         .map_err(|_| format!("{name:?} is no server name"))
         .and_then(|name| TlsClient::new(config, name, def.handshake).map_err(|error| error.to_string()));
     match made {
-        Ok(filter) => Some(Box::new(filter)),
+        Ok(filter) if def.is_watched() => {
+            let told = Rc::clone(&session);
+            let filter = filter.asking(Box::new(move |agreed, certificate| {
+                let agreed = agreed.and_then(|agreed| std::str::from_utf8(agreed).ok());
+                told.complete(&Shown::new(agreed, certificate))
+            }));
+            Some(vec![Box::new(Farewell(session)), Box::new(filter)])
+        }
+        Ok(filter) => Some(vec![Box::new(filter)]),
         Err(error) => {
             def.asker.complain(&error);
             None
         }
+    }
+}
+
+impl Tls {
+    /// Whether the script wants to know of sessions.
+    fn is_watched(&self) -> bool {
+        self.on_state.is_some() || self.on_handshake.is_some() || self.verify.is_some()
     }
 }
 
@@ -215,52 +265,8 @@ struct Server {
     def: Rc<Tls>,
     state: State,
     session: Option<Rc<Session>>,
+    refused: Rc<Cell<bool>>,
     scope: Scope,
-}
-
-/// What `onState` is told about.
-struct Session {
-    def: Rc<Tls>,
-    hostname: Option<String>,
-    peer: Rc<Peer>,
-    over: Cell<bool>,
-    scope: Scope,
-}
-
-impl Session {
-    /// Calls the script back: `connecting`, `handshake`, `connected`, `closed`.
-    fn is(&self, state: &str, error: Option<String>) {
-        let Some(on_state) = &self.def.on_state else { return };
-        if self.over.replace(state == "closed") {
-            return;
-        }
-        let protocol = self.peer.agreed().map(|version| match version {
-            HttpVersion::Http2 => "h2",
-            HttpVersion::Http1 => "http/1.1",
-        });
-        let pem = self.peer.certificate().map(|der| {
-            let text = crate::data::base64(der);
-            format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
-        });
-        self.def.asker.ask(
-            &self.scope,
-            on_state,
-            |ctx, _| {
-                let session = rquickjs::Object::new(ctx.clone())?;
-                session.set("state", state)?;
-                session.set("error", error)?;
-                session.set("protocol", protocol)?;
-                session.set("hostname", self.hostname.as_deref())?;
-                if let Some(pem) = pem {
-                    let crypto: rquickjs::Object<'_> = ctx.globals().get("crypto")?;
-                    let class: rquickjs::function::Constructor<'_> = crypto.get("Certificate")?;
-                    session.set("peer", class.construct::<_, Value<'_>>((pem,))?)?;
-                }
-                Ok(vec![session.into_value()])
-            },
-            |_, _, _| Ok(()),
-        );
-    }
 }
 
 enum State {
@@ -273,26 +279,33 @@ enum State {
 impl Server {
     fn begin(&mut self, cx: &mut Cx<'_>) {
         let State::Hello(said) = &self.state else { return };
-        let name = match client_hello(said) {
+        let (name, offered) = match client_hello(said) {
             Ok(None) => return,
-            Ok(Some(hello)) => hello.server_name,
+            Ok(Some(hello)) => {
+                let text = |name: &Vec<u8>| String::from_utf8_lossy(name).into_owned();
+                (hello.server_name, hello.alpn.iter().map(text).collect())
+            }
             // The filter behind says what is wrong with it.
-            Err(_) => None,
+            Err(_) => (None, Vec::new()),
         };
         let said = said.clone().freeze();
         self.state = State::Over;
-        let Some(config) = self.config(name.clone()) else {
+        let alpn = self.alpn(&offered);
+        let config = alpn.clone().and_then(|alpn| self.config(name.clone(), alpn));
+        let Some(config) = config else {
             cx.back(Event::Close(CloseReason::Reset));
             return cx.forward(Event::Close(CloseReason::TlsFailed));
         };
         let label = self.def.asker.label.clone();
         let peer = Rc::new(Peer::default());
-        let session = self.def.on_state.is_some().then(|| {
+        let session = self.def.is_watched().then(|| {
             peer.want_certificate();
-            let (def, peer, scope) = (Rc::clone(&self.def), Rc::clone(&peer), self.scope.clone());
-            Rc::new(Session { def, hostname: name, peer, over: Cell::new(false), scope })
+            Session::new(&self.def, &self.scope, name)
         });
         self.session = session.clone();
+        // The server's order decides, as it does in the handshake.
+        let agreed = alpn.unwrap_or_default().into_iter().find(|name| offered.contains(name));
+        let (refused, shown) = (Rc::clone(&self.refused), Rc::clone(&peer));
         let ended = move |how: Handshake| {
             // The connection's own end tells of it.
             if how == Handshake::Broken {
@@ -302,19 +315,24 @@ impl Server {
             if failed {
                 log::line("WRN", &format!("{label}: acceptTLS: the handshake failed: {how:?}"));
             }
-            if let Some(session) = &session {
-                let state = if failed { "closed" } else { "connected" };
-                session.is(state, failed.then(|| format!("the handshake failed: {how:?}")));
+            let Some(session) = &session else { return };
+            let shown = Shown::new(agreed.as_deref(), shown.certificate());
+            if failed {
+                session.is("closed", Some(format!("the handshake failed: {how:?}")), &shown);
+            } else {
+                refused.set(!session.complete(&shown));
             }
         };
         if let Some(session) = &self.session {
-            session.is("handshake", None);
+            session.is("connecting", None, &Shown::default());
+            session.is("handshake", None, &Shown::default());
         }
         match TlsServer::new(config, peer, self.def.handshake, Box::new(ended)) {
             Ok(mut server) => {
                 server.start(cx);
                 server.input(cx, Event::Data(said));
                 self.state = State::Open(Box::new(server));
+                self.turn_away(cx);
             }
             Err(error) => {
                 self.def.asker.complain(&error);
@@ -323,7 +341,29 @@ impl Server {
         }
     }
 
-    fn config(&self, name: Option<String>) -> Option<Arc<ServerConfig>> {
+    /// Ends the connection of a client that the script has refused.
+    fn turn_away(&mut self, cx: &mut Cx<'_>) {
+        if self.session.as_ref().is_some_and(|session| session.refused()) {
+            self.state = State::Over;
+            cx.back(Event::Close(CloseReason::Reset));
+        }
+    }
+
+    /// The protocols to agree on; `None` where the script has failed.
+    fn alpn(&self, offered: &[String]) -> Option<Vec<String>> {
+        let Some(pick) = &self.def.pick else { return Some(self.def.alpn.clone()) };
+        let index = self.def.asker.ask(
+            &self.scope,
+            pick,
+            |ctx, _| Ok(vec![offered.to_vec().into_js(ctx)?]),
+            |_, _, value| Ok(value.as_number().unwrap_or(-1.0)),
+        )?;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it is looked up
+        let picked = if index >= 0.0 { offered.get(index as usize) } else { None };
+        Some(picked.into_iter().cloned().collect())
+    }
+
+    fn config(&self, name: Option<String>, alpn: Vec<String>) -> Option<Arc<ServerConfig>> {
         let def = &self.def;
         let certificate = def.certificate.as_ref()?;
         let material = def.asker.ask(
@@ -335,16 +375,17 @@ impl Server {
                 None => Err(rquickjs::Exception::throw_type(ctx, "the certificate is no { cert, key }")),
             },
         )?;
-        if let Some(config) = def.servers.borrow().get(&material) {
+        let key = (material, alpn);
+        if let Some(config) = def.servers.borrow().get(&key) {
             return Some(Arc::clone(config));
         }
-        match tls_config::server(&material, &def.trusted, &def.alpn) {
+        match tls_config::server(&key.0, &def.trusted, &key.1, def.versions) {
             Ok(config) => {
                 let mut servers = def.servers.borrow_mut();
                 if servers.len() >= KEPT_MAX {
                     servers.clear();
                 }
-                servers.insert(material, Arc::clone(&config));
+                servers.insert(key, Arc::clone(&config));
                 Some(config)
             }
             Err(error) => {
@@ -362,7 +403,10 @@ impl Filter for Server {
 
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
         match (&mut self.state, event) {
-            (State::Open(server), event) => server.input(cx, event),
+            (State::Open(server), event) => {
+                server.input(cx, event);
+                self.turn_away(cx);
+            }
             (State::Hello(said), Event::Data(data)) => {
                 said.extend_from_slice(&data);
                 self.begin(cx);
@@ -412,7 +456,7 @@ impl Filter for Server {
             server.closed(cx);
         }
         if let Some(session) = self.session.take() {
-            session.is("closed", None);
+            session.is("closed", None, &Shown::default());
         }
     }
 }

@@ -8,9 +8,10 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_t
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::version::{TLS12, TLS13};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
-    SignatureScheme,
+    SignatureScheme, SupportedProtocolVersion,
 };
 
 /// A certificate's chain and key, as PEM.
@@ -45,16 +46,36 @@ fn names(alpn: &[String]) -> Vec<Vec<u8>> {
     alpn.iter().map(|name| name.as_bytes().to_vec()).collect()
 }
 
+/// Versions of the protocol.
+pub(super) type Versions = &'static [&'static SupportedProtocolVersion];
+
+/// Those that are safe today.
+pub(super) const ALL: Versions = &[&TLS13, &TLS12];
+
+const NEW: Versions = &[&TLS13];
+const OLD: Versions = &[&TLS12];
+
+/// Those between two names; `None` where that is none. What is older than the oldest safe one counts as that.
+pub(super) fn versions(least: Option<&str>, most: Option<&str>) -> Option<Versions> {
+    match (least == Some("TLS1.3"), most.unwrap_or("TLS1.3")) {
+        (false, "TLS1.3") => Some(ALL),
+        (true, "TLS1.3") => Some(NEW),
+        (false, "TLS1.2") => Some(OLD),
+        _ => None,
+    }
+}
+
 /// Settings of a server.
 pub(super) fn server(
     material: &Material,
     trusted: &[String],
     alpn: &[String],
+    versions: Versions,
 ) -> Result<Arc<ServerConfig>, String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let (chain, key) = material.read()?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .map_err(|error| error.to_string())?;
     let builder = if trusted.is_empty() {
         builder.with_no_client_auth()
@@ -74,11 +95,12 @@ pub(super) fn client(
     material: Option<&Material>,
     trusted: &[String],
     alpn: &[String],
+    versions: Versions,
     named: bool,
 ) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .map_err(|error| error.to_string())?;
     let chain = match trusted {
         [] => None,
