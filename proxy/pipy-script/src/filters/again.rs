@@ -8,7 +8,7 @@ use rquickjs::{Coerced, Result};
 
 use super::ask::{Asker, failed};
 use super::connect::duration;
-use super::handle::{as_value, duplicate, is_close};
+use super::values::{as_value, duplicate, is_close};
 use crate::engine::{Kept, Outcome};
 use crate::events::{ScriptEvent, script_event};
 use crate::layout::{FilterDef, Reading, Scope, Target};

@@ -9,7 +9,7 @@ use pipy_pipeline::{CloseReason, Cx, Event, Filter};
 use rquickjs::{Coerced, Result, Value};
 
 use super::ask::{Answer, Asker, failed};
-use super::handle::is_close;
+use super::values::is_close;
 use crate::engine::{Kept, Outcome};
 use crate::layout::{FilterDef, Reading, Scope};
 

@@ -9,8 +9,8 @@ use bytes::BytesMut;
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, PipelineId, Slot};
 use rquickjs::{Result, Value};
 
-use super::handle::{as_value, duplicate};
 use super::sub::{ONLY, came_out};
+use super::values::{as_value, duplicate};
 use super::{stages, swap};
 use crate::engine::{Callback, Kept};
 use crate::events::{self, ScriptEvent, script_event};

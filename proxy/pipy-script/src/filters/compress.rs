@@ -12,7 +12,7 @@ use pipy_protocols::compression::{Bound, Compressor, Decompressor, Format};
 use rquickjs::Result;
 
 use super::ask::{Asker, failed, keep};
-use super::handle::{as_value, is_close, is_end, is_start};
+use super::values::{as_value, is_close, is_end, is_start};
 use crate::engine::Kept;
 use crate::events::{self, ScriptEvent, custom, script_event};
 use crate::layout::{FilterDef, Reading, Scope};

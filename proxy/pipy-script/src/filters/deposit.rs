@@ -15,7 +15,7 @@ use pipy_pipeline::{CloseReason, Cx, Event, Filter};
 use rquickjs::{Coerced, Result};
 
 use super::ask::{Asker, failed};
-use super::handle::{as_value, is_close, is_end, is_start};
+use super::values::{as_value, is_close, is_end, is_start};
 use crate::engine::Kept;
 use crate::layout::{FilterDef, Reading, Scope};
 

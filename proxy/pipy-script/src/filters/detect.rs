@@ -9,7 +9,7 @@ use pipy_pipeline::{Cx, Event, Filter};
 use rquickjs::{IntoJs, Object, Result};
 
 use super::ask::{Answer, Asker, failed};
-use super::handle::is_close;
+use super::values::is_close;
 use crate::engine::Kept;
 use crate::layout::{FilterDef, Reading, Scope};
 

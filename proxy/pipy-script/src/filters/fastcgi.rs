@@ -16,7 +16,7 @@ use rquickjs::Result;
 
 use super::ask::Asker;
 use super::codec;
-use super::handle::{is_close, is_end};
+use super::values::{is_close, is_end};
 use crate::events::{ScriptEvent, script_event};
 use crate::layout::{FilterDef, Reading, Scope, Target};
 

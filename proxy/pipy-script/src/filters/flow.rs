@@ -10,7 +10,7 @@ use pipy_pipeline::{CloseReason, Cx, Event, Filter, PipelineId};
 use rquickjs::{Ctx, Persistent, Result, Value};
 
 use super::ask::{Asker, failed};
-use super::handle::{as_value, duplicate, is_end, is_start};
+use super::values::{as_value, duplicate, is_end, is_start};
 use crate::engine::{Callback, Engine, Kept, Outcome};
 use crate::events::{ScriptEvent, script_event};
 use crate::layout::{FilterDef, Reading, Scope, Target};

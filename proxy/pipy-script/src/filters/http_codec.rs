@@ -16,7 +16,7 @@ use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head};
 use rquickjs::{Result, Value};
 
 use super::ask::Asker;
-use super::handle::is_close;
+use super::values::is_close;
 use crate::engine::Kept;
 use crate::events::{self, ScriptEvent, script_event};
 use crate::known::property;

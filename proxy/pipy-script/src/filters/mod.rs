@@ -10,9 +10,9 @@ use rquickjs::Result;
 use crate::layout::{FilterDef, Reading};
 
 pub(crate) use connect::duration;
-pub(crate) use handle::{as_value, is_end};
 pub use options::options_of;
 pub(crate) use swap::Hub;
+pub(crate) use values::{as_value, is_end};
 
 mod again;
 pub(crate) mod alone;
@@ -51,6 +51,7 @@ mod throttle;
 mod tls;
 mod tls_config;
 mod tunnel;
+mod values;
 
 /// Whether a filter leads to pipelines of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

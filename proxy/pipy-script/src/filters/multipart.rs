@@ -11,7 +11,7 @@ use pipy_protocols::{Decoder as _, Event as Piece, Value as Plain, multipart};
 use rquickjs::{Array, Persistent, Result, Value};
 
 use super::ask::{Asker, failed};
-use super::handle::{as_value, is_close, is_end, is_start};
+use super::values::{as_value, is_close, is_end, is_start};
 use crate::data::Data;
 use crate::events::{ScriptEvent, custom};
 use crate::known::property;

@@ -13,9 +13,9 @@ use rquickjs::{Coerced, Persistent, Result, Value};
 
 use super::ask::{Asker, failed};
 use super::fastcgi;
-use super::handle::{as_value, duplicate, is_close, is_end, is_start};
 use super::options::{Options, options_of};
 use super::sub::Bridge;
+use super::values::{as_value, duplicate, is_close, is_end, is_start};
 use crate::engine::Kept;
 use crate::layout::{FilterDef, Reading, Scope, Target};
 

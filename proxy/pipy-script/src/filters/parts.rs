@@ -8,7 +8,7 @@ use pipy_pipeline::{CloseReason, Cx, Event, Filter, TimerId};
 use rquickjs::{Coerced, Object, Persistent, Result, Value};
 
 use super::ask::{Asker, failed};
-use super::handle::{is_close, is_end};
+use super::values::{is_close, is_end};
 use crate::data::Data;
 use crate::engine::Kept;
 use crate::events::{ScriptEvent, custom};

@@ -12,8 +12,8 @@ use pipy_pipeline::{CloseReason, Cx, Event, Filter, PipelineId, Slot};
 use rquickjs::{Coerced, Ctx, Object, Result, Value};
 
 use super::ask::{Asker, failed};
-use super::handle::is_close;
 use super::sub::{ONLY, came_out};
+use super::values::is_close;
 use crate::engine::Kept;
 use crate::layout::{FilterDef, Reading, Scope, Target};
 

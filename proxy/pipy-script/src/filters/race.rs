@@ -10,7 +10,7 @@ use pipy_pipeline::{Cx, Event, Filter, PipelineId, Slot};
 use rquickjs::{Result, Value};
 
 use super::ask::{Asker, failed, keep};
-use super::handle::{duplicate, is_close};
+use super::values::{duplicate, is_close};
 use crate::engine::Kept;
 use crate::layout::{FilterDef, Reading, Scope, Target};
 

@@ -9,8 +9,8 @@ use pipy_protocols::socks::{Client, ClientStep, Host, Refusal, Request, Server, 
 use rquickjs::{Coerced, Ctx, IntoJs, Object, Result, Value};
 
 use super::ask::Asker;
-use super::handle::is_close;
 use super::sub::{ONLY, came_out};
+use super::values::is_close;
 use crate::engine::Kept;
 use crate::layout::{FilterDef, Reading, Scope, Target};
 

@@ -12,8 +12,8 @@ use pipy_pipeline::{CloseReason, Cx, Event, Filter, PipelineId, Port, Slot};
 use rquickjs::Result;
 
 use super::ask::{Asker, failed};
-use super::handle::{duplicate, is_close};
 use super::sub::{ONLY, came_out};
+use super::values::{duplicate, is_close};
 use crate::engine::Kept;
 use crate::layout::{FilterDef, Reading, Scope, Target};
 

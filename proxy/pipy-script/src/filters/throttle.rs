@@ -14,7 +14,8 @@ use rquickjs::function::This;
 use rquickjs::{Coerced, Function, Result, Value};
 
 use super::ask::{Asker, failed};
-use super::handle::{is_start, size_of};
+use super::handle::size_of;
+use super::values::is_start;
 use crate::engine::Kept;
 use crate::layout::{FilterDef, Reading, Scope};
 use crate::objects::quota::{self, Shares};

@@ -8,8 +8,8 @@ use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, PipelineId, Slot};
 use rquickjs::Result;
 
 use super::ask::{Answer, Asker, failed};
-use super::handle::{is_close, is_end, is_start, whole};
 use super::sub::{ONLY, came_out};
+use super::values::{is_close, is_end, is_start, whole};
 use crate::engine::{Kept, Outcome};
 use crate::events::{ScriptEvent, script_event};
 use crate::layout::{FilterDef, Reading, Scope, Target};
