@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[3]
 
 def test_the_page_lists_the_fields_that_a_line_has_in_their_order() -> None:
     code = (ROOT / "proxy/pipy-observe/src/log/entry.rs").read_text()
-    writer = code[code.index("pub(crate) fn line(") : code.index("fn text(")]
+    writer = code[code.index("pub(crate) fn line(") : code.index("fn ends<")]
     written = re.findall(r'[{,]\\"(\w+)\\":', writer)
     page = (ROOT / "docs/reference/access-log.md").read_text()
     listed = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)

@@ -50,9 +50,12 @@ struct Tls {
     handshake: Duration,
     target: Target,
     asker: Asker,
-    servers: RefCell<HashMap<(Material, Vec<String>), Arc<ServerConfig>>>,
+    servers: RefCell<HashMap<ServerKey, Arc<ServerConfig>>>,
     clients: RefCell<HashMap<ClientKey, Arc<ClientConfig>>>,
 }
+
+/// The certificate that a server shows, and the protocols that it offers.
+type ServerKey = (Material, Vec<String>);
 
 /// The client's own certificate, and whether it says which name it wants.
 type ClientKey = (Option<Material>, bool);
