@@ -3,7 +3,7 @@
 //! The seeds are the same each time; `PIPY_SEEDS=N` tries more, `PIPY_SEED=N` the one that failed. What a mere chance does not find is for
 //! the fuzzer (`fuzz/targets/loader.rs`), which is led by coverage.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
