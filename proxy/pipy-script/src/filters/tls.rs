@@ -19,7 +19,7 @@ use rquickjs::{IntoJs, Result, Value};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
-use self::session::{Farewell, Gate, Session, Shown};
+use self::session::{Answered, Farewell, Gate, Session, Shown};
 use super::ask::Asker;
 use super::sub::{Bridge, Nested};
 use super::tls_config::{self, Material, Versions};
@@ -246,7 +246,8 @@ fn client(def: &Rc<Tls>, scope: &Scope) -> Option<Vec<Box<dyn Filter>>> {
                 let agreed = agreed.and_then(|agreed| std::str::from_utf8(agreed).ok());
                 told.complete(&Shown::new(agreed, certificate))
             }));
-            Some(vec![Box::new(Farewell(session)), Box::new(filter)])
+            let answered = Answered(Some(Rc::clone(&session)));
+            Some(vec![Box::new(Farewell(session)), Box::new(filter), Box::new(answered)])
         }
         Ok(filter) => Some(vec![Box::new(filter)]),
         Err(error) => {

@@ -11,7 +11,9 @@ use rquickjs::function::Constructor;
 use rquickjs::{Coerced, Ctx, Object, Result, Value};
 
 use super::Tls;
+use crate::events::error_name;
 use crate::layout::Scope;
+use crate::log;
 
 /// One side of a connection.
 pub(super) struct Session {
@@ -91,6 +93,9 @@ impl Session {
             );
             if believed != Some(true) {
                 self.refused.set(true);
+                // WHY: the other side sees no more than a lost connection, and so does who wrote the script.
+                let (label, name) = (&self.def.asker.label, self.def.asker.name);
+                log::line("WRN", &format!("{label}: {name}: verify has refused the peer"));
                 self.is("closed", Some("the peer was refused".into()), shown);
                 return false;
             }
@@ -127,7 +132,7 @@ impl Filter for Gate {
     }
 }
 
-/// Stands before a client: tells when its pipeline has gone.
+/// Stands before a client: tells when its pipeline has gone, and what has ended it.
 pub(super) struct Farewell(pub(super) Rc<Session>);
 
 impl Filter for Farewell {
@@ -139,7 +144,34 @@ impl Filter for Farewell {
         self.0.is("connecting", None, &Shown::default());
     }
 
+    fn output(&mut self, cx: &mut Cx<'_>, event: Event) {
+        if let Event::Close(reason) = &event
+            && let Some(error) = error_name(*reason)
+        {
+            self.0.is("closed", Some(error.into()), &Shown::default());
+        }
+        cx.back(event);
+    }
+
     fn closed(&mut self, _cx: &mut Cx<'_>) {
         self.0.is("closed", None, &Shown::default());
+    }
+}
+
+/// Stands behind a client: tells when the server has begun to answer.
+pub(super) struct Answered(pub(super) Option<Rc<Session>>);
+
+impl Filter for Answered {
+    fn name(&self) -> &'static str {
+        "connectTLS"
+    }
+
+    fn output(&mut self, cx: &mut Cx<'_>, event: Event) {
+        if matches!(event, Event::Data(_))
+            && let Some(session) = self.0.take()
+        {
+            session.is("handshake", None, &Shown::default());
+        }
+        cx.back(event);
     }
 }
