@@ -109,6 +109,12 @@ def test_a_script_hears_what_was_agreed_on(start: Start, pki: Path) -> None:
 
 VERIFY = "trusted, verify: (ok, peer) => ok && peer.subject.CN === '{}'"
 
+REFUSING = [
+    VERIFY.format("other"),
+    "trusted, onVerify: () => boom()",
+    "trusted, verify: () => Promise.resolve(true)",
+]
+
 
 def test_a_client_that_the_script_believes_is_served(start: Start, pki: Path) -> None:
     pipy = _begin(start, pki, VERIFY.format("client"))
@@ -116,7 +122,7 @@ def test_a_client_that_the_script_believes_is_served(start: Start, pki: Path) ->
     assert _through_client(pipy) == ACCEPTED
 
 
-@pytest.mark.parametrize("verify", [VERIFY.format("other"), "trusted, onVerify: () => boom()"])
+@pytest.mark.parametrize("verify", REFUSING)
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_client_that_the_script_refuses_is_not_heard(
     start: Start, pki: Path, verify: str, version: ssl.TLSVersion
@@ -142,7 +148,7 @@ def test_a_server_that_the_script_believes_is_spoken_to(start: Start, pki: Path)
     assert _through_client(pipy) == ACCEPTED
 
 
-@pytest.mark.parametrize("verify", [VERIFY.format("other"), "trusted, onVerify: () => boom()"])
+@pytest.mark.parametrize("verify", REFUSING)
 def test_a_server_that_the_script_refuses_hears_nothing(
     start: Start, pki: Path, verify: str
 ) -> None:

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use pipy_pipeline::{Cx, Event, Filter};
 use rquickjs::function::Constructor;
-use rquickjs::{Coerced, Ctx, Object, Result, Value};
+use rquickjs::{Coerced, Ctx, Exception, Object, Result, Value};
 
 use super::Tls;
 use crate::events::error_name;
@@ -89,7 +89,11 @@ impl Session {
                 &self.scope,
                 verify,
                 |ctx, _| Ok(vec![Value::new_bool(ctx.clone(), true), shown.certificate(ctx)?]),
-                |_, _, value| Ok(value.get::<Coerced<bool>>()?.0),
+                |ctx, _, value| match value.is_promise() {
+                    // WHY: any promise is truthy, also one of a refusal.
+                    true => Err(Exception::throw_type(ctx, "verify answers with a promise, not at once")),
+                    false => Ok(value.get::<Coerced<bool>>()?.0),
+                },
             );
             if believed != Some(true) {
                 self.refused.set(true);
