@@ -3,8 +3,9 @@
 //! INVARIANT: only plain data travels; a result is taken by the filter that asked, which is woken for it, or settles a promise.
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,7 +31,6 @@ pub(crate) struct Background {
     waiting: RefCell<HashMap<u64, Waker>>,
     promised: RefCell<HashMap<u64, Settle>>,
     done: RefCell<HashMap<u64, Result>>,
-    next: Cell<u64>,
 }
 
 impl Engine {
@@ -51,7 +51,7 @@ impl Engine {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> u64 {
         let background = &self.background;
-        let id = background.number();
+        let id = number();
         background.waiting.borrow_mut().insert(id, waker);
         match background.way() {
             Some(way) => queue(way, id, work),
@@ -86,7 +86,7 @@ impl Engine {
         let background = &self.background;
         match background.way() {
             Some(way) => {
-                let id = background.number();
+                let id = number();
                 background.promised.borrow_mut().insert(id, Box::new(settle));
                 if long { begin(way, id, work) } else { queue(way, id, work) }
             }
@@ -98,7 +98,7 @@ impl Engine {
     /// A number, and a way on which its result is sent when something has happened on whichever thread: then `waker` is woken.
     pub(crate) fn awaited(&self, waker: Waker) -> Option<(u64, Return)> {
         let way = self.background.way()?;
-        let id = self.background.number();
+        let id = number();
         self.background.waiting.borrow_mut().insert(id, waker);
         Some((id, way))
     }
@@ -152,14 +152,13 @@ impl Background {
     fn way(&self) -> Option<Return> {
         self.way_back.borrow().clone().or_else(|| WAY.with_borrow(Clone::clone))
     }
+}
 
-    fn number(&self) -> u64 {
-        // Numbers of all engines of a worker are apart, for a result may come when a new script has taken over.
-        let id = self.next.get().max(NUMBERS.get()) + 1;
-        self.next.set(id);
-        NUMBERS.set(id);
-        id
-    }
+/// Numbers of all engines of all workers are apart: a result may come when a new script has taken over, and who waits for what
+/// workers share is known by his number there.
+fn number() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// Does work of which there may be much: on one of a few threads, when one is free.
@@ -260,7 +259,6 @@ impl Pool {
 }
 
 thread_local! {
-    static NUMBERS: Cell<u64> = const { Cell::new(0) };
     /// The way of this thread's engines, known before any of them is made.
     static WAY: RefCell<Option<Return>> = const { RefCell::new(None) };
 }

@@ -55,7 +55,7 @@ native => {
     constructor(initial, options) {
       if (typeof initial !== 'number') throw new TypeError('algo.Quota expects a number first');
       const { key, max, per, produce } = options ?? {};
-      this.#bucket = native.bucket(key === undefined ? undefined : String(key), initial, max ?? initial, seconds(per), produce ?? initial);
+      this.#bucket = native.bucket(key === undefined ? undefined : String(key), initial, max ?? undefined, seconds(per), produce ?? initial);
     }
     // For the filters that wait for it.
     __bucket() { return this.#bucket; }

@@ -24,7 +24,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct State {
     initial: f64,
     current: f64,
-    max: f64,
+    /// What the script has set; otherwise it fills up to what it began with, and what is given back by hand has no limit.
+    max: Option<f64>,
     produce: f64,
     /// Seconds; 0 where nothing comes back by itself.
     per: f64,
@@ -82,7 +83,8 @@ impl State {
         }
         let periods = (self.since.elapsed().as_secs_f64() / self.per).floor();
         if periods >= 1.0 {
-            self.current = (self.current + periods * self.produce).min(self.max.max(self.current));
+            self.current = (self.current + periods * self.produce)
+                .min(self.max.unwrap_or(self.initial).max(self.current));
             self.since += std::time::Duration::from_secs_f64(periods * self.per);
         }
     }
@@ -118,7 +120,8 @@ impl Bucket {
     fn produce(&self, amount: f64) {
         let mut state = lock(&self.state);
         state.refill();
-        state.current = (state.current + amount.max(0.0)).min(state.max.max(state.current));
+        let max = state.max.unwrap_or(f64::INFINITY).max(state.current);
+        state.current = (state.current + amount.max(0.0)).min(max);
         ring(state);
     }
 
@@ -151,7 +154,7 @@ fn bucket<'js>(
     ctx: Ctx<'js>,
     key: Option<String>,
     initial: f64,
-    max: f64,
+    max: Option<f64>,
     per: f64,
     produce: f64,
 ) -> Result<Class<'js, Bucket>> {
