@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::rc::Rc;
-use std::time::Duration;
 
 use pipy_pipeline::{CloseReason, Cx, Event, Filter};
 use rquickjs::{Coerced, Result, Value};
@@ -15,6 +14,9 @@ use crate::layout::{FilterDef, Reading, Scope};
 
 /// LIMIT: bytes of a file that are read before others have their turn.
 const READ_BYTES: usize = 64 * 1024;
+
+/// Of wakes: the next turn. A timer would do it within this one, before anybody can say that it is enough.
+const AGAIN: u32 = 1;
 
 fn asker(reading: &Reading<'_, '_>) -> Asker {
     Asker { name: reading.name, label: reading.label.clone() }
@@ -39,7 +41,16 @@ pub(super) fn source(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
 impl FilterDef for Source {
     fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
         let (def, scope) = (self.clone(), scope.clone());
-        Box::new(Sourced { def, begun: false, over: false, waiting: None, held: Vec::new(), scope })
+        Box::new(Sourced {
+            def,
+            begun: false,
+            over: false,
+            waiting: None,
+            held: Vec::new(),
+            paused: [false; 2],
+            due: false,
+            scope,
+        })
     }
 }
 
@@ -49,8 +60,16 @@ struct Sourced {
     over: bool,
     waiting: Option<Outcome>,
     held: Vec<Event>,
+    /// Who takes what leaves this row cannot take more, and the same of who is behind in it.
+    paused: [bool; 2],
+    /// It is to be asked again as soon as nobody is paused.
+    due: bool,
     scope: Scope,
 }
+
+/// Of `paused`: the place where what leaves goes, and what is behind.
+const LEAVING: usize = 0;
+const BEHIND: usize = 1;
 
 impl Sourced {
     fn ask(&mut self, cx: &mut Cx<'_>) {
@@ -68,8 +87,23 @@ impl Sourced {
         if self.over {
             self.held.drain(..).for_each(|event| cx.forward(event));
         } else {
-            // Others have their turn before the next one.
-            cx.timer(Duration::ZERO, 0);
+            // Others have their turn before the next one, and what was given is sent.
+            self.scope.engine().wake(cx.waker(AGAIN));
+        }
+    }
+
+    /// Asks again, unless what was given so far has not been taken.
+    fn next(&mut self, cx: &mut Cx<'_>) {
+        self.due = !self.over && self.paused.contains(&true);
+        if !self.over && !self.due {
+            self.ask(cx);
+        }
+    }
+
+    fn pause(&mut self, cx: &mut Cx<'_>, who: usize, paused: bool) {
+        self.paused[who] = paused;
+        if self.due {
+            self.next(cx);
         }
     }
 
@@ -87,7 +121,10 @@ impl Filter for Sourced {
 
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
         if matches!(event, Event::Pause | Event::Resume) {
-            return cx.forward(event);
+            let paused = matches!(event, Event::Pause);
+            // Filters behind may give something of their own, too.
+            cx.forward(event);
+            return self.pause(cx, LEAVING, paused);
         }
         if !std::mem::replace(&mut self.begun, true) {
             self.ask(cx);
@@ -99,19 +136,28 @@ impl Filter for Sourced {
         }
     }
 
-    fn wake(&mut self, cx: &mut Cx<'_>, _token: u32) {
+    fn output(&mut self, cx: &mut Cx<'_>, event: Event) {
+        let paused = match event {
+            Event::Pause => Some(true),
+            Event::Resume => Some(false),
+            _ => None,
+        };
+        cx.back(event);
+        if let Some(paused) = paused {
+            self.pause(cx, BEHIND, paused);
+        }
+    }
+
+    fn wake(&mut self, cx: &mut Cx<'_>, token: u32) {
+        if token == AGAIN {
+            return self.next(cx);
+        }
         let Some(outcome) = &self.waiting else { return };
         let Some(settled) = self.def.asker.later(&self.scope, outcome) else { return };
         self.waiting = None;
         match settled {
             Some(events) => self.answer(cx, events),
             None => self.fail(cx),
-        }
-    }
-
-    fn timer(&mut self, cx: &mut Cx<'_>, _token: u32) {
-        if !self.over {
-            self.ask(cx);
         }
     }
 }
@@ -199,7 +245,7 @@ impl Reader {
                 buffer.truncate(count);
                 self.left = self.left.map(|left| left - count);
                 cx.forward(Event::Data(buffer.into()));
-                cx.timer(Duration::ZERO, 0);
+                self.scope.engine().wake(cx.waker(AGAIN));
             }
             Err(error) => {
                 self.file = None;
@@ -228,7 +274,7 @@ impl Filter for Reader {
         }
     }
 
-    fn timer(&mut self, cx: &mut Cx<'_>, _token: u32) {
+    fn wake(&mut self, cx: &mut Cx<'_>, _token: u32) {
         self.some(cx);
     }
 }

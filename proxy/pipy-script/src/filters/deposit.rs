@@ -8,7 +8,6 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use pipy_pipeline::{CloseReason, Cx, Event, Filter};
@@ -202,7 +201,8 @@ impl Depositor {
             Ok(count) => {
                 buffer.truncate(count);
                 cx.forward(Event::Data(buffer.into()));
-                cx.timer(Duration::ZERO, 0);
+                // A timer would come within this turn, before anybody can say that it is enough.
+                self.scope.engine().wake(cx.waker(0));
             }
             Err(error) => {
                 self.cannot(&error);
@@ -231,7 +231,7 @@ impl Filter for Depositor {
         }
     }
 
-    fn timer(&mut self, cx: &mut Cx<'_>, _token: u32) {
+    fn wake(&mut self, cx: &mut Cx<'_>, _token: u32) {
         self.give(cx);
     }
 
