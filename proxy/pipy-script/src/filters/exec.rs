@@ -25,6 +25,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 const TIMER_TERM: u32 = 0;
 const TIMER_CLOSE: u32 = 1;
+const TIMER_EXIT: u32 = 2;
 
 /// What ends the input on a terminal (VEOF of termios, unless a program has changed it).
 const END_OF_INPUT: u8 = 4;
@@ -76,6 +77,7 @@ impl FilterDef for Exec {
             at_terminal: self.pty,
             reading: None,
             waiting: None,
+            gone: None,
             paused: false,
             holding: false,
         })
@@ -120,6 +122,8 @@ struct Program {
     at_terminal: bool,
     reading: Option<u64>,
     waiting: Option<u64>,
+    /// It has ended, and the script does not know yet.
+    gone: Option<WaitDone>,
     paused: bool,
     /// Who sends to us has been asked to stop.
     holding: bool,
@@ -251,8 +255,9 @@ impl Program {
         }
     }
 
-    fn exited(&mut self, code: Option<i32>, stderr: Vec<u8>) {
-        self.child = None;
+    /// Tells the script how the program has ended, once.
+    fn exited(&mut self) {
+        let Some((code, stderr)) = self.gone.take() else { return };
         let Some(on_exit) = &self.def.on_exit else { return };
         self.def.asker.ask(
             &self.scope,
@@ -367,10 +372,13 @@ impl Filter for Program {
             && let Some(done) = engine.result::<WaitDone>(id)
         {
             self.waiting = None;
-            let (code, stderr) = done.unwrap_or_default();
-            self.exited(code, stderr);
+            self.child = None;
+            self.gone = Some(done.unwrap_or_default());
+            // What it has said comes first. Whoever has inherited its output may hold that open for long.
+            cx.timer(GRACE, TIMER_EXIT);
         }
-        if self.waiting.is_none() {
+        if self.closing && self.waiting.is_none() {
+            self.exited();
             self.close(cx);
         }
     }
@@ -378,6 +386,7 @@ impl Filter for Program {
     fn timer(&mut self, cx: &mut Cx<'_>, token: u32) {
         match token {
             TIMER_CLOSE => self.close(cx),
+            TIMER_EXIT => self.exited(),
             _ => self.signal("-TERM"),
         }
     }
