@@ -74,13 +74,13 @@ def _run(flags: argparse.Namespace) -> int:
             )
     if scratch:
         notes.print(f"configurations and logs: {scratch}", markup=False)
-    if flags.json:
-        flags.json.write_text(report.to_json(here, found, outcomes))
     if flags.markdown:
-        print(report.to_markdown(here, found, outcomes))
+        print(report.to_markdown(here, found, outcomes), flush=True)
     else:
         width = None if sys.stdout.isatty() else 140
         report.to_terminal(Console(width=width), here, outcomes)
+    if flags.json:
+        flags.json.write_text(report.to_json(here, found, outcomes))
     return 1 if flags.check and report.missed(outcomes) else 0
 
 

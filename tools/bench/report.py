@@ -223,7 +223,8 @@ def _goal(goal: Goal, ratio: float | None) -> dict[str, object]:
 
 
 def _row(row: Row) -> dict[str, object]:
-    return {**dataclasses.asdict(row), "kind": row.kind.value}
+    script = row.script.value if row.script else None
+    return {**dataclasses.asdict(row), "kind": row.kind.value, "script": script}
 
 
 def _result(result: Result) -> dict[str, object]:

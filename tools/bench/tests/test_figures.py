@@ -10,7 +10,7 @@ from tools.bench import load, machine, report
 from tools.bench.cli import main
 from tools.bench.errors import RowError
 from tools.bench.results import Result, Sample
-from tools.bench.rows import ROWS, Goal, together
+from tools.bench.rows import ROWS, Goal, Row, together
 
 PRINTED = (
     "Running 1s test @ http://127.0.0.1:8000/\n"
@@ -127,6 +127,13 @@ def test_json_has_every_sample_and_markdown_every_peer() -> None:
     markdown = report.to_markdown(here, found, outcomes)
     assert "| pipy | 11.0 |" in markdown
     assert "- Envoy: not here" in markdown
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_every_row_can_be_written_as_json(row: Row) -> None:
+    here = machine.Machine("CPU", 2, 4096, "6.1", "none", 0.1)
+    document = json.loads(report.to_json(here, {}, [(row, [result("pipy", 10)])]))
+    assert document["rows"][0]["row"]["name"] == row.name
 
 
 @pytest.mark.parametrize(
