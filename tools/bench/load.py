@@ -77,21 +77,7 @@ def run_wrk(
     command += ["-H", f"Host: {at.HOST}", "-H", "User-Agent: bench", "-H", "Accept: */*"]
     command += ["-H", "Connection: close"] if close else []
     command += ["-s", str(script), f"http://{address}:{port}{at.PATH}"]
-    popen = subprocess.Popen(
-        wrap(command, core=at.LOAD_CORE, namespace_pid=site.client_namespace),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    pass_on_niceness(popen)
-    try:
-        output = _wait(popen, seconds + 15.0, while_running)
-    finally:
-        if popen.poll() is None:
-            popen.kill()
-            popen.wait()
+    output = _run(command, site, seconds, while_running)
     return parse_wrk(output)
 
 
@@ -132,21 +118,7 @@ def run_h2load(
         command += ["-d", str(message), "-H", "content-type: application/grpc"]
         command += ["-H", "te: trailers"]
     command.append(f"http://{address}:{port}{at.PATH}")
-    popen = subprocess.Popen(
-        wrap(command, core=at.LOAD_CORE, namespace_pid=site.client_namespace),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    pass_on_niceness(popen)
-    try:
-        output = _wait(popen, seconds + 15.0, while_running)
-    finally:
-        if popen.poll() is None:
-            popen.kill()
-            popen.wait()
+    output = _run(command, site, seconds, while_running)
     return parse_h2load(output, times.read_text() if times.exists() else "", seconds or 1)
 
 
@@ -185,6 +157,25 @@ _H2LOAD_COUNTS = re.compile(
     r" (?P<errored>\d+) errored, (?P<timeout>\d+) timeout"
 )
 _H2LOAD_TRAFFIC = re.compile(r"^traffic: .*\((\d+)\) total", re.MULTILINE)
+
+
+def _run(command: list[str], site: Site, seconds: int, while_running: Callable[[], None]) -> str:
+    """Run a load generator in the namespace of the site's clients and return what it said."""
+    popen = subprocess.Popen(
+        wrap(command, core=at.LOAD_CORE, namespace_pid=site.client_namespace),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    pass_on_niceness(popen)
+    try:
+        return _wait(popen, seconds + 15.0, while_running)
+    finally:
+        if popen.poll() is None:
+            popen.kill()
+            popen.wait()
 
 
 def _wait(popen: subprocess.Popen[str], timeout_s: float, while_running: Callable[[], None]) -> str:
