@@ -31,6 +31,7 @@ mod exec;
 mod fastcgi;
 mod flow;
 mod handle;
+mod handshake;
 pub(crate) mod http;
 mod http_codec;
 pub(crate) mod listening;

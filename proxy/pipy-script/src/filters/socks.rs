@@ -9,6 +9,7 @@ use pipy_protocols::socks::{Client, ClientStep, Host, Refusal, Request, Server, 
 use rquickjs::{Coerced, Ctx, IntoJs, Object, Result, Value};
 
 use super::ask::Asker;
+use super::handshake::Way;
 use super::sub::{ONLY, came_out};
 use super::values::is_close;
 use crate::engine::Kept;
@@ -164,17 +165,14 @@ pub(super) fn connect(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
 impl FilterDef for ConnectDef {
     fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
         let (def, scope) = (self.0.clone(), scope.clone());
-        Box::new(Connect { def, client: None, sub: None, open: false, held: Vec::new(), over: false, scope })
+        Box::new(Connect { def, client: None, way: Way::default(), scope })
     }
 }
 
 struct Connect {
     def: Socks,
     client: Option<Client>,
-    sub: Option<PipelineId>,
-    open: bool,
-    held: Vec<Event>,
-    over: bool,
+    way: Way,
     scope: Scope,
 }
 
@@ -187,55 +185,45 @@ impl Connect {
             |_, _| Ok(Vec::new()),
             |_, _, value| Ok(value.get::<Coerced<String>>()?.0),
         );
-        let Some(address) = address else { return self.end(cx, CloseReason::Script) };
+        let Some(address) = address else { return self.way.fail(cx, CloseReason::Script) };
         let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
         let Some((host, port)) = parts else {
             def.asker.complain(&format!("{address:?} is no address, host:port is"));
-            return self.end(cx, CloseReason::CannotResolve);
+            return self.way.fail(cx, CloseReason::CannotResolve);
         };
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let host = bare.parse().map_or_else(|_| Host::Domain(bare.to_owned()), Host::Ip);
         match (Client::new(&host, port, None), def.target.layout()) {
             (Ok((client, hello)), Some(layout)) => {
-                let sub = cx.open_turning(layout.pipeline(&self.scope, Vec::new()), ONLY);
-                (self.client, self.sub) = (Some(client), Some(sub));
+                let sub = self.way.ask(cx, layout.pipeline(&self.scope, Vec::new()));
+                self.client = Some(client);
                 cx.send(sub, Event::Data(hello));
             }
             (Err(error), _) => {
                 def.asker.complain(&error);
-                self.end(cx, CloseReason::Script);
+                self.way.fail(cx, CloseReason::Script);
             }
-            (_, None) => self.end(cx, CloseReason::Script),
+            (_, None) => self.way.fail(cx, CloseReason::Script),
         }
     }
 
     fn heard(&mut self, cx: &mut Cx<'_>, data: Bytes) {
-        let (Some(client), Some(sub)) = (&mut self.client, self.sub) else { return };
+        let (Some(client), Some(sub)) = (&mut self.client, self.way.sub()) else { return };
         match client.push(data) {
             Ok(ClientStep::Wait) => {}
             Ok(ClientStep::Send(bytes)) => cx.send(sub, Event::Data(bytes)),
             Ok(ClientStep::Connected) => {
                 let rest = client.rest();
-                self.open = true;
-                std::mem::take(&mut self.held).into_iter().for_each(|event| cx.send(sub, event));
+                self.way.agreed(cx);
                 if !rest.is_empty() {
                     cx.forward(Event::Data(rest));
                 }
             }
             Err(error) => {
                 self.def.asker.complain(&error);
-                self.end(cx, CloseReason::Denied);
+                self.way.fail(cx, CloseReason::Denied);
             }
         }
-    }
-
-    fn end(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
-        self.over = true;
-        self.held.clear();
-        if let Some(sub) = self.sub.take() {
-            cx.destroy(sub);
-        }
-        cx.forward(Event::Close(reason));
     }
 }
 
@@ -245,31 +233,22 @@ impl Filter for Connect {
     }
 
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
-        if self.over {
-            return;
-        }
-        if self.client.is_none() && !matches!(event, Event::Pause | Event::Resume) {
+        if self.way.is_new() && !matches!(event, Event::Pause | Event::Resume) {
             self.begin(cx);
         }
-        match self.sub {
-            Some(sub) if self.open || matches!(event, Event::Pause | Event::Resume) => cx.send(sub, event),
-            Some(_) => self.held.push(event),
-            None => {}
-        }
+        self.way.pass(cx, event);
     }
 
     fn sub(&mut self, cx: &mut Cx<'_>, _slot: Slot, event: Event) {
         match event {
-            _ if self.over => {}
-            Event::Data(data) if !self.open => self.heard(cx, data),
-            event if is_close(&event) && !self.open => self.end(cx, CloseReason::ConnectFailed),
+            _ if self.way.is_over() => {}
+            Event::Data(data) if !self.way.is_open() => self.heard(cx, data),
+            event if is_close(&event) && !self.way.is_open() => self.way.fail(cx, CloseReason::ConnectFailed),
             event => came_out(cx, event),
         }
     }
 
     fn closed(&mut self, cx: &mut Cx<'_>) {
-        if let Some(sub) = self.sub.take() {
-            cx.close(sub);
-        }
+        self.way.closed(cx);
     }
 }

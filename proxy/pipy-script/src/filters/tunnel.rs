@@ -8,6 +8,7 @@ use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, PipelineId, Slot};
 use rquickjs::Result;
 
 use super::ask::{Answer, Asker, failed};
+use super::handshake::Way;
 use super::sub::{ONLY, came_out};
 use super::values::{is_close, is_end, is_start, whole};
 use crate::engine::{Kept, Outcome};
@@ -168,17 +169,13 @@ pub(super) fn connect(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
 impl FilterDef for ConnectDef {
     fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
         let (def, scope) = (self.0.clone(), scope.clone());
-        Box::new(Connect { def, sub: None, open: false, over: false, held: Vec::new(), scope })
+        Box::new(Connect { def, way: Way::default(), scope })
     }
 }
 
 struct Connect {
     def: Tunnel,
-    sub: Option<PipelineId>,
-    /// The other side has agreed.
-    open: bool,
-    over: bool,
-    held: Vec<Event>,
+    way: Way,
     scope: Scope,
 }
 
@@ -187,10 +184,9 @@ impl Connect {
         let def = self.def.clone();
         let handshake = def.asker.events(cx, &self.scope, &def.handshake, |_, _| Ok(Vec::new()));
         let (Some(Answer::Events(events)), Some(layout)) = (handshake, def.target.layout()) else {
-            return self.end(cx, CloseReason::Script);
+            return self.way.fail(cx, CloseReason::Script);
         };
-        let sub = cx.open_turning(layout.pipeline(&self.scope, Vec::new()), ONLY);
-        self.sub = Some(sub);
+        let sub = self.way.ask(cx, layout.pipeline(&self.scope, Vec::new()));
         self.tell("connecting");
         events.into_iter().for_each(|event| cx.send(sub, event));
     }
@@ -209,15 +205,6 @@ impl Connect {
             |_, _, _| Ok(()),
         );
     }
-
-    fn end(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
-        self.over = true;
-        self.held.clear();
-        if let Some(sub) = self.sub.take() {
-            cx.destroy(sub);
-        }
-        cx.forward(Event::Close(reason));
-    }
 }
 
 impl Filter for Connect {
@@ -226,49 +213,37 @@ impl Filter for Connect {
     }
 
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
-        if self.over {
-            return;
-        }
-        if self.sub.is_none() && !matches!(event, Event::Pause | Event::Resume) {
+        if self.way.is_new() && !matches!(event, Event::Pause | Event::Resume) {
             self.begin(cx);
         }
-        match self.sub {
-            Some(sub) if self.open || matches!(event, Event::Pause | Event::Resume) => cx.send(sub, event),
-            Some(_) => self.held.push(event),
-            None => {}
-        }
+        self.way.pass(cx, event);
     }
 
     fn sub(&mut self, cx: &mut Cx<'_>, _slot: Slot, event: Event) {
-        if self.over {
+        if self.way.is_over() {
             return;
         }
         match event {
-            Event::Start(Head::Response(head), _) if !self.open => {
+            Event::Start(Head::Response(head), _) if !self.way.is_open() => {
                 if head.is_interim() {
                     return;
                 }
                 if head.status / 100 != 2 && head.status != 101 {
-                    return self.end(cx, CloseReason::Denied);
+                    return self.way.fail(cx, CloseReason::Denied);
                 }
-                self.open = true;
                 self.tell("connected");
-                if let Some(sub) = self.sub {
-                    std::mem::take(&mut self.held).into_iter().for_each(|event| cx.send(sub, event));
-                }
+                self.way.agreed(cx);
             }
             Event::Start(..) | Event::End(_) => {}
-            event if is_close(&event) && !self.open => self.end(cx, CloseReason::ConnectFailed),
+            event if is_close(&event) && !self.way.is_open() => self.way.fail(cx, CloseReason::ConnectFailed),
             event => came_out(cx, event),
         }
     }
 
     fn closed(&mut self, cx: &mut Cx<'_>) {
-        if self.sub.is_some() || self.over {
+        if !self.way.is_new() {
             self.tell("closed");
         }
-        if let Some(sub) = self.sub.take() {
-            cx.close(sub);
-        }
+        self.way.closed(cx);
     }
 }
