@@ -86,3 +86,28 @@ def test_a_source_waits_for_its_client(start: Start) -> None:
         assert heard == 500 * 100_000
     with connected(pipy.ports[1]):
         pipy.logged("BufferOverflow")
+
+
+@pytest.mark.parametrize(
+    "handshake",
+    [
+        "connectSOCKS('127.0.0.1:1')",
+        "connectHTTPTunnel(new Message({ method: 'CONNECT', path: '127.0.0.1:1' }))",
+    ],
+)
+def test_a_client_waits_while_the_way_is_asked_for(start: Start, handshake: str) -> None:
+    pipy = start(
+        f"""
+        pipy()
+        .listen(PORT0).{handshake}.to($ => $.muxHTTP().to($ => $.connect('127.0.0.1:PORT1')))
+        .listen(PORT1).dummy()
+        """,
+        ports=2,
+    )
+    with connected(pipy.ports[0]) as client:
+        client.settimeout(0.5)
+        sent = 0
+        with pytest.raises(TimeoutError):
+            while sent < 64 << 20:
+                sent += client.send(bytes(1 << 20))
+        assert sent < 32 << 20
