@@ -106,8 +106,5 @@ def test_a_client_waits_while_the_way_is_asked_for(start: Start, handshake: str)
     )
     with connected(pipy.ports[0]) as client:
         client.settimeout(0.5)
-        sent = 0
         with pytest.raises(TimeoutError):
-            while sent < 64 << 20:
-                sent += client.send(bytes(1 << 20))
-        assert sent < 32 << 20
+            client.sendall(bytes(64 << 20))
