@@ -178,9 +178,9 @@ def _add_switch(group: typer.Typer, absent: Absent) -> None:
     def disable() -> None:
         print(f"No action needed: {absent.message}")
 
-    said = {"help": f"Not there: {absent.message}.", "context_settings": options.ANYTHING}
-    group.command("enable", **said)(refusal(absent))  # type: ignore[arg-type]
-    group.command("disable", **said)(disable)  # type: ignore[arg-type]
+    said = f"Not there: {absent.message}."
+    for name, does in (("enable", refusal(absent)), ("disable", disable)):
+        group.command(name, help=said, context_settings=options.ANYTHING)(does)
 
 
 def _load_balancer_enable(

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from fsm.controllers.changes import key_of, matters, name_of
 from fsm.controllers.egress_secrets import EgressSecrets
 from fsm.delivery import PodFacts, ProxyKey
-from fsm.kube import Informer, KubeClient, KubeObject, NotFound, Resource
+from fsm.kube import Informer, KubeClient, KubeObject, NotFound, Resource, Source
 from fsm.kube.resources import (
     ENDPOINTSLICES,
     NAMESPACES,
@@ -91,13 +91,13 @@ class World:
     def __init__(self, client: KubeClient, settings: Settings, metrics: CollectorRegistry) -> None:
         self._client = client
         self._settings = settings
-        self.informers: dict[str, Informer] = {
+        self.informers: dict[str, Source] = {
             resource.kind: Informer(
                 client, resource, settings.fsm_namespace if resource.kind in _OF_THE_MESH else None
             )
             for resource in (*CLUSTER_KINDS, *POLICY_KINDS)
         }
-        self._older: dict[str, Informer] = {
+        self._older: dict[str, Source] = {
             resource.kind: Informer(
                 client, resource, settings.fsm_namespace if resource.kind in _OF_THE_MESH else None
             )
@@ -107,7 +107,7 @@ class World:
         secrets = EgressSecrets(client, settings, lambda: self._all("Egress"))
         for egresses in (self.informers["Egress"], self._older["Egress"]):
             egresses.subscribe(secrets.poke)
-        self.informers[CREDENTIALS] = secrets  # type: ignore[assignment]
+        self.informers[CREDENTIALS] = secrets
         self._first: float | None = None
         self._names: dict[str, None] = {}
         self._more = 0

@@ -24,7 +24,7 @@ from fsm.kube.errors import (
     Unauthorized,
     Unavailable,
 )
-from fsm.kube.informer import Backoff, Informer
+from fsm.kube.informer import Backoff, Informer, Source
 from fsm.kube.resources import Resource
 from fsm.kube.session import ClientSettings, KubeObject
 
@@ -45,6 +45,7 @@ __all__ = [
     "NotFound",
     "ObjectList",
     "Resource",
+    "Source",
     "TokenIdentity",
     "Unauthenticated",
     "Unauthorized",

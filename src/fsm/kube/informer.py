@@ -22,9 +22,9 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from fsm.kube.client import KubeClient, WatchEvent
 from fsm.kube.errors import ApiError, Gone, NotFound
@@ -53,6 +53,25 @@ class Backoff:
         # LIMIT 2**16: keeps the power small; last_s has long been reached by then.
         grown = self.first_s * 2.0 ** min(max(failures - 1, 0), 16)
         return min(self.last_s, grown) * (0.5 + spread)
+
+
+class Source(Protocol):
+    """What an informer is to those who read it; objects of other makes may stand in for one."""
+
+    synced: asyncio.Event
+
+    @property
+    def store(self) -> Mapping[Key, KubeObject]:
+        """The objects as they are now, by namespace and name."""
+
+    def get(self, namespace: str, name: str) -> KubeObject | None:
+        """Look up one object."""
+
+    def subscribe(self, callback: Callback) -> None:
+        """Call ``callback(type, old, new)`` on each change from now on; it must not block."""
+
+    async def run(self) -> None:
+        """Keep the copy current until cancelled."""
 
 
 class Informer:

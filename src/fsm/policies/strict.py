@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -24,6 +24,7 @@ from fsm.model.fields import JsonObject
 from fsm.model.names import Key
 from fsm.policies.regexes import regex_fault
 from fsm.policies.violation import Violation
+from fsm.settings import Settings
 
 ENVELOPE = ("apiVersion", "kind", "metadata", "status")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -137,6 +138,26 @@ def read(obj: JsonObject, model: type[Body], *, at_root: bool = False) -> Readin
             for details in error.errors(include_url=False, include_context=True)
         ]
     return Reading(key, number, path, None if violations else body, tuple(sorted(violations)))
+
+
+Faults = Callable[[Reading[Body], Body, Settings], Iterable[Violation]]
+Doubts = Callable[[Reading[Body], Body], Iterable[Violation]]
+
+
+def faults_in(reading: Reading[Body], settings: Settings, faults: Faults[Body]) -> list[Violation]:
+    """Return the faults of the shape; of an object that has none those that ``faults`` finds."""
+    if reading.body is None:
+        return list(reading.violations)
+    return list(faults(reading, reading.body, settings))
+
+
+def doubts_in(
+    reading: Reading[Body], faults: Faults[Body], doubts: Doubts[Body]
+) -> list[Violation]:
+    """Return what ``doubts`` finds; nothing of an object with faults, which are told first."""
+    if reading.body is None or any(faults(reading, reading.body, Settings())):
+        return []
+    return list(doubts(reading, reading.body))
 
 
 def _is_text(value: object) -> bool:

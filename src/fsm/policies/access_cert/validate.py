@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from fsm.model.fields import JsonObject
 from fsm.policies.access_cert.schema import Body, plain, read_cert
-from fsm.policies.strict import Reading
+from fsm.policies.strict import Reading, doubts_in, faults_in
 from fsm.policies.violation import Violation
 from fsm.settings import Settings
 
@@ -20,24 +20,12 @@ CONTROL_PLANE = "fsm-controller"
 
 def validate(obj: JsonObject, settings: Settings) -> list[Violation]:
     """Return all faults."""
-    reading = read_cert(obj)
-    if reading.body is None:
-        return list(reading.violations)
-    return list(_faults(reading, reading.body, settings))
+    return faults_in(read_cert(obj), settings, _faults)
 
 
 def warnings(obj: JsonObject) -> list[Violation]:
     """Return what is allowed and probably not meant."""
-    reading = read_cert(obj)
-    if reading.body is None or any(_faults(reading, reading.body, Settings())):
-        return []
-    seen: set[str] = set()
-    found = []
-    for index, name in enumerate(reading.body.subjectAltNames):
-        if plain(name) in seen:
-            found.append(Violation(reading.at("subjectAltNames", index), f"{name!r} stands twice"))
-        seen.add(plain(name))
-    return found
+    return doubts_in(read_cert(obj), _faults, _doubts)
 
 
 def _faults(reading: Reading[Body], body: Body, settings: Settings) -> Iterator[Violation]:
@@ -49,3 +37,11 @@ def _faults(reading: Reading[Body], body: Body, settings: Settings) -> Iterator[
             yield Violation(where, text, "write a DNS name such as curl.curl.cluster.local")
         if compared == own or compared.startswith(f"{own}."):
             yield Violation(where, f"{name!r} is the control plane's own name", "choose another")
+
+
+def _doubts(reading: Reading[Body], body: Body) -> Iterator[Violation]:
+    seen: set[str] = set()
+    for index, name in enumerate(body.subjectAltNames):
+        if plain(name) in seen:
+            yield Violation(reading.at("subjectAltNames", index), f"{name!r} stands twice")
+        seen.add(plain(name))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fsm.model.fields import JsonObject
 from fsm.policies.egress.schema import OWN_ISSUERS, Body, SecretRef, read_egress
 from fsm.policies.ingress_backend.schema import is_address
-from fsm.policies.strict import Reading
+from fsm.policies.strict import Reading, doubts_in, faults_in
 from fsm.policies.violation import Violation
 from fsm.settings import Settings
 
@@ -20,18 +20,12 @@ ROOT = "fsm-ca-bundle"
 
 def validate(obj: JsonObject, settings: Settings) -> list[Violation]:
     """Return all faults."""
-    reading = read_egress(obj)
-    if reading.body is None:
-        return list(reading.violations)
-    return list(_faults(reading, reading.body, settings))
+    return faults_in(read_egress(obj), settings, _faults)
 
 
 def warnings(obj: JsonObject) -> list[Violation]:
     """Return what is allowed and probably not meant."""
-    reading = read_egress(obj)
-    if reading.body is None or any(_faults(reading, reading.body, Settings())):
-        return []
-    return list(_doubts(reading, reading.body))
+    return doubts_in(read_egress(obj), _faults, _doubts)
 
 
 def _faults(reading: Reading[Body], body: Body, mesh: Settings) -> Iterator[Violation]:

@@ -21,6 +21,7 @@ from aiohttp import web
 from fsm.standalone.apiserver import upgrade
 from fsm.standalone.apiserver.errors import bad_request
 from fsm.standalone.apiserver.spdy import Codec, Data, Frame, Opened, Ping, Reset, SpdyError
+from fsm.standalone.duplex import until_one_ends
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 SPDY_PROTOCOL = "v4.channel.k8s.io"
@@ -79,23 +80,9 @@ async def serve(request: web.Request, dial: Dial) -> web.StreamResponse:
                 if message.type is aiohttp.WSMsgType.BINARY:
                     await socket.send_bytes(message.data)
 
-        await _either(inward(), outward())
+        await until_one_ends(inward(), outward())
         await socket.close()
     return socket
-
-
-async def _either(*ways: Awaitable[None]) -> None:
-    """Run both until one ends; a lost connection is an end like any other."""
-    tasks = [asyncio.ensure_future(way) for way in ways]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        ends = await asyncio.gather(*tasks, return_exceptions=True)
-    for end in ends:
-        if isinstance(end, Exception) and not isinstance(end, aiohttp.ClientError | OSError):
-            raise end
 
 
 async def _serve_spdy(request: web.Request, dial: Dial) -> web.StreamResponse:
@@ -112,7 +99,7 @@ async def _serve_spdy(request: web.Request, dial: Dial) -> web.StreamResponse:
                 while not expected <= set(streams.by_name):
                     if not await streams.hear(None):
                         return connection.response
-            await _either(streams.inward(agent), streams.outward(agent))
+            await until_one_ends(streams.inward(agent), streams.outward(agent))
     if request.transport is not None:
         request.transport.close()
     return connection.response

@@ -17,11 +17,12 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from aiohttp import WSMsgType, web
 
+from fsm.standalone.duplex import until_one_ends
 from fsm.standalone.node import console, sessions
 
 #: What a container without input answers to whoever brings some.
@@ -70,7 +71,7 @@ async def to_console(
         await _end(stream)
 
     try:
-        await _either(inward(), outward())
+        await until_one_ends(inward(), outward())
     finally:
         writer.close()
         with contextlib.suppress(OSError):
@@ -93,7 +94,7 @@ async def to_log(
             await stream.send_bytes(bytes([sessions.STDOUT]) + chunk)
         await _end(stream)
 
-    await _either(inward(), outward())
+    await until_one_ends(inward(), outward())
 
 
 async def _connect(directory: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -122,17 +123,3 @@ async def _end(stream: web.WebSocketResponse) -> None:
         status = json.dumps(sessions.outcome(0)).encode()
         await stream.send_bytes(bytes([sessions.ERROR]) + status)
         await stream.close()
-
-
-async def _either(*ways: Awaitable[None]) -> None:
-    """Run both until one ends; a side that is lost is an end like any other."""
-    tasks = [asyncio.ensure_future(way) for way in ways]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        ends = await asyncio.gather(*tasks, return_exceptions=True)
-    for end in ends:
-        if isinstance(end, Exception) and not isinstance(end, ConnectionError | OSError):
-            raise end

@@ -18,6 +18,7 @@ import ipaddress
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from fsm.standalone.node.service_rules import Endpoint
 
@@ -34,6 +35,18 @@ class Flow:
 
     to: str
     by: Endpoint
+
+
+class _Message(Protocol):
+    """One entry, as the kernel tells it."""
+
+    def get_attr(self, name: str) -> Any: ...
+
+
+class _Tracking(Protocol):
+    """The part of pyroute2's socket, which has no types, that is used here."""
+
+    def dump(self) -> Iterable[_Message]: ...
 
 
 def stale(flow: Flow, networks: Sequence[str], nodes: Sequence[str], now: set[Endpoint]) -> bool:
@@ -85,11 +98,11 @@ def _forget(version: int, networks: Sequence[str], nodes: Sequence[str], now: se
     return count
 
 
-def _flows(tracking: object, version: int) -> Iterator[tuple[Flow, object]]:
+def _flows(tracking: _Tracking, version: int) -> Iterator[tuple[Flow, object]]:
     from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple
 
     family = socket.AF_INET if version == 4 else socket.AF_INET6
-    for message in tracking.dump():  # type: ignore[attr-defined]
+    for message in tracking.dump():
         pair = [message.get_attr(name) for name in ("CTA_TUPLE_ORIG", "CTA_TUPLE_REPLY")]
         if None in pair:
             continue
