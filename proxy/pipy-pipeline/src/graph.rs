@@ -194,6 +194,8 @@ pub struct Graph {
     pub ops: Vec<Op>,
     /// Timers; the worker asks when the next is due.
     pub timers: Timers,
+    /// Those whose turn it is.
+    due: Vec<TimerId>,
     pub(crate) deferred: Vec<(PipelineId, usize)>,
     queue: VecDeque<Work>,
     pipelines: Slab<Pipeline>,
@@ -209,6 +211,7 @@ impl Graph {
             draining: false,
             ops: Vec::new(),
             timers: Timers::default(),
+            due: Vec::new(),
             deferred: Vec::new(),
             queue: VecDeque::new(),
             pipelines: Slab::new(),
@@ -296,9 +299,13 @@ impl Graph {
         }
     }
 
-    /// Calls the timers that are due.
+    /// Calls the timers that are due. One that is set meanwhile comes in the next turn, even when it is due at once: others
+    /// have their turn first, and a filter that always sets the next one holds nobody up.
     pub fn run_timers(&mut self) {
-        while let Some((timer, pipeline, index, token)) = self.timers.pop_due(self.now) {
+        let mut due = std::mem::take(&mut self.due);
+        self.timers.move_due(self.now, &mut due);
+        for timer in due.drain(..) {
+            let Some((pipeline, index, token)) = self.timers.take(timer) else { continue };
             if let Some(p) = self.pipeline_mut(pipeline) {
                 p.timers.retain(|set| *set != timer);
             }
@@ -316,6 +323,7 @@ impl Graph {
                 self.call(pipeline, index, |filter, cx| filter.drain(cx));
             }
         }
+        self.due = due;
     }
 
     /// Gives back the room that tables have for more than is there; worth its time when most of it has gone.

@@ -81,12 +81,19 @@ impl Timers {
         None
     }
 
-    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(TimerId, PipelineId, usize, u32)> {
-        if self.next_due()? > now {
+    /// Takes those that are due out of the order of time, into `due`; each waits for [`Timers::take`].
+    pub(crate) fn move_due(&mut self, now: Instant, due: &mut Vec<TimerId>) {
+        while self.next_due().is_some_and(|next| next <= now) {
+            due.extend(self.heap.pop().map(|Reverse((_, id))| id));
+        }
+    }
+
+    /// One whose time has come: what it is for, unless it was cancelled meanwhile.
+    pub(crate) fn take(&mut self, id: TimerId) -> Option<(PipelineId, usize, u32)> {
+        if self.live.get(id.index)?.serial != id.serial {
             return None;
         }
-        let Reverse((_, id)) = self.heap.pop()?;
         let timer = self.live.try_remove(id.index)?;
-        Some((id, timer.pipeline, timer.index, timer.token))
+        Some((timer.pipeline, timer.index, timer.token))
     }
 }

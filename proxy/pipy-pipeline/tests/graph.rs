@@ -1,10 +1,12 @@
 //! The graph's promises: order, ends, destruction at any moment, timers, and that nothing is left behind.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pipy_pipeline::{CloseReason, ConnectTo, Cx, Dir, Event, Filter, Slot};
+use pipy_pipeline::{CloseReason, ConnectTo, Cx, Dir, Event, Filter, Slot, TimerId};
 use pipy_testkit::{Notes, Probe, World};
 
 fn data(text: &'static str) -> Event {
@@ -400,6 +402,48 @@ fn a_cancelled_timer_is_not_taken_for_the_one_that_follows_at_its_place() {
     notes.take();
     world.pass(Duration::from_millis(30));
     assert_eq!(notes.take(), ["t timer 2"]);
+}
+
+/// Sets two timers when it is spoken to, the first of which cancels the second and sets one for now, again and again.
+#[derive(Default)]
+struct Restless {
+    second: Option<TimerId>,
+    called: Rc<Cell<u32>>,
+}
+
+impl Filter for Restless {
+    fn name(&self) -> &'static str {
+        "restless"
+    }
+
+    fn input(&mut self, cx: &mut Cx<'_>, _event: Event) {
+        cx.timer(Duration::ZERO, 1);
+        self.second = Some(cx.timer(Duration::ZERO, 2));
+    }
+
+    fn timer(&mut self, cx: &mut Cx<'_>, token: u32) {
+        assert_eq!(token, 1, "the second was cancelled");
+        self.called.set(self.called.get() + 1);
+        self.second.take().into_iter().for_each(|second| cx.cancel(second));
+        cx.timer(Duration::ZERO, 1);
+    }
+}
+
+#[test]
+fn a_timer_that_is_set_for_now_by_a_timer_comes_in_the_next_turn() {
+    let mut world = World::default();
+    let called: [Rc<Cell<u32>>; 2] = Default::default();
+    for called in &called {
+        let filter = Restless { called: Rc::clone(called), ..Restless::default() };
+        let (socket, _) = world.accept(vec![Box::new(filter)]);
+        world.say(socket, "go");
+    }
+    for turn in 1..4 {
+        world.graph.run_timers();
+        assert!(called.iter().all(|called| called.get() == turn), "each once in turn {turn}: {called:?}");
+    }
+    assert_eq!(world.graph.timers.len(), 2);
+    assert!(world.graph.timers.next_due().is_some_and(|next| next <= world.graph.now));
 }
 
 #[test]
