@@ -12,7 +12,7 @@ use pipy_pipeline::{Filter, PipelineId, Port};
 use rquickjs::{Array, Ctx, Exception, Function, Object, Persistent, Result, Value};
 
 use crate::engine::{Callback, Engine, Kept, Vars};
-use crate::filters::{self, listening::Listen, opening::Opening, options::Options};
+use crate::filters::{self, listening::Listen, once, opening::Opening, options::Options};
 use crate::modules::resolve;
 use crate::nmi::Natives;
 use crate::objects::connections::Listed;
@@ -166,7 +166,8 @@ impl Layout {
     ) -> Vec<Box<dyn Filter>> {
         let mut row = Vec::new();
         self.begin(&mut row, scope, arguments, ended);
-        row.extend(self.filters.get().into_iter().flatten().map(|def| def.filter(scope)));
+        let filters = self.filters.get().into_iter().flatten().map(|def| def.filter(scope));
+        once::guarded(filters, &mut row);
         row
     }
 
@@ -177,7 +178,7 @@ impl Layout {
         let host = last.to_host(scope)?;
         let mut row = Vec::new();
         self.begin(&mut row, scope, Vec::new(), &Ended::default());
-        row.extend(before.iter().map(|def| def.filter(scope)));
+        once::guarded(before.iter().map(|def| def.filter(scope)), &mut row);
         row.extend(host);
         Some(row)
     }

@@ -10,6 +10,7 @@ use pipy_pipeline::{CloseReason, Cx, Event, Filter, PipelineId};
 use rquickjs::{Ctx, Persistent, Result, Value};
 
 use super::ask::{Asker, failed};
+use super::once::LAST;
 use super::values::{as_value, duplicate, is_end, is_start};
 use crate::engine::{Callback, Engine, Kept, Outcome};
 use crate::events::{ScriptEvent, script_event};
@@ -214,8 +215,10 @@ impl Forked {
                     if scope.host.is_some() {
                         let (engine, life) = (Rc::clone(scope.engine()), Rc::clone(&life));
                         // What a last `dummy` swallows is the end all the same.
-                        let dummy = row.last().is_some_and(|last| last.name() == DUMMY);
-                        row.insert(row.len() - usize::from(dummy), Box::new(BranchEnd { engine, life }));
+                        let names = row.iter().rev().map(|filter| filter.name());
+                        let dummy = names.take(2).eq([LAST, DUMMY]);
+                        let at = row.len() - if dummy { 2 } else { 0 };
+                        row.insert(at, Box::new(BranchEnd { engine, life }));
                     }
                     Branch { pipeline: cx.open_detached(row), life }
                 };

@@ -133,6 +133,7 @@ impl FilterDef for HandleDef {
             started: false,
             collected: None,
             waiting: None,
+            over: false,
         })
     }
 }
@@ -174,6 +175,8 @@ struct Handler {
     started: bool,
     collected: Option<Collected>,
     waiting: Option<Waiting>,
+    /// The callback has failed, which was the end of the stream: it is not called again.
+    over: bool,
 }
 
 impl Handler {
@@ -325,6 +328,7 @@ impl Handler {
             }
             Err(error) => {
                 log::line("ERR", &format!("{}: {}: {error}", self.def.label, self.def.name));
+                self.over = true;
                 cx.forward(Event::Close(CloseReason::Script));
             }
         }
@@ -359,6 +363,7 @@ impl Filter for Handler {
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
         match (&mut self.waiting, event) {
             (_, event @ (Event::Pause | Event::Resume)) => cx.forward(event),
+            _ if self.over => {}
             (Some(waiting), event) => waiting.hold(cx, event),
             (None, event) => self.process(cx, event),
         }
@@ -384,6 +389,7 @@ impl Filter for Handler {
         }
         while let Some(event) = held.pop_front() {
             match &mut self.waiting {
+                _ if self.over => return,
                 Some(waiting) => waiting.hold(cx, event),
                 None => self.process(cx, event),
             }

@@ -38,6 +38,7 @@ pub(crate) mod listening;
 mod multipart;
 mod mux;
 mod mux_http;
+pub(crate) mod once;
 pub(crate) mod opening;
 pub(crate) mod options;
 mod parts;
