@@ -9,7 +9,7 @@ use std::fmt;
 use bytes::Bytes;
 use pipy_http::{BodyLength, Headers, RequestHead, ResponseHead};
 
-use crate::{ErrorCode, StreamError};
+use crate::{ErrorCode, Scheme, StreamError};
 
 /// A stream of one connection. Never used twice on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,25 +25,6 @@ impl StreamId {
 impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-/// The `:scheme` of a request. Others than these two cannot be routed, and are refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scheme {
-    /// `http`
-    Http,
-    /// `https`
-    Https,
-}
-
-impl Scheme {
-    /// As it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-        }
     }
 }
 

@@ -9,7 +9,7 @@
 //!
 //! Not done here: lengths of bodies against DATA (`receive.rs`).
 
-use pipy_http::{BodyLength, Headers, HttpError, Method, RequestHead, ResponseHead};
+use pipy_http::{BodyLength, Headers, HttpError, Method, RequestHead, ResponseHead, Version};
 
 use crate::config::Limits;
 use crate::error::shown;
@@ -118,11 +118,7 @@ impl<'a> HeadReader<'a> {
                 self.path.replace(value.to_vec()).is_some()
             }
             (Section::Request, b":scheme") => {
-                let scheme = if value.eq_ignore_ascii_case(b"http") {
-                    Scheme::Http
-                } else if value.eq_ignore_ascii_case(b"https") {
-                    Scheme::Https
-                } else {
+                let Some(scheme) = Scheme::from_bytes(value) else {
                     return wrong("is neither http nor https");
                 };
                 self.scheme.replace(scheme).is_some()
@@ -256,7 +252,8 @@ impl<'a> HeadReader<'a> {
                 }
             }
         };
-        let head = RequestHead { headers: std::mem::take(&mut self.headers), ..head };
+        let (version, scheme, headers) = (Version::Http2, self.scheme, std::mem::take(&mut self.headers));
+        let head = RequestHead { version, scheme, headers, ..head };
         self.check_authority(&head)?;
         let body = request_body(&head, &kind, self.content_length, end_stream)?;
         let mut head = Box::new(head);
@@ -337,6 +334,7 @@ impl<'a> HeadReader<'a> {
             (204, _) => without_body("a 204 response")?,
             _ => counted(length, end_stream)?,
         };
+        head.version = Version::Http2;
         Ok((head, body))
     }
 

@@ -25,6 +25,17 @@ pub enum Version {
     Http10,
     /// `HTTP/1.1`
     Http11,
+    /// `HTTP/2`
+    Http2,
+}
+
+/// The scheme of a request: what HTTP/2 says of each, and HTTP/1 of none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// `http`
+    Http,
+    /// `https`
+    Https,
 }
 
 /// Everything of a request before its body.
@@ -36,6 +47,8 @@ pub struct RequestHead {
     pub target: Vec<u8>,
     /// The version the client wrote.
     pub version: Version,
+    /// The scheme, where the client said it apart from the target.
+    pub scheme: Option<Scheme>,
     /// The header fields.
     pub headers: Headers,
 }
@@ -46,14 +59,33 @@ impl Version {
         match self {
             Self::Http10 => "HTTP/1.0",
             Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
         }
+    }
+}
+
+impl Scheme {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// The scheme that a text names, in whichever letters (RFC 3986 §3.1); others than these two cannot be routed.
+    pub fn from_bytes(text: &[u8]) -> Option<Self> {
+        [Self::Http, Self::Https]
+            .into_iter()
+            .find(|scheme| text.eq_ignore_ascii_case(scheme.as_str().as_bytes()))
     }
 }
 
 impl RequestHead {
     /// An HTTP/1.1 request without headers.
     pub fn new(method: Method, target: impl Into<Vec<u8>>) -> Self {
-        Self { method, target: target.into(), version: Version::Http11, headers: Headers::new() }
+        let (version, headers) = (Version::Http11, Headers::new());
+        Self { method, target: target.into(), version, scheme: None, headers }
     }
 
     /// The path as received, without the query: `/` for an absolute target without one, `*` for
@@ -107,7 +139,7 @@ impl RequestHead {
     /// cleartext HTTP/2 would carry requests that nobody authorises, and RFC 9113 §3.1 has
     /// withdrawn that upgrade.
     pub fn is_upgrade(&self) -> bool {
-        self.version == Version::Http11
+        self.version != Version::Http10
             && self.method != Method::Connect
             && self.headers.contains("upgrade")
             && self.headers.contains_token("connection", "upgrade")
@@ -126,7 +158,7 @@ impl RequestHead {
     /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1,
     /// which says to ignore this of HTTP/1.0 clients).
     pub fn expects_continue(&self) -> bool {
-        self.version == Version::Http11 && self.headers.contains_token("expect", "100-continue")
+        self.version != Version::Http10 && self.headers.contains_token("expect", "100-continue")
     }
 
     /// Replaces the path and keeps the query: what was authorised is what is forwarded. The target
@@ -202,7 +234,7 @@ pub(crate) fn keep_alive(version: Version, headers: &Headers) -> bool {
     if headers.contains_token("connection", "close") {
         return false;
     }
-    version == Version::Http11 || headers.contains_token("connection", "keep-alive")
+    version != Version::Http10 || headers.contains_token("connection", "keep-alive")
 }
 
 fn split_query(target: &[u8]) -> (&[u8], Option<&[u8]>) {

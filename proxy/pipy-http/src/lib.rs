@@ -78,7 +78,7 @@ pub use decode::{RequestDecoder, RequestItem};
 pub use decode_response::{ResponseDecoder, ResponseItem};
 pub use encode::{BodyEncoder, Frame, ReplyTo, encode_request_head, encode_response_head};
 pub use error::HttpError;
-pub use head::{RequestHead, Version};
+pub use head::{RequestHead, Scheme, Version};
 pub use headers::Headers;
 pub use hop::strip_hop_by_hop;
 pub use limits::Limits;

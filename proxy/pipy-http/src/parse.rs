@@ -19,8 +19,8 @@ use crate::{Headers, HttpError, Limits, Method, RequestHead, ResponseHead, Versi
 pub(crate) fn parse_request_head(section: &[u8], limits: &Limits) -> Result<RequestHead, HttpError> {
     let (line, rest) = split_line(section);
     let (method, target, version) = parse_request_line(line, limits)?;
-    let head =
-        RequestHead { method, target: target.to_vec(), version, headers: parse_headers(rest, limits)? };
+    let (target, headers) = (target.to_vec(), parse_headers(rest, limits)?);
+    let head = RequestHead { method, target, version, scheme: None, headers };
     check_target_and_host(&head)?;
     Ok(head)
 }

@@ -61,7 +61,13 @@ pub(crate) fn answer(request: AdminRequest, layout: &Layout, scope: &Scope, grap
         let _ = headers.append(name, value);
     }
     let length = events::request_length(&method, Some(request.body.len() as u64));
-    let head = RequestHead { method, target: request.path.into_bytes(), version: Version::Http11, headers };
+    let head = RequestHead {
+        method,
+        target: request.path.into_bytes(),
+        version: Version::Http11,
+        scheme: None,
+        headers,
+    };
     let mut row: Vec<Box<dyn Filter>> =
         vec![Box::new(Gather { reply: Some(request.reply), worker, found: None, body: BytesMut::new() })];
     row.extend(layout.pipeline(scope, Vec::new()));

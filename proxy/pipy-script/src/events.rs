@@ -187,7 +187,8 @@ impl<'js> Makers<'js> {
             Some(text) => head::version(&text),
             None => Version::Http11,
         };
-        Ok(Box::new(RequestHead { method, target: path.into_bytes(), version, headers }))
+        let scheme = head::scheme(ctx, &property(ctx, head, &names.scheme)?)?;
+        Ok(Box::new(RequestHead { method, target: path.into_bytes(), version, scheme, headers }))
     }
 
     /// A response head from what a script made of it.

@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 use std::rc::{Rc, Weak};
 
-use pipy_http::{Method, Version};
+use pipy_http::{Method, Scheme, Version};
 use pipy_pipeline::Head;
 use rquickjs::class::{
     ClassKind, JsCell, JsClass, PropertyDescriptor, PropertyName, Readable, Trace, Tracer,
@@ -173,6 +173,16 @@ pub(crate) fn status(ctx: &Ctx<'_>, value: &Value<'_>) -> Result<u16> {
     Err(Exception::throw_range(ctx, &format!("status: {} is none", words(value)?)))
 }
 
+/// A scheme as a script says it; `None` where it says none.
+pub(crate) fn scheme(ctx: &Ctx<'_>, value: &Value<'_>) -> Result<Option<Scheme>> {
+    if value.is_undefined() || value.is_null() {
+        return Ok(None);
+    }
+    let text = words(value)?;
+    let none = || Exception::throw_type(ctx, &format!("scheme: {text:?} is neither http nor https"));
+    Scheme::from_bytes(text.as_bytes()).ok_or_else(none).map(Some)
+}
+
 /// A reason phrase as a script says it.
 pub(crate) fn reason(ctx: &Ctx<'_>, text: String) -> Result<Cow<'static, [u8]>> {
     if text.contains(['\r', '\n']) {
@@ -208,6 +218,10 @@ impl<'js> HttpHead<'js> {
                 Some(authority) => text(ctx, authority.as_bytes()).map(Some),
                 None => Ok(None),
             },
+            (Field::Scheme, Head::Request(head)) => match head.scheme {
+                Some(scheme) => text(ctx, scheme.as_str().as_bytes()).map(Some),
+                None => Ok(None),
+            },
             (Field::Status, Head::Response(head)) => i32::from(head.status).into_js(ctx).map(Some),
             (Field::StatusText, Head::Response(head)) => text(ctx, &head.reason).map(Some),
             _ => Ok(None),
@@ -231,6 +245,16 @@ impl<'js> HttpHead<'js> {
             self.head.beside.set(true);
             self.headers.replace(Some(value.clone()));
             return Ok(true);
+        }
+        if field == Field::Scheme {
+            let scheme = scheme(ctx, value)?;
+            return Ok(match &mut *self.head.borrow_mut() {
+                Head::Request(head) => {
+                    head.scheme = scheme;
+                    true
+                }
+                Head::Response(_) => false,
+            });
         }
         // Before the head is borrowed: making text or a number of an object may call into the script.
         let (words, number) = match field {
@@ -256,7 +280,7 @@ impl<'js> HttpHead<'js> {
                 }
             }
             (Field::StatusText, Head::Response(head)) => head.reason = reason(ctx, words)?,
-            (Field::Protocol | Field::Scheme | Field::HeaderNames, _) => {}
+            (Field::Protocol | Field::HeaderNames, _) => {}
             _ => return Ok(false),
         }
         Ok(true)
@@ -270,7 +294,11 @@ impl<'js> HttpHead<'js> {
 
 /// The version that a text names.
 pub(crate) fn version(text: &str) -> Version {
-    if text == "HTTP/1.0" { Version::Http10 } else { Version::Http11 }
+    match text {
+        "HTTP/1.0" => Version::Http10,
+        "HTTP/2" | "HTTP/2.0" => Version::Http2,
+        _ => Version::Http11,
+    }
 }
 
 impl<'js> Trace<'js> for HttpHead<'js> {

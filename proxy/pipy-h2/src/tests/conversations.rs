@@ -1,6 +1,6 @@
 //! Client against server: whole exchanges, and what a caller may do wrong.
 
-use pipy_http::{BodyLength, Headers, HttpError, Method, RequestHead, ResponseHead};
+use pipy_http::{BodyLength, Headers, HttpError, Method, RequestHead, ResponseHead, Version};
 
 use super::peer::*;
 use crate::ErrorCode as C;
@@ -59,6 +59,7 @@ fn a_http_1_request_arrives_without_what_belonged_to_its_connection() {
         panic!("{events:?}")
     };
     let mut expected = RequestHead::new(Method::Post, "/buy?x=1");
+    (expected.version, expected.scheme) = (Version::Http2, Some(Scheme::Https));
     for (name, value) in [
         ("host", "shop:8080"),
         ("te", "trailers"),

@@ -1,6 +1,6 @@
 //! What a message may be (RFC 9113 §8), in tables: header by header, request and response.
 
-use pipy_http::{BodyLength, Headers, Method, RequestHead, ResponseHead};
+use pipy_http::{BodyLength, Headers, Method, RequestHead, ResponseHead, Version};
 
 use super::peer::*;
 use crate::ErrorCode as C;
@@ -50,6 +50,7 @@ fn a_request_becomes_the_head_that_http_1_would_have() {
         with(&[("accept", "*/*"), ("x-a", ""), ("te", "trailers"), ("cookie", "a=1"), ("cookie", "b=2")]);
     let (head, body) = read(true, &fields).unwrap();
     let mut expected = RequestHead::new(Method::Get, "/");
+    (expected.version, expected.scheme) = (Version::Http2, Some(Scheme::Http));
     for (name, value) in
         [("host", "shop"), ("accept", "*/*"), ("x-a", ""), ("te", "trailers"), ("cookie", "a=1; b=2")]
     {

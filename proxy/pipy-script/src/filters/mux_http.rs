@@ -12,8 +12,8 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-use pipy_filters::{Http2Client, HttpClient, Lease, Session};
-use pipy_http::{BodyLength, Method, RequestHead, ResponseHead};
+use pipy_filters::{Http2Client, Http2Settings, HttpClient, Lease, Session};
+use pipy_http::{BodyLength, Method, RequestHead, ResponseHead, Scheme};
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, Slot};
 use rquickjs::Result;
 
@@ -142,7 +142,13 @@ impl Request {
         if kept[at].is_multiplexed() { Some(Rc::clone(&kept[at])) } else { Some(kept.swap_remove(at)) }
     }
 
-    fn session(&mut self, cx: &mut Cx<'_>, key: &Key, fresh: bool) -> Option<Rc<Session>> {
+    fn session(
+        &mut self,
+        cx: &mut Cx<'_>,
+        key: &Key,
+        scheme: Option<Scheme>,
+        fresh: bool,
+    ) -> Option<Rc<Session>> {
         if !fresh && let Some(session) = self.kept(cx, key) {
             return Some(session);
         }
@@ -150,7 +156,10 @@ impl Request {
         let settings = self.settings.as_ref()?;
         let (session, client): (_, Box<dyn Filter>) = if settings.http2 {
             let session = Rc::new(Session::multiplexed(settings.second.streams_first()));
-            let client = Http2Client::new(Rc::clone(&session), settings.second, cx.now(), Box::new(()));
+            // What the first request says holds for those that share its connection.
+            let second =
+                Http2Settings { scheme: scheme.unwrap_or(settings.second.scheme), ..settings.second };
+            let client = Http2Client::new(Rc::clone(&session), second, cx.now(), Box::new(()));
             if matches!(key, Key::Own(_)) {
                 self.scope.family.keep(&session);
             }
@@ -202,7 +211,7 @@ impl Request {
     ) {
         self.slot = self.slot.wrapping_add(1);
         let slot = self.slot;
-        let session = self.session(cx, &key, tries > 1);
+        let session = self.session(cx, &key, head.scheme, tries > 1);
         let tunnel = head.method == Method::Connect || head.is_upgrade();
         let Some(lease) = session.and_then(|session| Lease::take(&session, cx, slot)) else {
             return cx.forward(Event::Close(CloseReason::ConnectFailed));
