@@ -311,6 +311,7 @@ impl Graph {
             }
             self.call(pipeline, index, |filter, cx| filter.timer(cx, token));
         }
+        self.due = due;
     }
 
     /// Tells every filter that the worker drains.
@@ -323,7 +324,6 @@ impl Graph {
                 self.call(pipeline, index, |filter, cx| filter.drain(cx));
             }
         }
-        self.due = due;
     }
 
     /// Gives back the room that tables have for more than is there; worth its time when most of it has gone.
