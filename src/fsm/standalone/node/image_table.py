@@ -9,7 +9,7 @@ says in ``get`` where it comes from. Not done here: looking up and filling in (`
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Image:
         cmd: replaced by ``args``; dropped when there is a ``command``.
         env: defaults below the container's own ``env``.
         programs: files that only the image has, by the command lines that stand in for them.
+        tools: commands that behave otherwise in the image, by what stands in where it is installed.
         passes: ``args`` that begin with no flag are a command of their own (what the entrypoint
             script of many images does).
         passes_programs: the same of ``args`` that begin with the name of a program.
@@ -33,6 +34,7 @@ class Image:
     cmd: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
     programs: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    tools: dict[str, tuple[str, ...]] = field(default_factory=dict)
     passes: bool = False
     passes_programs: bool = False
     needs: tuple[str, ...] = ()
@@ -52,6 +54,9 @@ def _ours(program: str) -> tuple[str, ...]:
 
 
 _SHELL = Image((), ("sh",))
+# Busybox's tells the server when its input has ended, and ends with the answer; Debian's stays.
+_NC: dict[str, tuple[str, ...]] = {"nc": ("nc.openbsd", "-N")}
+_BUSYBOX = replace(_SHELL, tools=_NC)
 _PIPY = Image(("pipy",), programs={"/usr/local/bin/pipy": ("pipy",)})
 _BOOKSTORE = _app("bookstore")
 _HTTPBIN = Image(
@@ -124,7 +129,7 @@ BUILT_IN: dict[str, Image] = {
     "openservicemesh/bookstore*": _BOOKSTORE,
     "flomesh/bookwarehouse": _app("bookwarehouse"),
     "openservicemesh/bookwarehouse": _app("bookwarehouse"),
-    "curlimages/curl": Image(("curl",), ("--help",), passes_programs=True),
+    "curlimages/curl": Image(("curl",), ("--help",), tools=_NC, passes_programs=True),
     "kennethreitz/httpbin": _HTTPBIN,
     "flomesh/httpbin": _HTTPBIN,
     "fortio/fortio": _FORTIO,
@@ -137,13 +142,13 @@ BUILT_IN: dict[str, Image] = {
     "nginxinc/nginx-unprivileged": _NGINX,
     "prom/prometheus": _PROMETHEUS,
     "python": Image(cmd=_PYTHON, programs={"/usr/local/bin/python": _PYTHON}),
-    "alpine": _SHELL,
-    "busybox": _SHELL,
+    "alpine": _BUSYBOX,
+    "busybox": _BUSYBOX,
     "debian": _SHELL,
     "ubuntu": _SHELL,
-    "flomesh/alpine-debug": _SHELL,
-    "*/alpine": _SHELL,
-    "*/busybox": _SHELL,
+    "flomesh/alpine-debug": _BUSYBOX,
+    "*/alpine": _BUSYBOX,
+    "*/busybox": _BUSYBOX,
     "*/debian": _SHELL,
     "*/ubuntu": _SHELL,
 }

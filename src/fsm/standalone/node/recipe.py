@@ -3,9 +3,9 @@
 What comes in: the Pod, the image table, the volumes, the network. What goes out: a fresh spec for
 each start, because ConfigMaps, Secrets and the image map may have changed since the last one.
 
-Invariants: ``PATH`` begins with the directory of fsm's own interpreter, so that ``pipy`` and
-``fsm`` are found before any other; a container gets the capabilities that container runtimes give
-by default, plus and minus what its securityContext says.
+Invariants: in ``PATH`` the directory of fsm's own interpreter is before those of the host, so that
+its ``pipy`` and ``fsm`` are found, and what the image has of its own is first; a container gets the
+capabilities that container runtimes give by default, plus and minus what its securityContext says.
 The state directory, with the admin's kubeconfig and the keys of the API, is hidden from every
 container; what a Pod may do with the API is what its own token allows.
 Not done here: ``readOnlyRootFilesystem`` (the root is private and thrown away anyway), resource
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import Any
 from fsm.standalone.box.settings import StandaloneSettings
 from fsm.standalone.box.syscalls import CAPABILITIES
 from fsm.standalone.node import environment
-from fsm.standalone.node.images import SYSTEM_PATH, Images, command_of
+from fsm.standalone.node.images import SYSTEM_PATH, Image, Images, command_of
 from fsm.standalone.node.log_times import notes_of
 from fsm.standalone.node.network import PodNetwork
 from fsm.standalone.node.runtime import StartError
@@ -33,6 +34,9 @@ from fsm.standalone.node.shim import DEFAULT_CAPABILITIES, ContainerSpec
 from fsm.standalone.node.volumes import PodVolumes, VolumeProblem, mounts_of
 
 KubeObject = dict[str, Any]
+#: Where commands stand that an image has of its own. The root itself is the container's, while
+#: directories of the host may belong to users whom a box of an ordinary user does not know.
+_TOOLS = "/.tools"
 
 
 class Recipes:
@@ -59,8 +63,10 @@ class Recipes:
         sources = await self._volumes.objects(
             pod["metadata"]["namespace"], environment.sources_of(pod, container)
         )
+        scripts = _scripts(image)
+        first = f"{_TOOLS}:" if scripts else ""
         base = {
-            "PATH": f"{Path(sys.executable).parent}:{SYSTEM_PATH}",
+            "PATH": f"{first}{Path(sys.executable).parent}:{SYSTEM_PATH}",
             "HOME": "/root",
             "HOSTNAME": environment.hostname(pod),
             "LANG": "C.UTF-8",
@@ -97,6 +103,7 @@ class Recipes:
                 "/etc/hosts": environment.etc_hosts(pod, self._net.ips),
                 "/etc/hostname": environment.hostname(pod) + "\n",
             },
+            scripts=scripts,
             uid=uid,
             gid=gid,
             capabilities=tuple(sorted(_capabilities(container))),
@@ -105,6 +112,14 @@ class Recipes:
             stdin_once=bool(container.get("stdinOnce")),
             tty=bool(container.get("tty")),
         )
+
+
+def _scripts(image: Image) -> dict[str, str]:
+    made = {}
+    for name, (program, *words) in image.tools.items():
+        if found := shutil.which(program, path=SYSTEM_PATH):
+            made[f"{_TOOLS}/{name}"] = f'#!/bin/sh\nexec {shlex.join([found, *words])} "$@"\n'
+    return made
 
 
 def _mounts(

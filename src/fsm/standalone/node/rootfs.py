@@ -96,14 +96,14 @@ def hide(directory: str) -> None:
         syscalls.mount("tmpfs", directory, "tmpfs", flags, "mode=555,size=4k")
 
 
-def write_file(path: str, content: str) -> None:
+def write_file(path: str, content: str, mode: int = 0o644) -> None:
     """Write a file of the container's own, such as ``/etc/hosts``, whatever was there before."""
     with contextlib.suppress(FileNotFoundError):
         # It may be a link to a file that does not exist in here (systemd's resolv.conf).
         os.unlink(path)
     with open(path, "w") as file:
         file.write(content)
-    os.chmod(path, 0o644)
+    os.chmod(path, mode)
 
 
 class _Composer:

@@ -64,6 +64,7 @@ class ContainerSpec:
         netns: path of the network namespace to join; ``None``: the box's own.
         mounts: ``(source, target, read_only)`` in the order they are mounted.
         files: path to content of files that the container gets of its own.
+        scripts: the same, and they can be run.
         uid: user to run as; ``None`` as is.
         gid: group to run as; ``None`` as is.
         capabilities: the bounding set, names without ``CAP_``.
@@ -82,6 +83,7 @@ class ContainerSpec:
     netns: str | None = None
     mounts: tuple[tuple[str, str, bool], ...] = ()
     files: dict[str, str] = field(default_factory=dict)
+    scripts: dict[str, str] = field(default_factory=dict)
     uid: int | None = None
     gid: int | None = None
     capabilities: tuple[str, ...] = tuple(sorted(DEFAULT_CAPABILITIES))
@@ -180,6 +182,9 @@ def _enter(spec: ContainerSpec) -> None:
         rootfs.hide(path)
     for path, content in spec.files.items():
         rootfs.write_file(path, content)
+    for path, content in spec.scripts.items():
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        rootfs.write_file(path, content, 0o755)
     for source, target, read_only in spec.mounts:
         rootfs.mount_volume(source, target, read_only=read_only)
     rootfs.leave_old_root()
