@@ -3,7 +3,8 @@
 What comes in: compiled configurations, a certificate authority, the world's Pods (``World``). What
 goes out: the protocol of ``docs/reference/delivery.md`` on port 15128.
 
-``registry`` knows every connected proxy, ``server`` speaks HTTP, ``credentials`` decides who may
+``registry`` knows every connected proxy, ``server`` leads each call to its answer, ``polls`` knows
+who waits for one, ``http`` and ``channel`` speak HTTP/1.1 over TLS, ``credentials`` decides who may
 ask, ``tls`` keeps the server's own certificate fresh, ``failing`` hears of plugins, ``metrics``
 counts.
 

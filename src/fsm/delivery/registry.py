@@ -172,12 +172,13 @@ class ProxyRecord:
     polls: int = 0
     reconnects: int = 0
     pending: list[tuple[str, Change]] = field(default_factory=list)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: set[Callable[[], None]] = field(default_factory=set)
+    """Each is called soon after something about this record has changed."""
 
     def wake(self) -> None:
-        """Let every poll that waits on this record look again."""
-        self.changed.set()
-        self.changed = asyncio.Event()
+        """Let every poll that waits on this record look again, in a later turn of the loop."""
+        for look in self.waiting:
+            asyncio.get_running_loop().call_soon(look)
 
 
 class ProxyRegistry:

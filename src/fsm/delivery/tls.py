@@ -23,8 +23,8 @@ from fsm.ca import Authority, CaError, ServerCertificate
 
 log = logging.getLogger("fsm.tls")
 
-# WHY: asyncio gives each TLS connection a read buffer of 256 KiB; two thousand waiting proxies
-# would hold 512 MB of it. Requests here are below 16 KiB, and a record is at most that.
+# WHY: asyncio gives each TLS connection a read buffer of 256 KiB, and a controller has one for each
+# kind that it watches, and those of its webhooks. A record is at most 16 KiB.
 READ_BUFFER_BYTES = 20 * 1024
 RETRY_S = 30.0
 

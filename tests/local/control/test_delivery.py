@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from fsm.ca import Tresor, new_root
 from fsm.delivery import Compiled, DeliveryServer, FailingPlugins, PodFacts, ProxyKey, ProxyRegistry
 from fsm.delivery.metrics import DeliveryMetrics
-from fsm.delivery.tls import ServerTls, shrink_read_buffers
+from fsm.delivery.tls import ServerTls
 from fsm.kube import TokenIdentity
 
 
@@ -69,7 +69,6 @@ class Clock:
 
 @pytest.fixture
 async def mesh(kube, tresor):
-    shrink_read_buffers()
     clock = Clock()
     metrics = DeliveryMetrics(CollectorRegistry())
     registry = ProxyRegistry(time.monotonic, time.time, metrics.applied.observe)

@@ -125,7 +125,12 @@ class Proxy:
                 while controller.registry.get(self.key) is record:
                     if record.target is not None and record.target.version != self.version:
                         break
-                    await record.changed.wait()
+                    changed = asyncio.Event()
+                    record.waiting.add(changed.set)
+                    try:
+                        await changed.wait()
+                    finally:
+                        record.waiting.discard(changed.set)
         except TimeoutError:
             return True
         finally:
