@@ -23,7 +23,7 @@ use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, Slot};
 
 use crate::http_client::SPEC;
 use crate::ids::Ids;
-use crate::session::Session;
+use crate::session::{Session, is_of_gateway};
 use crate::websocket;
 
 use request::{Request, Tunnel};
@@ -297,7 +297,11 @@ impl Http2Client {
         length: BodyLength,
     ) {
         let Some(request) = self.requests.get_mut(&slot) else { return };
-        request.head = None;
+        if let Some(asked) = request.head.take()
+            && is_of_gateway(head.status)
+        {
+            self.session.lose(slot, asked);
+        }
         if request.tunnel == Tunnel::Asked {
             if head.status == 101 || head.status / 100 == 2 {
                 request.tunnel = Tunnel::Open;

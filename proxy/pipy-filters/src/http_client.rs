@@ -18,7 +18,7 @@ use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head};
 
 use crate::codec_bytes::CodecBytes;
 use crate::out::Out;
-use crate::session::Session;
+use crate::session::{Session, is_of_gateway};
 use crate::spec::{Layer, Spec};
 use crate::websocket::Challenge;
 
@@ -126,7 +126,9 @@ impl HttpClient {
                     if head.status == 101 && challenge.is_some_and(|asked| !asked.is_met(&mut head)) {
                         return self.fail(cx, CloseReason::Protocol);
                     }
-                    self.session.response_begun();
+                    if !is_of_gateway(head.status) {
+                        self.session.response_begun();
+                    }
                     self.tunnel = head.status == 101 || (self.connect && head.status / 100 == 2);
                     if !head.keep_alive() || self.tunnel || length == BodyLength::UntilClose {
                         self.session.retire();

@@ -29,7 +29,7 @@ pub use http_client::HttpClient;
 pub use http_server::{HttpServer, HttpService, HttpVersion, Limits as HttpServerLimits};
 pub use http2_client::{Http2Client, Http2Settings, STREAMS_FIRST};
 pub use pipy_h2::Scheme;
-pub use session::{Lease, Session};
+pub use session::{Lease, Session, is_of_gateway};
 pub use spec::{Layer, Spec};
 pub use tls_client::{Believes, TlsClient};
 pub use tls_client_hello::{CLIENT_HELLO_BYTES_MAX, ClientHello, HelloError, client_hello};

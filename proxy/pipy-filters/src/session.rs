@@ -57,6 +57,12 @@ struct Returned {
     untouched: bool,
 }
 
+/// Whether a gateway answers so for a server that it did not reach: then the request is kept a little longer, for who knows
+/// that it may be sent to another ([`Lease::take_answered`]).
+pub fn is_of_gateway(status: u16) -> bool {
+    matches!(status, 502 | 504)
+}
+
 impl Default for Session {
     fn default() -> Self {
         Session::exclusive()
@@ -166,7 +172,7 @@ impl Session {
         self.request.set(head);
     }
 
-    /// The head of the request in progress, when no response to it has begun. Exclusive sessions only.
+    /// The head of the request in progress, when no response to it has begun but that of a gateway. Exclusive sessions only.
     pub fn take_request(&self) -> Option<Box<RequestHead>> {
         self.request.take()
     }
@@ -269,6 +275,14 @@ impl Lease {
         match self.way {
             Way::Pipeline(_) => self.session.take_request(),
             Way::Stream(port) => self.returned(port.slot(), true),
+        }
+    }
+
+    /// The head of a request that a gateway has answered for a server that it did not reach ([`is_of_gateway`]).
+    pub fn take_answered(&self) -> Option<Box<RequestHead>> {
+        match self.way {
+            Way::Pipeline(_) => self.session.take_request(),
+            Way::Stream(port) => self.returned(port.slot(), false),
         }
     }
 

@@ -77,6 +77,8 @@ pub(crate) struct Exchange {
     /// What the server of gRPC said after the body.
     pub(crate) grpc_status: Cell<Option<u16>>,
     pub(crate) failure: Cell<Option<CloseReason>>,
+    /// An answer is being waited for, or has begun and not ended.
+    pub(crate) unfinished: Cell<bool>,
     pub(crate) refusal: Cell<Option<Refusal>>,
     /// Why the proxy answered for the upstream, where no failure says it.
     pub(crate) answered_by: Cell<Option<&'static str>>,
@@ -120,6 +122,7 @@ impl Exchange {
             status: Cell::new(0),
             grpc_status: Cell::new(None),
             failure: Cell::new(None),
+            unfinished: Cell::new(false),
             refusal: Cell::new(None),
             answered_by: Cell::new(None),
             span: OnceCell::new(),

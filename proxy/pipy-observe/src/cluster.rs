@@ -77,6 +77,10 @@ cluster_counters! {
         rq_timeout "upstream_rq_timeout" "Requests whose response took too long.",
         rq_rx_reset "upstream_rq_rx_reset" "Requests that the cluster reset.",
         rq_tx_reset "upstream_rq_tx_reset" "Requests that this proxy reset.",
+        rq_client_closed "upstream_rq_client_closed"
+            "Requests whose clients left before the response was complete.",
+        rq_elsewhere "upstream_rq_elsewhere"
+            "Requests that were sent to another endpoint without a policy, for that was safe.",
         retry "upstream_rq_retry" "Retries.",
         retry_success "upstream_rq_retry_success" "Retried requests that succeeded in the end.",
         retry_limit_exceeded "upstream_rq_retry_limit_exceeded" "Requests that failed after their last retry.",

@@ -192,7 +192,7 @@ async def test_a_client_that_goes_away_takes_its_upstream_connection_along(rig):
     wire.abort()
     await until(lambda: backend.open == 0, "the end of the upstream connection")
     [line] = await proxy.log(1)
-    assert (line["decision"], line["reason"]) == ("failed", "the exchange ended before a response")
+    assert (line["decision"], line["reason"]) == ("failed", "client_closed")
 
 
 async def test_endpoints_take_turns(rig):

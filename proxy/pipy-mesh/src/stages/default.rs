@@ -39,9 +39,21 @@ impl Filter for Default {
 
 /// Answers a request with a short text.
 pub(super) fn respond(cx: &mut Cx<'_>, status: u16, text: &'static str) {
+    respond_with(cx, status, text, None);
+}
+
+/// The same with one more header.
+pub(super) fn respond_with(
+    cx: &mut Cx<'_>,
+    status: u16,
+    text: &'static str,
+    more: Option<(&'static str, &'static str)>,
+) {
     let mut head = ResponseHead::new(status);
-    // A fixed header is a valid one.
-    let _ = head.headers.append("content-type", "text/plain");
+    for (name, value) in [("content-type", "text/plain")].into_iter().chain(more) {
+        // A fixed header is a valid one.
+        let _ = head.headers.append(name, value);
+    }
     cx.back(Event::Start(Head::Response(Box::new(head)), BodyLength::Length(text.len() as u64)));
     cx.back(Event::Data(text.into()));
     cx.back(Event::End(None));

@@ -28,6 +28,9 @@ impl Logging {
         if let Some(why) = exchange.answered_by.get() {
             return (Decision::Failed, Some(why));
         }
+        if exchange.unfinished.get() {
+            return (Decision::Failed, Some("client_closed"));
+        }
         let facts = exchange.facts.borrow();
         if facts.cluster.is_some() && facts.upstream.is_none() {
             return (Decision::Failed, Some("the cluster has no endpoints"));

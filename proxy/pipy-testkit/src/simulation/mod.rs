@@ -145,6 +145,14 @@ impl<A: App> Simulation<A> {
         self.turn();
     }
 
+    /// Resets all connections between a proxy and peers of the test.
+    pub fn cut(&mut self, node: usize) {
+        let cut = |(place, socket): &(&Place, &Socket)| place.0 == node && matches!(socket.end, End::Peer(_));
+        let all: Vec<Place> = self.sockets.iter().filter(cut).map(|(place, _)| *place).collect();
+        self.broken.extend(all.into_iter().map(|place| (place, CloseReason::Reset)));
+        self.turn();
+    }
+
     /// Something happens, if anything can; false when all is quiet.
     pub fn step(&mut self) -> bool {
         self.go_wrong();

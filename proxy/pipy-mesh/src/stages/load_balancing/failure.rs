@@ -5,9 +5,10 @@ use std::rc::Rc;
 use pipy_pipeline::{CloseReason, Cx, Event};
 use pipy_upstream::{HealthResult, Outcome, Verdict};
 
+use super::fate::Fate;
 use super::{Found, LoadBalancing, TIMER_PAUSE};
 use crate::runtime::Cluster;
-use crate::stages::default::respond;
+use crate::stages::default::{respond, respond_with};
 
 /// LIMIT: endpoints that one request is tried at because those before could not be reached. More would let a client wait
 /// for one connect timeout after the other.
@@ -50,7 +51,9 @@ impl LoadBalancing {
             returned = current.lease.take_lost();
         }
         let idempotent = returned.as_ref().is_some_and(|head| head.method.is_idempotent());
-        let stale = !untouched && !current.fresh && reason == CloseReason::Reset && idempotent;
+        self.exposed |= !untouched;
+        let lost = !untouched && reason == CloseReason::Reset && idempotent;
+        let stale = lost && !current.fresh;
         // The next connection to it will speak what it understands.
         let disagreed = untouched && current.lease.session().is_multiplexed() && self.speaks_less(&current);
         if !stale && !disagreed && (!untouched || unreachable) {
@@ -64,10 +67,12 @@ impl LoadBalancing {
         {
             kept.head = returned;
         }
-        if (stale || untouched)
-            && self.is_whole(untouched)
-            && self.elsewhere(cx, position, stale || disagreed)
-        {
+        let again = stale || untouched || (lost && !self.repeated);
+        if again && self.is_whole(untouched) && self.elsewhere(cx, position, stale || disagreed) {
+            self.repeated |= lost && !stale;
+            if !stale && !disagreed {
+                cluster.load.counters.rq_elsewhere.inc();
+            }
             return;
         }
         let status = status_of(reason);
@@ -90,6 +95,50 @@ impl LoadBalancing {
         matches!(self.find(cx, false), Found::Done)
     }
 
+    /// Whether another endpoint is tried because the sidecar of this one says that its application has not answered.
+    pub(super) fn sent_elsewhere(
+        &mut self,
+        cx: &mut Cx<'_>,
+        cluster: &Cluster,
+        status: u16,
+        fate: Fate,
+    ) -> bool {
+        let Some(mut current) = self.current.take() else { return false };
+        if let Some(kept) = &mut self.kept
+            && kept.head.is_none()
+        {
+            kept.head = current.lease.take_answered();
+        }
+        let head = self.kept.as_ref().and_then(|kept| kept.head.as_ref());
+        let idempotent = head.is_some_and(|head| head.method.is_idempotent());
+        let unsent = fate == Fate::Unsent;
+        self.exposed |= !unsent;
+        let before = self.exchange.facts.borrow().clone();
+        let again = unsent || (idempotent && !self.repeated);
+        if !again || !self.is_whole(unsent) || !self.elsewhere(cx, current.position, false) {
+            // What was noted of a spare cluster without an endpoint is not where the answer comes from.
+            self.exchange.facts.replace(before);
+            self.current = Some(current);
+            return false;
+        }
+        self.repeated |= !unsent;
+        cluster.load.counters.rq_elsewhere.inc();
+        cluster.load.counters.response(status);
+        if current.paused {
+            current.paused = false;
+            cx.back(Event::Resume);
+        }
+        // What is left of the answer passes while the other is asked.
+        if current.request_done && !self.congested {
+            if let Some(spent) = self.spent.replace(current) {
+                spent.give_up(cx);
+            }
+        } else {
+            current.give_up(cx);
+        }
+        true
+    }
+
     /// Whether an answer with this status is given up for another try.
     pub(super) fn retried(&mut self, cx: &mut Cx<'_>, cluster: &Cluster, status: u16) -> bool {
         let Some(policy) = &cluster.retry else { return false };
@@ -105,6 +154,7 @@ impl LoadBalancing {
         // The pause is time enough for most answers to pass, so that the connection can be used again.
         if let Some(current) = self.current.take() {
             cluster.load.counters.response(status);
+            self.exposed = true;
             self.tried.push(current.position);
             if current.paused {
                 cx.back(Event::Resume);
@@ -186,6 +236,7 @@ impl LoadBalancing {
         if current.paused {
             cx.back(Event::Resume);
         }
+        self.exposed = true;
         self.tried.push(current.position);
         current.give_up(cx);
         if !self.tries_again(cx, cluster, Outcome::Reset(504), false) {
@@ -245,6 +296,7 @@ impl LoadBalancing {
 
     /// The client is told.
     pub(super) fn failed_for_good(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {
+        let told = self.told(reason);
         self.settled(cx);
         self.in_flight = None;
         self.exchange.failure.set(Some(reason));
@@ -256,7 +308,7 @@ impl LoadBalancing {
             CloseReason::Protocol => "upstream protocol error",
             _ => "upstream closed the connection",
         };
-        respond(cx, status_of(reason), text);
+        respond_with(cx, status_of(reason), text, told);
     }
 }
 
@@ -270,7 +322,7 @@ fn finish(cx: &mut Cx<'_>, attempt: super::Attempt, reason: CloseReason) {
 }
 
 /// Whether the request has certainly not reached an application.
-fn is_unreachable(reason: CloseReason) -> bool {
+pub(super) fn is_unreachable(reason: CloseReason) -> bool {
     matches!(
         reason,
         CloseReason::ConnectFailed

@@ -38,6 +38,11 @@ impl Kept {
         !self.lost && (untouched || !self.tunnel)
     }
 
+    /// Whether this answer makes the tunnel that it asks for.
+    pub(super) fn opens_tunnel(&self, status: u16) -> bool {
+        self.tunnel && (status == 101 || status / 100 == 2)
+    }
+
     /// Whether it is complete.
     pub(super) fn has_ended(&self) -> bool {
         self.end.is_some()

@@ -10,15 +10,21 @@
 //!                  or after a pause
 //! ```
 //!
-//! A request is tried again without any policy only when it was certainly not carried out, or does no harm twice: no
-//! connection to the endpoint could be made (then at another one); the peer says that it has not looked at it; or a kept
-//! connection closed under it before a byte came, its method is idempotent, and all of its body is here (RFC 9110 section
-//! 9.2.2). Everything else is the retry policy's (`pipy_upstream::RetryPolicy`).
+//! A request is tried again without any policy only when it was certainly not carried out, or does no harm twice, and all
+//! of its body is here:
+//!
+//! - at another endpoint, when no connection to the first could be made, by us or by its sidecar (`fate.rs`);
+//! - when the peer says that it has not looked at it (HTTP/2);
+//! - where its method is idempotent (RFC 9110 section 9.2.2): when a kept connection closed under it before an answer
+//!   began; and once at another endpoint, when a new one did, or that of its sidecar to the application.
+//!
+//! Everything else is the retry policy's (`pipy_upstream::RetryPolicy`).
 //!
 //! INVARIANT: what comes of a try that was given up never reaches the client: each try has a slot of its own.
 
 mod attempt;
 mod failure;
+mod fate;
 mod kept;
 mod key;
 mod open;
@@ -26,7 +32,8 @@ mod version;
 
 use std::rc::Rc;
 
-use pipy_http::{BodyLength, RequestHead};
+use pipy_filters::is_of_gateway;
+use pipy_http::{BodyLength, RequestHead, ResponseHead};
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, Head, Slot, TimerId};
 use pipy_upstream::HealthResult;
 
@@ -35,6 +42,7 @@ use crate::runtime::{Cluster, InFlight, Retrying};
 use crate::stages::default::respond;
 
 use attempt::Attempt;
+use fate::Fate;
 use kept::Kept;
 
 pub(crate) use key::of_address;
@@ -49,6 +57,8 @@ pub(super) fn stage(exchange: &Rc<Exchange>) -> Box<dyn Filter> {
         spent: None,
         tries: 0,
         retries: 0,
+        exposed: false,
+        repeated: false,
         tried: Vec::new(),
         failed: Vec::new(),
         in_flight: None,
@@ -73,6 +83,10 @@ struct LoadBalancing {
     tries: Slot,
     /// Retries that the policy has made.
     retries: u32,
+    /// A server may have got some of it.
+    exposed: bool,
+    /// It was sent again although it may have been carried out.
+    repeated: bool,
     /// Endpoints of the cluster that this request has failed at.
     tried: Vec<usize>,
     /// Clusters that have no endpoint left for it.
@@ -122,10 +136,12 @@ impl LoadBalancing {
             return self.overflow(cx, "upstream overflow: too many requests under way");
         }
         self.kept = Some(Kept::new(head, length));
+        exchange.unfinished.set(true);
         if matches!(self.find(cx, false), Found::Nothing)
             && let Some(head) = self.kept.take().and_then(|kept| kept.head)
         {
             self.in_flight = None;
+            exchange.unfinished.set(false);
             cx.forward(Event::Start(Head::Request(head), length));
         }
     }
@@ -155,16 +171,26 @@ impl LoadBalancing {
     }
 
     /// An answer begins. False when it is not for the client: the request is tried again.
-    fn answered(&mut self, cx: &mut Cx<'_>, status: u16) -> bool {
+    fn answered(&mut self, cx: &mut Cx<'_>, head: &mut ResponseHead) -> bool {
         let exchange = Rc::clone(&self.exchange);
         let Some(cluster) = self.cluster_of(&exchange) else { return true };
+        let fate = if is_of_gateway(head.status) { self.fate(head) } else { None };
         let Some(current) = &mut self.current else { return true };
         current.response_begun = true;
-        let result = if status >= 500 { HealthResult::Failure } else { HealthResult::Success };
+        let result = match fate {
+            Some(Fate::Unsent) => HealthResult::Unreachable,
+            _ if head.status >= 500 => HealthResult::Failure,
+            _ => HealthResult::Success,
+        };
         current.report(cluster, result, cx.now());
-        if self.retried(cx, cluster, status) {
+        if fate.is_some_and(|fate| self.sent_elsewhere(cx, cluster, head.status, fate))
+            || self.retried(cx, cluster, head.status)
+        {
             return false;
         }
+        // Whoever ends a tunnel leaves nothing unfinished.
+        let opened = self.kept.as_ref().is_some_and(|kept| kept.opens_tunnel(head.status));
+        exchange.unfinished.set(!opened);
         self.settled(cx);
         true
     }
@@ -227,17 +253,18 @@ impl Filter for LoadBalancing {
         }
         let Some(current) = &mut self.current else { return self.drained(cx, &event) };
         match event {
-            Event::Start(ref head, _) => {
-                let begins = match head {
-                    Head::Response(head) if !head.is_interim() => Some(head.status),
-                    _ => None,
+            Event::Start(mut head, length) => {
+                let wanted = match &mut head {
+                    Head::Response(head) if !head.is_interim() => self.answered(cx, head),
+                    _ => true,
                 };
-                if begins.is_none_or(|status| self.answered(cx, status)) {
-                    cx.back(event);
+                if wanted {
+                    cx.back(Event::Start(head, length));
                 }
             }
             Event::End(_) => {
                 current.response_done = true;
+                self.exchange.unfinished.set(false);
                 cx.back(event);
                 self.release(cx);
             }
@@ -282,6 +309,12 @@ impl Filter for LoadBalancing {
 
     fn closed(&mut self, cx: &mut Cx<'_>) {
         self.leave_line(cx);
+        if self.exchange.unfinished.get()
+            && self.exchange.failure.get().is_none()
+            && let Some(cluster) = self.cluster()
+        {
+            cluster.load.counters.rq_client_closed.inc();
+        }
         if let Some(spent) = self.spent.take() {
             spent.give_up(cx);
         }
