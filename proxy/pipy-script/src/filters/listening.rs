@@ -15,12 +15,16 @@ use rquickjs::{Ctx, Object, Result};
 
 use super::connect::socket_limits;
 use super::options::Options;
+use super::values::is_close;
 
 /// LIMIT: connections on which nothing moves for so long are ended, unless the script says otherwise.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// How long a peer over UDP may be silent when the worker drains.
 const UDP_DRAIN: Duration = Duration::from_millis(500);
+
+/// How long a client that was told of the end may go on without a word when the worker drains: some never close.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// The options of a listener.
 #[derive(Debug, Clone, Copy, Default)]
@@ -133,6 +137,38 @@ struct Activity {
     moved: Cell<Option<Instant>>,
     /// Since when the client takes nothing of what waits.
     congested: Cell<Option<Instant>>,
+    /// The client was told all that there is.
+    said: Cell<bool>,
+}
+
+impl Activity {
+    /// Something goes to the client.
+    fn goes(&self, cx: &mut Cx<'_>, event: &Event) {
+        self.moved.set(Some(cx.now()));
+        if is_close(event) {
+            self.said.set(true);
+            self.linger(cx, LINGER);
+        }
+    }
+
+    /// Looks again whether the client has left, where that is all that is waited for.
+    fn linger(&self, cx: &mut Cx<'_>, after: Duration) {
+        if cx.draining() && self.said.get() {
+            cx.timer(after, TIMER_LINGER);
+        }
+    }
+
+    /// Ends the connection of a client that only does not close.
+    fn lingered(&self, cx: &mut Cx<'_>) {
+        let passed = self.moved.get().map_or(LINGER, |moved| cx.now().saturating_duration_since(moved));
+        match LINGER.checked_sub(passed).filter(|left| !left.is_zero()) {
+            Some(left) => self.linger(cx, left),
+            None => {
+                let own = cx.pipeline();
+                cx.close(own);
+            }
+        }
+    }
 }
 
 /// The left end of a connection.
@@ -151,6 +187,7 @@ struct Watch {
 const TIMER_IDLE: u32 = 0;
 const TIMER_READ: u32 = 1;
 const TIMER_WRITE: u32 = 2;
+const TIMER_LINGER: u32 = 3;
 
 impl Filter for Watch {
     fn name(&self) -> &'static str {
@@ -188,12 +225,15 @@ impl Filter for Watch {
     }
 
     fn output(&mut self, cx: &mut Cx<'_>, event: Event) {
-        self.activity.moved.set(Some(cx.now()));
+        self.activity.goes(cx, &event);
         cx.back(event);
     }
 
     fn timer(&mut self, cx: &mut Cx<'_>, token: u32) {
         let activity = &self.activity;
+        if token == TIMER_LINGER {
+            return activity.lingered(cx);
+        }
         let (since, limit, reason) = match token {
             TIMER_IDLE => (activity.moved.get(), self.idle, CloseReason::IdleTimeout),
             TIMER_READ => (activity.came.get(), self.read, CloseReason::ReadTimeout),
@@ -217,6 +257,7 @@ impl Filter for Watch {
             self.idle = UDP_DRAIN;
             cx.timer(UDP_DRAIN, TIMER_IDLE);
         }
+        self.activity.linger(cx, LINGER);
     }
 
     fn flush(&mut self, cx: &mut Cx<'_>) {
@@ -246,8 +287,12 @@ impl Filter for Going {
 
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
         if !matches!(event, Event::Pause | Event::Resume) {
-            self.0.moved.set(Some(cx.now()));
+            self.0.goes(cx, &event);
         }
         cx.forward(event);
+    }
+
+    fn timer(&mut self, cx: &mut Cx<'_>, _token: u32) {
+        self.0.lingered(cx);
     }
 }

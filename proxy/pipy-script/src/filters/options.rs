@@ -16,6 +16,28 @@ const HTTP_SERVER: &[&str] =
     &["bufferSize", "connectionWindowSize", "maxHeaderSize", "maxMessages", "streamWindowSize"];
 const MUX: &[&str] = &["maxIdle", "maxMessages", "maxQueue", "outputCount"];
 
+/// The last is for who connects alone.
+const CONNECT_TLS: [&str; 14] = [
+    "alpn",
+    "certificate",
+    "ciphers",
+    "dhparam",
+    "handshake",
+    "handshakeTimeout",
+    "maxVersion",
+    "minVersion",
+    "ntls",
+    "onState",
+    "onVerify",
+    "trusted",
+    "verify",
+    "sni",
+];
+const ACCEPT_TLS: &[&str] = {
+    let [both @ .., _] = &CONNECT_TLS;
+    both
+};
+
 /// The options of each filter that has any, and of `listen`.
 const ALL: &[(&[&str], &[&str])] = &[
     (
@@ -56,43 +78,8 @@ const ALL: &[(&[&str], &[&str])] = &[
             "writeTimeout",
         ],
     ),
-    (
-        &["acceptTLS"],
-        &[
-            "alpn",
-            "certificate",
-            "ciphers",
-            "dhparam",
-            "handshake",
-            "handshakeTimeout",
-            "maxVersion",
-            "minVersion",
-            "ntls",
-            "onState",
-            "onVerify",
-            "trusted",
-            "verify",
-        ],
-    ),
-    (
-        &["connectTLS"],
-        &[
-            "alpn",
-            "certificate",
-            "ciphers",
-            "dhparam",
-            "handshake",
-            "handshakeTimeout",
-            "maxVersion",
-            "minVersion",
-            "ntls",
-            "onState",
-            "onVerify",
-            "sni",
-            "trusted",
-            "verify",
-        ],
-    ),
+    (&["acceptTLS"], ACCEPT_TLS),
+    (&["connectTLS"], &CONNECT_TLS),
     (&["connectHTTPTunnel"], &["onState"]),
     (&["demuxHTTP", "serveHTTP"], HTTP_SERVER),
     (

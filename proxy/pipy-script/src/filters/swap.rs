@@ -3,10 +3,12 @@
 //! `loop` gives what its sub-pipeline produces both on and back into it. `swap` exchanges with every other pipeline at the same hub;
 //! what comes before anybody else is there waits. `input` hands a callback what `output` elsewhere sends its events to.
 //!
-//! INVARIANT: what is sent to a pipeline that has gone is dropped; a hub that nobody is at is forgotten.
+//! INVARIANTS: what is sent to a pipeline that has gone is dropped; a hub that nobody is at is forgotten; once the worker drains, a
+//! pipeline stays at its hub only for as long as something moves there.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use pipy_pipeline::{CloseReason, Cx, Event, Filter, PipelineId, Port, Slot};
 use rquickjs::Result;
@@ -19,6 +21,10 @@ use crate::layout::{FilterDef, Reading, Scope, Target};
 
 /// LIMIT: events that wait at a hub for somebody.
 const WAITING_MAX: usize = 1024;
+
+/// How long nothing has moved where a drain takes an exchange for over. Bytes do not say whether more will follow; clients of a
+/// hub often stay for hours, and each of them would hold the worker.
+const DRAIN_QUIET: Duration = Duration::from_millis(500);
 
 /// Who is at a hub, and what waits there for the first who comes.
 #[derive(Default)]
@@ -72,7 +78,7 @@ pub(super) fn output(reading: &Reading<'_, '_>) -> Result<Rc<dyn FilterDef>> {
 pub(super) fn at(hub: Kept, scope: &Scope, label: &str) -> Box<dyn Filter> {
     let asker = Asker { name: "link", label: label.to_owned() };
     let def = Def { asker, target: None, with: Some(hub) };
-    Box::new(Swap { def, scope: scope.clone(), hub: None, exchanged: false, over: false, answered: false })
+    Box::new(Swap::new(def, scope))
 }
 
 impl FilterDef for LoopDef {
@@ -83,14 +89,7 @@ impl FilterDef for LoopDef {
 
 impl FilterDef for SwapDef {
     fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
-        Box::new(Swap {
-            def: self.0.clone(),
-            scope: scope.clone(),
-            hub: None,
-            exchanged: false,
-            over: false,
-            answered: false,
-        })
+        Box::new(Swap::new(self.0.clone(), scope))
     }
 }
 
@@ -157,9 +156,16 @@ struct Swap {
     over: bool,
     /// The other has ended.
     answered: bool,
+    /// When something came or went last.
+    moved: Option<Instant>,
 }
 
 impl Swap {
+    fn new(def: Def, scope: &Scope) -> Self {
+        let scope = scope.clone();
+        Swap { def, scope, hub: None, exchanged: false, over: false, answered: false, moved: None }
+    }
+
     fn attach(&mut self, cx: &mut Cx<'_>) {
         let Some(with) = &self.def.with else { return };
         let engine = Rc::clone(self.scope.engine());
@@ -234,12 +240,16 @@ impl Filter for Swap {
 
     fn start(&mut self, cx: &mut Cx<'_>) {
         self.attach(cx);
+        if cx.draining() {
+            self.drain(cx);
+        }
     }
 
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
         if self.over || matches!(event, Event::Pause | Event::Resume) {
             return;
         }
+        self.moved = Some(cx.now());
         let others = self.others(cx);
         if is_close(&event) {
             self.over = true;
@@ -277,14 +287,33 @@ impl Filter for Swap {
             }
         }
         self.exchanged = true;
+        self.moved = Some(cx.now());
         cx.forward(event);
     }
 
     fn drain(&mut self, cx: &mut Cx<'_>) {
-        // Nobody comes any more; those that still speak with each other may end.
-        if self.hub.is_some() && (self.over || self.others(cx).is_empty()) {
+        if self.hub.is_none() {
+            return;
+        }
+        // Nobody comes any more; those that still speak with each other may go on.
+        if self.others(cx).is_empty() {
             self.over = true;
-            self.end(cx, Event::Close(CloseReason::Finished));
+            return self.end(cx, Event::Close(CloseReason::Finished));
+        }
+        cx.timer(DRAIN_QUIET, 0);
+    }
+
+    fn timer(&mut self, cx: &mut Cx<'_>, _token: u32) {
+        if self.hub.is_none() {
+            return;
+        }
+        let passed = self.moved.map_or(DRAIN_QUIET, |moved| cx.now().saturating_duration_since(moved));
+        match DRAIN_QUIET.checked_sub(passed).filter(|left| !left.is_zero()) {
+            Some(left) => drop(cx.timer(left, 0)),
+            None => {
+                self.over = true;
+                self.end(cx, Event::Close(CloseReason::Finished));
+            }
         }
     }
 
