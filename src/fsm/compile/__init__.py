@@ -9,6 +9,7 @@ each object of ours is doing.
 """
 
 from fsm.compile.assess import Condition, ObjectStatus, assess
+from fsm.compile.assessing import Assessments
 from fsm.compile.build import KINDS, Change, SnapshotBuilder, build_snapshot, read_object
 from fsm.compile.check import check
 from fsm.compile.contract import ProxyConfig
@@ -20,6 +21,7 @@ from fsm.compile.text import Text
 
 __all__ = [
     "KINDS",
+    "Assessments",
     "Change",
     "Condition",
     "ContractError",

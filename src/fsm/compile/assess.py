@@ -7,13 +7,14 @@ In: the snapshot. Out: one ``ObjectStatus`` for each object of ours, with three 
 - ``Conflicted``: another object says something else about the same thing, and that one is followed.
 
 Invariants: pure; the text depends on the snapshot alone, in a fixed order, so a status is written
-only when something changed. Not here: time stamps, writing.
+only when something changed. Not here: time stamps, writing, doing it again after a change at the
+cost of what changed (``assessing``).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,8 +22,9 @@ from fsm.compile.clusters import backend_port
 from fsm.compile.contract import BUILT_IN_CHAINS
 from fsm.model.exclusions import read_note, wanted
 from fsm.model.names import INJECTED_WITH_ANNOTATION, Key
-from fsm.model.policy import RuleRef, TrafficSplit, TrafficTarget
+from fsm.model.policy import HTTPRouteGroup, RuleRef, TCPRoute, TrafficSplit, TrafficTarget
 from fsm.model.snapshot import ObjectProblem, Snapshot, target_counts
+from fsm.model.workload import Pod
 from fsm.policies import BY_KIND
 from fsm.policies.base import Judgement
 from fsm.policies.egress.compile import KIND as EGRESS
@@ -93,68 +95,124 @@ def assess(snapshot: Snapshot, settings: Settings | None = None) -> list[ObjectS
     return _Assessor(snapshot, settings or Settings()).all()
 
 
+def assess_one(snapshot: Snapshot, settings: Settings, kind: str, key: Key) -> ObjectStatus | None:
+    """Return the status of one object as far as it depends on no more than the object refers to.
+
+    That is of all kinds but the ones that others refer to (``REFERRED``) and MeshConfig.
+    """
+    return _Assessor(snapshot, settings).one(kind, key)
+
+
+def assess_referred(obj: HTTPRouteGroup | TCPRoute, used: bool) -> ObjectStatus:
+    """Return the status of what has an effect only where something else names it."""
+    kind = "HTTPRouteGroup" if isinstance(obj, HTTPRouteGroup) else "TCPRoute"
+    return _status(kind, obj, _used(used))
+
+
+def assess_mesh(snapshot: Snapshot, made_otherwise: Mapping[str, list[Key]]) -> ObjectStatus:
+    """Return the status of MeshConfig.
+
+    Args:
+        snapshot: the world.
+        made_otherwise: what the function of that name returns.
+
+    """
+    return _status("MeshConfig", snapshot.mesh, _mesh(snapshot, made_otherwise))
+
+
+def assess_invalid(snapshot: Snapshot) -> list[ObjectStatus]:
+    """Return the statuses of objects that could not be read."""
+    by_object: dict[tuple[str, str, str], list[ObjectProblem]] = defaultdict(list)
+    for problem in snapshot.problems:
+        if problem.kind in BY_KIND and problem.name:
+            by_object[problem.kind, problem.namespace, problem.name].append(problem)
+    return [
+        ObjectStatus(
+            kind=kind,
+            namespace=namespace,
+            name=name,
+            generation=problems[0].generation,
+            conditions=(
+                Condition("Accepted", False, "Invalid", _listed(problems)),
+                Condition("Programmed", False, "Invalid", "the object is not valid"),
+                Condition("Conflicted", False, "NoConflict", "no other object says otherwise"),
+            ),
+        )
+        for (kind, namespace, name), problems in sorted(by_object.items())
+    ]
+
+
+MAPS: Mapping[str, Callable[[Snapshot], Mapping[Key, Any]]] = {
+    "TrafficTarget": lambda snapshot: snapshot.targets,
+    "TrafficSplit": lambda snapshot: snapshot.splits,
+    "HTTPRouteGroup": lambda snapshot: snapshot.route_groups,
+    "TCPRoute": lambda snapshot: snapshot.tcp_routes,
+}
+"""Kinds with a map of their own; objects of the others are in ``policies``."""
+
+
+def find_object(snapshot: Snapshot, kind: str, key: Key) -> Any:
+    """Return an object of ours, or None."""
+    own = MAPS.get(kind)
+    return snapshot.policies.get((kind, key)) if own is None else own(snapshot).get(key)
+
+
+REFERRED = ("HTTPRouteGroup", "TCPRoute")
+"""Kinds that have an effect only where an object of another kind names them."""
+
+
+def references(kind: str, obj: Any) -> Iterator[tuple[str, Key]]:
+    """Yield the objects of ``REFERRED`` kinds that an object names."""
+    names: Iterable[str] = ()
+    if kind == "TrafficTarget":
+        for rule in obj.rules:
+            if rule.kind in REFERRED:
+                yield rule.kind, Key(obj.namespace, rule.name)
+    elif kind == EGRESS:
+        names = obj.groups
+    elif kind == "TrafficSplit" or kind in EXTERNAL_ACCESS:
+        names = obj.matches
+    for name in names:
+        yield "HTTPRouteGroup", Key(obj.key.namespace, name)
+
+
 class _Assessor:
     def __init__(self, snapshot: Snapshot, settings: Settings) -> None:
         self.snapshot = snapshot
         self.settings = settings
 
     def all(self) -> list[ObjectStatus]:
-        statuses = self._invalid()
-        for target in self.snapshot.targets.values():
-            statuses.append(self._status("TrafficTarget", target, self._target(target)))
-        for split in self.snapshot.splits.values():
-            conflict = self._conflict(split)
-            statuses.append(
-                self._status("TrafficSplit", split, self._split(split, conflict), conflict)
-            )
-        for (kind, _), obj in self.snapshot.policies.items():
-            if kind not in BY_KIND:
-                continue
-            found = self._judged(kind, obj)
-            statuses.append(
-                self._status(kind, obj, _Findings(found.reason, found.messages), found.conflict)
-            )
-        groups, routes = self._referenced()
-        for group in self.snapshot.route_groups.values():
-            statuses.append(self._status("HTTPRouteGroup", group, _used(group.key in groups)))
-        for route in self.snapshot.tcp_routes.values():
-            statuses.append(self._status("TCPRoute", route, _used(route.key in routes)))
-        mesh = self.snapshot.mesh
+        snapshot = self.snapshot
+        statuses = assess_invalid(snapshot)
+        used: set[tuple[str, Key]] = set()
+        found = [
+            *(("TrafficTarget", key) for key in snapshot.targets),
+            *(("TrafficSplit", key) for key in snapshot.splits),
+            *((kind, key) for kind, key in snapshot.policies if kind in BY_KIND),
+        ]
+        for kind, key in found:
+            statuses += filter(None, [self.one(kind, key)])
+            used.update(references(kind, find_object(snapshot, kind, key)))
+        for group in snapshot.route_groups.values():
+            statuses.append(assess_referred(group, ("HTTPRouteGroup", group.key) in used))
+        for route in snapshot.tcp_routes.values():
+            statuses.append(assess_referred(route, ("TCPRoute", route.key) in used))
+        mesh = snapshot.mesh
         if not any(s.kind == "MeshConfig" and s.name == mesh.name for s in statuses):
-            statuses.append(self._status("MeshConfig", mesh, self._mesh()))
+            statuses.append(assess_mesh(snapshot, made_otherwise(snapshot)))
         return sorted(statuses, key=lambda s: (s.kind, s.namespace, s.name))
 
-    def _status(
-        self,
-        kind: str,
-        obj: Any,
-        findings: _Findings,
-        conflict: str = "",
-    ) -> ObjectStatus:
-        key = obj.key
-        programmed = not findings.reason
-        message = "; ".join(findings.messages) or "in effect"
-        return ObjectStatus(
-            kind=kind,
-            namespace=key.namespace,
-            name=key.name,
-            generation=obj.generation,
-            conditions=(
-                Condition("Accepted", True, "Accepted", "the object is valid"),
-                Condition(
-                    "Programmed",
-                    programmed,
-                    "Programmed" if programmed else findings.reason,
-                    message,
-                ),
-                Condition(
-                    "Conflicted",
-                    bool(conflict),
-                    "Conflict" if conflict else "NoConflict",
-                    conflict or "no other object says otherwise",
-                ),
-            ),
-        )
+    def one(self, kind: str, key: Key) -> ObjectStatus | None:
+        obj = find_object(self.snapshot, kind, key)
+        if obj is None:
+            return None
+        if kind == "TrafficTarget":
+            return _status(kind, obj, self._target(obj))
+        if kind == "TrafficSplit":
+            conflict = self._conflict(obj)
+            return _status(kind, obj, self._split(obj, conflict), conflict)
+        found = self._judged(kind, obj)
+        return _status(kind, obj, _Findings(found.reason, found.messages), found.conflict)
 
     def _judged(self, kind: str, obj: Any) -> Judgement:
         judge = BY_KIND[kind].judge
@@ -164,44 +222,6 @@ class _Assessor:
                 text = f"namespace {obj.key.namespace} is not monitored by the mesh"
                 return Judgement("NoEffect", (text,))
         return judge(self.snapshot, obj, self.settings) if judge else Judgement()
-
-    def _invalid(self) -> list[ObjectStatus]:
-        by_object: dict[tuple[str, str, str], list[ObjectProblem]] = defaultdict(list)
-        for problem in self.snapshot.problems:
-            if problem.kind in BY_KIND and problem.name:
-                by_object[problem.kind, problem.namespace, problem.name].append(problem)
-        return [
-            ObjectStatus(
-                kind=kind,
-                namespace=namespace,
-                name=name,
-                generation=problems[0].generation,
-                conditions=(
-                    Condition("Accepted", False, "Invalid", _listed(problems)),
-                    Condition("Programmed", False, "Invalid", "the object is not valid"),
-                    Condition("Conflicted", False, "NoConflict", "no other object says otherwise"),
-                ),
-            )
-            for (kind, namespace, name), problems in sorted(by_object.items())
-        ]
-
-    def _mesh(self) -> _Findings:
-        mesh = self.snapshot.mesh
-        told = [
-            f"{len(pods)} Pods were made with another {path} and keep it until they are made"
-            f" again: {_some(pods)}"
-            for path, pods in sorted(made_otherwise(self.snapshot).items())
-        ]
-        plugins = frozenset(
-            stage_of(key.name) for kind, key in self.snapshot.policies if kind == "Plugin"
-        )
-        if missing := left_out(mesh, BUILT_IN_CHAINS, plugins):
-            told.append(f"stages that this version does not have: {', '.join(missing)}")
-        if idle := not_heeded(mesh):
-            told.append(
-                "not heeded: " + ", ".join(f"{effect.path} ({effect.text})" for effect in idle)
-            )
-        return _Findings(messages=("in effect", *told)) if told else _Findings()
 
     def _target(self, target: TrafficTarget) -> _Findings:
         why_not = target_counts(target, self.snapshot.monitored, self.settings)
@@ -302,23 +322,47 @@ class _Assessor:
             return ""
         return f"TrafficSplit {rivals[0].name} is about Service {split.apex} too and is followed"
 
-    def _referenced(self) -> tuple[set[Key], set[Key]]:
-        groups = {
-            Key(split.namespace, name)
-            for split in self.snapshot.splits.values()
-            for name in split.matches
-        }
-        for (kind, key), policy in self.snapshot.policies.items():
-            if kind == EGRESS:
-                groups |= {Key(key.namespace, name) for name in policy.groups}
-            elif kind in EXTERNAL_ACCESS:
-                groups |= {Key(key.namespace, name) for name in policy.matches}
-        routes: set[Key] = set()
-        for target in self.snapshot.targets.values():
-            for rule in target.rules:
-                used = groups if rule.kind == "HTTPRouteGroup" else routes
-                used.add(Key(target.namespace, rule.name))
-        return groups, routes
+
+def _status(kind: str, obj: Any, findings: _Findings, conflict: str = "") -> ObjectStatus:
+    key = obj.key
+    programmed = not findings.reason
+    message = "; ".join(findings.messages) or "in effect"
+    return ObjectStatus(
+        kind=kind,
+        namespace=key.namespace,
+        name=key.name,
+        generation=obj.generation,
+        conditions=(
+            Condition("Accepted", True, "Accepted", "the object is valid"),
+            Condition(
+                "Programmed",
+                programmed,
+                "Programmed" if programmed else findings.reason,
+                message,
+            ),
+            Condition(
+                "Conflicted",
+                bool(conflict),
+                "Conflict" if conflict else "NoConflict",
+                conflict or "no other object says otherwise",
+            ),
+        ),
+    )
+
+
+def _mesh(snapshot: Snapshot, otherwise: Mapping[str, list[Key]]) -> _Findings:
+    mesh = snapshot.mesh
+    told = [
+        f"{len(pods)} Pods were made with another {path} and keep it until they are made"
+        f" again: {_some(pods)}"
+        for path, pods in sorted(otherwise.items())
+    ]
+    plugins = frozenset(stage_of(key.name) for kind, key in snapshot.policies if kind == "Plugin")
+    if missing := left_out(mesh, BUILT_IN_CHAINS, plugins):
+        told.append(f"stages that this version does not have: {', '.join(missing)}")
+    if idle := not_heeded(mesh):
+        told.append("not heeded: " + ", ".join(f"{effect.path} ({effect.text})" for effect in idle))
+    return _Findings(messages=("in effect", *told)) if told else _Findings()
 
 
 def made_otherwise(snapshot: Snapshot) -> dict[str, list[Key]]:
@@ -327,22 +371,31 @@ def made_otherwise(snapshot: Snapshot) -> dict[str, list[Key]]:
     What has been excluded since is carried past by the sidecar; what has been taken off a list of
     exclusions is what a running Pod cannot be told, because its own rules let it pass.
     """
+    return by_field({pod.key: outdated_in(snapshot, pod) for pod in snapshot.pods.values()})
+
+
+def by_field(fields: Mapping[Key, tuple[str, ...]]) -> dict[str, list[Key]]:
+    """Turn the fields of each Pod into the Pods of each field, in order."""
     found: dict[str, list[Key]] = defaultdict(list)
-    for pod in snapshot.pods.values():
-        text = pod.annotations.get(INJECTED_WITH_ANNOTATION)
-        if not text or pod.terminal or not snapshot.pod_in_mesh(pod):
-            continue
-        made_with = read_note(text)
-        for path in outdated(snapshot.mesh, made_with.mesh):
-            found[path].append(pod.key)
-        home = snapshot.namespaces.get(pod.namespace)
-        now = wanted(snapshot.mesh, pod.annotations, home.annotations if home else {})
-        gone = made_with.exclusions.without(now)
-        for name, path in _EXCLUSION_FIELDS.items():
-            # Where nothing was included everything came to the sidecar, which knows what to do.
-            if getattr(gone, name):
-                found[path].append(pod.key)
+    for key in sorted(fields):
+        for path in fields[key]:
+            found[path].append(key)
     return found
+
+
+def outdated_in(snapshot: Snapshot, pod: Pod) -> tuple[str, ...]:
+    """Return the fields of MeshConfig that one Pod does not follow."""
+    text = pod.annotations.get(INJECTED_WITH_ANNOTATION)
+    if not text or pod.terminal or not snapshot.pod_in_mesh(pod):
+        return ()
+    made_with = read_note(text)
+    found = list(outdated(snapshot.mesh, made_with.mesh))
+    home = snapshot.namespaces.get(pod.namespace)
+    now = wanted(snapshot.mesh, pod.annotations, home.annotations if home else {})
+    gone = made_with.exclusions.without(now)
+    # Where nothing was included everything came to the sidecar, which knows what to do.
+    found += [path for name, path in _EXCLUSION_FIELDS.items() if getattr(gone, name)]
+    return tuple(found)
 
 
 _EXCLUSION_FIELDS = {

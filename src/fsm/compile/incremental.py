@@ -9,6 +9,8 @@ the configurations that depend on it, and no others.
                                                                    ├─ its own part
                                                                    └─ outbound half (``pieces``)
 
+How the objects are doing (``assessing``) follows the same snapshots.
+
 Not here: which proxies there are, who is told.
 """
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from fsm.compile.assessing import Assessments
 from fsm.compile.build import Change, SnapshotBuilder
 from fsm.compile.outbound import asker_of
 from fsm.compile.pieces import shared_text
@@ -34,6 +37,8 @@ class IncrementalCompiler:
         self._settings = settings
         self._builder = SnapshotBuilder(settings)
         self._tracker = Tracker()
+        self.assessments = Assessments(settings)
+        """How the objects of the world are doing; another one after ``begin``."""
 
     @property
     def due(self) -> list[str]:
@@ -56,12 +61,15 @@ class IncrementalCompiler:
         snapshot, _ = self._builder.build(objects, trust_roots=trust_roots)
         self._tracker = Tracker()
         self._tracker.move(snapshot, ())
+        self.assessments = Assessments(self._settings)
+        self.assessments.start(snapshot)
         return snapshot
 
     def update(self, changes: Iterable[Change], *, trust_roots: Iterable[str] = ()) -> Snapshot:
         """Go on to the next snapshot; see ``SnapshotBuilder.update``."""
         snapshot, cells = self._builder.update(changes, trust_roots=trust_roots)
         self._tracker.move(snapshot, cells)
+        self.assessments.move(snapshot, cells)
         return snapshot
 
     def compile(self, uid: str) -> Text | None:

@@ -18,6 +18,8 @@ from worlds import NAMES, NAMESPACES, WORKLOADS, worlds
 
 from fsm.compile import Change
 from fsm.model import Key
+from fsm.model.exclusions import Exclusions, note
+from fsm.model.names import INJECTED_WITH_ANNOTATION
 
 Json = dict[str, Any]
 Objects = dict[tuple[str, Key], Json]
@@ -32,7 +34,19 @@ class Step(NamedTuple):
     value: int
 
 
-KINDS = ("pod", "service", "namespace", "target", "split", "group", "mesh", "slice", "egress")
+KINDS = (
+    "pod",
+    "service",
+    "namespace",
+    "target",
+    "split",
+    "group",
+    "mesh",
+    "slice",
+    "egress",
+    "note",
+    "fault",
+)
 PROTOCOLS = ("http", "https", "tcp")
 numbers = st.integers(0, 7)
 steps = st.builds(Step, st.sampled_from(KINDS), numbers, numbers, numbers)
@@ -282,6 +296,33 @@ def _slice(world: World, step: Step) -> None:
     ]
 
 
+def _note(world: World, step: Step) -> None:
+    """A Pod says with which exclusions it was made, or a namespace that it wants others."""
+
+    def made_with(pod: Json) -> None:
+        made = Exclusions(outbound_ports=frozenset(range(80, 80 + step.value % 3)))
+        pod["metadata"].setdefault("annotations", {})[INJECTED_WITH_ANNOTATION] = note(made, {})
+
+    def excluding(namespace: Json) -> None:
+        annotation = "flomesh.io/outbound-port-exclusion-list"
+        namespace["metadata"]["annotations"] = {annotation: str(80 + step.value % 2)}
+
+    if step.how < 5:
+        _edit(world.found["Pod"], step.which, made_with)
+    else:
+        _edit(world.found["Namespace"], step.which, excluding)
+
+
+def _fault(world: World, step: Step) -> None:
+    """A TCPRoute can be read, or cannot."""
+
+    def edit(route: Json) -> None:
+        route["spec"] = {"matches": 7} if step.how % 2 else {"matches": {"ports": [80]}}
+        route["metadata"]["generation"] = step.value
+
+    _edit(world.found["TCPRoute"], step.which, edit)
+
+
 _TAKEN: dict[str, Callable[[World, Step], None]] = {
     "pod": _pod,
     "service": _service,
@@ -292,4 +333,6 @@ _TAKEN: dict[str, Callable[[World, Step], None]] = {
     "mesh": _mesh,
     "slice": _slice,
     "egress": _egress,
+    "note": _note,
+    "fault": _fault,
 }
