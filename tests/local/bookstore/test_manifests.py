@@ -109,7 +109,7 @@ def test_every_application_says_how_to_ask_whether_it_is_ready():
 
 
 def test_the_thief_is_the_only_difference_when_the_thief_is_allowed():
-    (usual, *_) = load(MANIFESTS / "access" / "traffic-access-v1.yaml")
+    (usual, *_) = load(MANIFESTS / "access" / "traffic-access.yaml")
     (allowed,) = load(
         MANIFESTS / "access-allow-bookthief" / "traffic-access-v1-allow-bookthief.yaml"
     )

@@ -74,7 +74,7 @@ async def allow_the_buyer(scene: Scene) -> None:
         "One policy lets the buyer in",
         "A TrafficTarget names who may call whom; an HTTPRouteGroup names the requests.",
     )
-    stage.excerpt(_from("access/traffic-access-v1.yaml", "  destination:", until="apiVersion"))
+    stage.excerpt(_from("access/traffic-access.yaml", "  destination:", until="apiVersion"))
     await scene.change(
         "allow the buyer",
         ["access/"],
@@ -116,7 +116,7 @@ async def let_the_thief_in_and_out(scene: Scene) -> None:
     stage = scene.stage
     stage.chapter("The thief is let in, and out again", "One more source in the same policy.")
     allowed = "access-allow-bookthief/traffic-access-v1-allow-bookthief.yaml"
-    usual = "access/traffic-access-v1.yaml"
+    usual = "access/traffic-access.yaml"
     stage.excerpt(_from(allowed, "  sources:", until=None, added=("bookthief",)))
     await scene.change(
         "let the thief in",
