@@ -10,8 +10,9 @@ from ipaddress import ip_address
 
 import pytest
 from cryptography import x509
-from proxyrig import config
+from proxyrig import config, streams
 from proxyrig.certs import spiffe
+from proxyrig.wire import Wire
 
 STORE, INGRESS = spiffe("bookstore"), spiffe("nginx", "ingress")
 HOUR = timedelta(hours=1)
@@ -170,6 +171,62 @@ async def test_a_member_whose_address_a_rule_covers_is_a_member_still(rig, autho
     assert (await proxy.log(2))[1]["source"] == client
     assert await ask(proxy, authority, authority.member(spiffe("thief")), tmp_path) == 403
     assert await ask(proxy, authority, None, tmp_path) is None, "TLS is what members speak"
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "auto"])
+async def test_on_ports_of_bytes_who_comes_from_a_covered_address_speaks_plainly(
+    rig, authority, protocol
+):
+    """What a member would begin with may be the application's own TLS: nobody can tell."""
+    client = spiffe("client")
+    async with streams.server(streams.echo) as application:
+        inner = await rig.pipy(member=authority.member(STORE))
+        outer = await rig.pipy(member=authority.member(client))
+        hosts = [config.host(config.route(allowed=config.allow(client)))]
+
+        async def cover(cidr: str) -> None:
+            match = config.tcp_match(
+                inner.inbound.port,
+                protocol=protocol,
+                allowed=config.allow(client),
+                sources=[{"cidrs": [cidr], "origin": "IngressBackend/shop/app"}],
+                **({"hosts": hosts} if protocol == "auto" else {}),
+            )
+            cluster = config.cluster(config.endpoint(application))
+            await inner.apply(
+                config.whole(
+                    identity=STORE,
+                    inbound={"matches": [match]},
+                    clusters={"app": cluster},
+                    timeouts={"detect_ms": 200},
+                )
+            )
+
+        cluster = config.cluster(config.endpoint(inner.inbound, STORE))
+        match = config.tcp_match(outer.outbound.port)
+        await outer.apply(
+            config.whole(identity=client, outbound={"matches": [match]}, clusters={"app": cluster})
+        )
+        # Covered: strangers are let in, and members are not understood.
+        await cover("127.0.0.0/8")
+        async with await Wire.open(inner.inbound) as wire:
+            await wire.send(b"\x00hello")
+            assert await wire.exactly(6) == b"\x00hello"
+        async with await Wire.open(outer.outbound) as wire:
+            await wire.send(b"\x00hello")
+            with contextlib.suppress(ConnectionError):
+                assert await wire.rest() == b""
+        [line] = await outer.log(1, decision="failed")
+        assert line["reason"] == "tls_failed"
+        # Not covered: the other way round.
+        await cover("192.0.2.0/24")
+        async with await Wire.open(outer.outbound) as wire:
+            await wire.send(b"\x00hello")
+            assert await wire.exactly(6) == b"\x00hello"
+        async with await Wire.open(inner.inbound) as wire:
+            await wire.send(b"\x00hello")
+            with contextlib.suppress(ConnectionError):
+                assert await wire.rest() == b""
 
 
 async def test_whoever_lacks_the_name_may_not_even_what_all_members_may(rig, authority, tmp_path):
