@@ -118,6 +118,10 @@ class Assessments:
         found = {**self._statuses, **self._invalid}
         return [found[ref] for ref in sorted(found)]
 
+    def names(self) -> Iterable[Ref]:
+        """Return the objects that can be read, as of the last ``bring``."""
+        return self._statuses.keys()
+
     def bring(self) -> set[Ref]:
         """Judge what may have changed; return the objects that are doing otherwise, or are gone.
 

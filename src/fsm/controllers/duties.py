@@ -21,6 +21,7 @@ from datetime import datetime, timedelta
 from prometheus_client import CollectorRegistry
 
 from fsm.ca import LiveAuthority
+from fsm.compile import Assessments
 from fsm.controllers.access_certs import AccessCerts
 from fsm.controllers.election import Elector
 from fsm.controllers.loops import Loops, Reconciler
@@ -56,6 +57,7 @@ class Parts:
     failing: FailingPlugins
     authority: LiveAuthority
     snapshot: Callable[[], Snapshot | None]
+    assessments: Callable[[], Assessments | None]
     leaf_lifetime: Callable[[], timedelta]
     servers: Callable[[], list[tuple[str, str]]]
     """Our own servers and the signers of their certificates."""
@@ -188,9 +190,8 @@ class Duties:
             parts.client,
             parts.world,
             parts.registry,
-            parts.settings.mesh,
             settle_s=parts.settings.status_settle_s,
-            snapshot=parts.snapshot,
+            assessments=parts.assessments,
             replicas=parts.replicas,
             failing=parts.replicas.failing,
             kept=certs.condition,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fsm.compile import Change, IncrementalCompiler, Text, difference
+from fsm.compile import Assessments, Change, IncrementalCompiler, Text, difference
 from fsm.controllers.world import Touched
 from fsm.delivery import Compiled, ProxyKey
 from fsm.model import Key, Snapshot
@@ -53,6 +53,11 @@ class Engine:
         self._proxies: dict[str, ProxyKey] = {}
         self._snapshot: Snapshot | None = None
         self._moved: set[str] = set()
+
+    @property
+    def assessments(self) -> Assessments | None:
+        """How the objects are doing; None: there is no snapshot yet."""
+        return self._compiler.assessments if self._snapshot is not None else None
 
     def begin(self, objects: Mapping[str, Sequence[Mapping[str, Any]]]) -> Snapshot:
         """Index all objects; broken ones are left out, and in ``problems``."""

@@ -177,6 +177,7 @@ class Controller:
                 failing=self._failing,
                 authority=authority,
                 snapshot=lambda: publisher.snapshot,
+                assessments=lambda: engine.assessments,
                 leaf_lifetime=self._leaf_lifetime,
                 servers=self._signers,
                 now=self._now,

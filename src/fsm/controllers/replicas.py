@@ -216,6 +216,10 @@ class Replicas:
                 known = self._read[name] = (text, _parsed(text))
             yield name, known[1]
 
+    def reports(self) -> list[object]:
+        """Return what the other replicas say; who says the same again gives the same object."""
+        return [report for _, report in self._reports()]
+
     def proxy(self, key: ProxyKey) -> ProxyFact | None:
         """Say what a proxy believes and shows that is connected to another replica."""
         for _, report in self._reports():

@@ -1,7 +1,7 @@
 """Writes to each object of ours how it is doing.
 
-What comes in: the snapshot (assessed by ``fsm.compile``), what proxies made of the last change of
-each object. What goes out: ``.status`` of the objects, by their status subresource.
+What comes in: how the objects are doing by the snapshot (``fsm.compile``), what proxies made of the
+last change of each object. What goes out: ``.status`` of the objects, by their status subresource.
 
     Programmed by the snapshot, and the object's last change was
       refused by a proxy that still refuses ──► not programmed: Refused, with its reason
@@ -12,9 +12,12 @@ each object. What goes out: ``.status`` of the objects, by their status subresou
     A Plugin that is programmed and fails where it runs ──► not programmed: Failing
     An AccessCert without its certificate               ──► not programmed: Pending, or why
 
+Only objects of which there is news are looked at: the object is another, or is doing otherwise,
+or its change is not done, or other replicas say something else; and every ``WHOLE_S`` all of them.
+
 Invariants: written only when a condition or the generation differs, so our own writes cause no
 further ones; ``lastTransitionTime`` moves only with ``status``; an object that cannot be written
-stops no other.
+stops no other, and is tried again.
 Not done here: judging (``fsm.compile.assess``).
 Source: https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#typical-status-properties
 """
@@ -29,19 +32,26 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from fsm.compile import Condition, ObjectStatus, assess
+from fsm.compile import Assessments, Condition, ObjectStatus
 from fsm.controllers.replicas import Elsewhere, Replicas
 from fsm.controllers.world import POLICY_KINDS, World
 from fsm.delivery import ProxyRegistry
 from fsm.kube import ApiError, Conflict, KubeClient, NotFound, Resource, Unavailable
-from fsm.model import Key, Snapshot
-from fsm.settings import Settings
+from fsm.model import Key
 
 log = logging.getLogger("fsm.status")
 
 RESOURCES = {found.kind: found for found in POLICY_KINDS}
 # LIMIT: writes in flight; the API server of a laptop serves other callers too.
 WRITES_MAX = 8
+# LIMIT: until all objects are compared, seconds, whether there was news of them or not.
+WHOLE_S = 60.0
+
+Name = tuple[str, str, str]
+"""Kind, namespace, name."""
+
+_TOLD_OTHERWISE = ("Plugin", "AccessCert")
+"""Kinds whose status also depends on what neither the snapshot nor the registry knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +77,9 @@ class StatusWriter:
         client: KubeClient,
         world: World,
         registry: ProxyRegistry,
-        settings: Settings,
         *,
         settle_s: float,
-        snapshot: Callable[[], Snapshot | None],
+        assessments: Callable[[], Assessments | None],
         failing: Callable[[str], object | None] = lambda plugin: None,
         kept: Callable[[Key], Condition | None] = lambda access_cert: None,
         replicas: Replicas | None = None,
@@ -81,9 +90,8 @@ class StatusWriter:
             client: writes.
             world: has the objects as they are.
             registry: knows what proxies made of changes.
-            settings: of the mesh.
             settle_s: how long proxies may take, seconds, before an object is called pending.
-            snapshot: returns the newest one.
+            assessments: returns those of the newest snapshot.
             failing: says of a plugin what fails in it; ``None``: nothing.
             kept: says whether an AccessCert that is followed has its certificate.
             replicas: knows what proxies of other replicas made of changes.
@@ -91,64 +99,105 @@ class StatusWriter:
         self._client = client
         self._world = world
         self._registry = registry
-        self._settings = settings
         self._settle_s = settle_s
-        self._snapshot = snapshot
+        self._assessments = assessments
         self._failing = failing
         self._kept = kept
         self._replicas = replicas
         # WHY: comparing two thousand statuses with what is written, whenever a proxy has answered,
         # costs more than sending a change.
-        self._true: dict[tuple[str, str, str], _True] = {}
-        self._assessed: tuple[Snapshot, list[ObjectStatus]] | None = None
+        self._true: dict[Name, _True] = {}
+        self._looked_at: Assessments | None = None
+        self._reports: list[object] = []
+        self._whole_at = 0.0
+        self._open: set[Name] = set()
+        """Objects whose last change is not done, or is refused."""
+        self._news: set[Name] = set()
+        world.subscribe_to_ours(lambda *name: self._news.add(name))
+        registry.on_note = lambda name: self._news.add(_parted(name))
         self.again: Callable[[], None] = lambda: None
 
     async def reconcile(self) -> None:
-        """Compare every status with what it should be, and write the ones that differ.
+        """Compare statuses with what they should be, and write the ones that differ.
 
         Raises:
             ApiError: at least one could not be written; the others were.
         """
-        snapshot = self._snapshot()
-        if snapshot is None:
+        assessments = self._assessments()
+        if assessments is None:
             return
-        if self._assessed is None or self._assessed[0] is not snapshot:
-            self._assessed = (snapshot, assess(snapshot, self._settings))
+        looked_at = self._due(assessments)
+        self._news.clear()
+        self._open.clear()
+        try:
+            failed = await self._look_at(looked_at, assessments)
+        except BaseException:
+            self._news.update(looked_at)
+            raise
+        self._news |= failed.keys()
+        for error in failed.values():
+            raise error
+
+    async def _look_at(
+        self, names: Iterable[Name], assessments: Assessments
+    ) -> dict[Name, ApiError]:
+        """Write the statuses that are not as they should be; return what could not be written."""
         limit = asyncio.Semaphore(WRITES_MAX)
         lacking: set[Resource] = set()
-        writes = []
-        true: dict[tuple[str, str, str], _True] = {}
-        for wanted in self._assessed[1]:
-            resource = RESOURCES.get(wanted.kind)
-            if resource is None:
+        writes = {}
+        for name in names:
+            kind, namespace, called = name
+            resource = RESOURCES.get(kind)
+            wanted = assessments.find(kind, Key(namespace, called))
+            found = self._world.find(kind, namespace, called) if resource is not None else None
+            if resource is None or wanted is None or found is None:
+                self._true.pop(name, None)
                 continue
-            found = self._world.object(resource, wanted.namespace, wanted.name)
-            if found is None:
-                continue
-            conditions = self._with_proxies(wanted)
-            if wanted.kind == "Plugin" and conditions is not None:
-                conditions = self._with_failures(conditions, wanted.name)
-            if wanted.kind == "AccessCert" and conditions is not None:
-                conditions = self._with_certificate(conditions, wanted)
+            conditions = self._conditions(wanted, name)
             if conditions is None:
                 continue
-            name = wanted.kind, wanted.namespace, wanted.name
-            before, now = self._true.get(name), _True(found, wanted.generation, conditions)
-            if before is not None and before.same(now):
-                true[name] = before
+            now = _True(found, wanted.generation, conditions)
+            if (before := self._true.get(name)) is not None and before.same(now):
                 continue
             status = render(found, wanted, conditions, datetime.now(UTC))
             if status is None:
-                true[name] = now
+                self._true[name] = now
             else:
-                served = self._world.served_as(resource, wanted.namespace, wanted.name)
-                writes.append(self._write(served, found, status, limit, lacking))
-        self._true = true
-        failures = [failure for failure in await asyncio.gather(*writes) if failure]
-        if failures:
-            raise failures[0]
+                self._true.pop(name, None)
+                served = self._world.served_as(resource, namespace, called)
+                writes[name] = self._write(served, found, status, limit, lacking)
+        errors = await asyncio.gather(*writes.values())
+        return {name: error for name, error in zip(writes, errors, strict=True) if error}
 
-    def _with_proxies(self, wanted: ObjectStatus) -> tuple[Condition, ...] | None:
+    def _due(self, assessments: Assessments) -> list[Name]:
+        """Return the objects to look at, in order."""
+        now = time.monotonic()
+        changed = {(kind, key.namespace, key.name) for kind, key in assessments.bring()}
+        reports = self._replicas.reports() if self._replicas is not None else []
+        same = len(reports) == len(self._reports) and all(
+            a is b for a, b in zip(reports, self._reports, strict=True)
+        )
+        if assessments is not self._looked_at or not same or now >= self._whole_at:
+            self._looked_at, self._reports, self._whole_at = assessments, reports, now + WHOLE_S
+            whole = {(s.kind, s.namespace, s.name) for s in assessments.all()}
+            return sorted({*whole, *self._true})
+        # There are few of these, and what else is said of them comes without a name.
+        told = {
+            (kind, key.namespace, key.name)
+            for kind, key in assessments.names()
+            if kind in _TOLD_OTHERWISE
+        }
+        return sorted({*changed, *self._news, *self._open, *told})
+
+    def _conditions(self, wanted: ObjectStatus, name: Name) -> tuple[Condition, ...] | None:
+        conditions = self._with_proxies(wanted, name)
+        if wanted.kind == "Plugin" and conditions is not None:
+            conditions = self._with_failures(conditions, wanted.name)
+        if wanted.kind == "AccessCert" and conditions is not None:
+            conditions = self._with_certificate(conditions, wanted)
+        return conditions
+
+    def _with_proxies(self, wanted: ObjectStatus, called: Name) -> tuple[Condition, ...] | None:
         """Add what proxies say about the last change; ``None``: it is too early to say."""
         conditions = wanted.conditions
         programmed = next(c for c in conditions if c.type == "Programmed")
@@ -163,6 +212,8 @@ class StatusWriter:
             f"{key}: {why}" for key in change.refusers if (why := self._registry.refuses(key))
         ]
         refusals += [f"{key}: {why}" for key, why in elsewhere.refusers.items()]
+        if change.refusers or not change.done or elsewhere.pending or elsewhere.refusers:
+            self._open.add(called)
         here = self._replicas.pending(change) if self._replicas else change.pending
         proxies = change.proxies - change.pending + here + elsewhere.proxies
         if refusals:
@@ -271,3 +322,8 @@ def render(
 
 def _replaced(conditions: tuple[Condition, ...], new: Condition) -> tuple[Condition, ...]:
     return tuple(new if condition.type == new.type else condition for condition in conditions)
+
+
+def _parted(name: str) -> Name:
+    kind, namespace, called = name.split("/", 2)
+    return kind, namespace, called

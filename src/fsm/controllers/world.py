@@ -114,6 +114,7 @@ class World:
         self._touched: dict[tuple[str, str, str], None] = {}
         self._gone: dict[ProxyKey, None] = {}
         self._changed: set[str] = set()
+        self._told: list[Callable[[str, str, str], None]] = []
         self._arrived = asyncio.Event()
         self._events = Counter(
             "fsm_k8s_api_event_count",
@@ -144,6 +145,10 @@ class World:
     def subscribe(self, resource: Resource, callback: Callable[..., None]) -> None:
         """Call back on every change of one kind, whether it matters or not."""
         self.informers[resource.kind].subscribe(callback)
+
+    def subscribe_to_ours(self, callback: Callable[[str, str, str], None]) -> None:
+        """Call back with kind, namespace and name on every change of any kind of ours."""
+        self._told.append(callback)
 
     def objects(self) -> dict[str, list[KubeObject]]:
         """All objects by kind, in the order of their names."""
@@ -265,7 +270,11 @@ class World:
             # Also what does not matter now: it comes along with the next thing that does, so that
             # the snapshot never holds on to an object that is no more.
             meta = (new or old or {})["metadata"]
-            self._touched[kind, meta.get("namespace", ""), meta["name"]] = None
+            named = kind, meta.get("namespace", ""), meta["name"]
+            self._touched[named] = None
+            if kind in BY_KIND:
+                for told in self._told:
+                    told(*named)
             if kind == "Pod" and old is not None and (new is None or _ended(new)):
                 # Nobody applies anything beside a Job that is done.
                 self._gone[_facts(old).key] = None

@@ -206,6 +206,8 @@ class ProxyRegistry:
         """The objects of ours that are in force, as ``Kind/namespace/name``."""
         self.gone: dict[str, Change] = {}
         """Those that were of late, with the change that ended them."""
+        self.on_note: Callable[[str], None] = lambda name: None
+        """Is told of each object that ``note`` is called for."""
 
     def __len__(self) -> int:
         return len(self._records)
@@ -360,6 +362,7 @@ class ProxyRegistry:
 
     def note(self, name: str, generation: int | None, change: Change) -> None:
         """Note that an object of ours is in force in this state, or with ``None`` no more."""
+        self.on_note(name)
         self.gone.pop(name, None)
         if generation is not None:
             self.objects[name] = Known(generation, change)

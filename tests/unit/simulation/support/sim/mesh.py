@@ -48,10 +48,11 @@ class Controller:
         clock = asyncio.get_running_loop().time
         self.registry = ProxyRegistry(clock, wall)
         self.world = World(api, settings, metrics)  # type: ignore[arg-type]
+        engine = Engine(settings, lambda: ROOTS)
         self.publisher = Publisher[Snapshot](
             self.world,
             self.registry,
-            Engine(settings, lambda: ROOTS),
+            engine,
             metrics,
             coalesce_s=0.02,
             on_snapshot=lambda snapshot, change: self.statuses.poke(),
@@ -60,9 +61,8 @@ class Controller:
             api,  # type: ignore[arg-type]
             self.world,
             self.registry,
-            settings,
             settle_s=2.0,
-            snapshot=lambda: self.publisher.snapshot,
+            assessments=lambda: engine.assessments,
         )
         self.statuses = Reconciler("statuses", writer.reconcile, period_s=60.0, delay_s=0.1)
         writer.again = self.statuses.poke
