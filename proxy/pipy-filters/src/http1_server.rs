@@ -73,6 +73,8 @@ struct Exchange {
     reply: ReplyTo,
     tunnel: Asked,
     request_done: bool,
+    /// The client has said that no other request follows.
+    last: bool,
     response: Response,
     /// The sub-pipeline can't take more.
     paused: bool,
@@ -188,6 +190,7 @@ impl Http1Server {
             cx.cancel(timer);
         }
         let mut reply = ReplyTo::new(&head);
+        let last = !reply.keep_alive;
         self.slot = self.slot.wrapping_add(1);
         self.leaving |= self.limits.requests > 0 && self.slot >= self.limits.requests;
         reply.keep_alive &= !self.is_leaving(cx);
@@ -204,8 +207,8 @@ impl Http1Server {
         }
         cx.send(sub, Event::Start(Head::Request(head), length));
         let response = Response::Awaited;
-        self.exchange =
-            Some(Exchange { sub, reply, tunnel, request_done: false, response, paused: false, told: false });
+        let (request_done, paused, told) = (false, false, false);
+        self.exchange = Some(Exchange { sub, reply, tunnel, request_done, last, response, paused, told });
     }
 
     fn feed(&mut self, cx: &mut Cx<'_>, event: Event) {
@@ -311,6 +314,10 @@ impl Http1Server {
             return;
         }
         if !exchange.reply.keep_alive {
+            // RFC 9112 section 9.6: who announces the end of a connection sends nothing more.
+            if exchange.last && exchange.request_done && self.decoder.buffered() == 0 {
+                cx.heard();
+            }
             return self.close(cx);
         }
         if !exchange.request_done {

@@ -186,11 +186,33 @@ fn a_connection_that_the_client_ends_is_ended_after_the_response() {
     for mut stage in stages(vec![at_end(200, "ok")]) {
         stage.say("GET /a HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         assert_eq!((stage.heard().as_str(), stage.closed()), (OK_LAST, (true, None)));
+        assert!(stage.world.socket(stage.client).heard, "the end of its side needs no waiting for");
     }
     for mut stage in stages(vec![at_end(200, "ok")]) {
         stage.say(GET);
         stage.world.finish(stage.client);
         assert_eq!((stage.heard().as_str(), stage.closed()), (OK, (true, None)));
+    }
+}
+
+#[test]
+fn the_end_is_waited_for_where_more_may_come() {
+    let more = "GET /a HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\nmore";
+    let [mut whole, _] = stages(vec![at_end(200, "ok")]);
+    whole.say(more);
+    assert_eq!(whole.closed(), (true, None));
+    assert!(!whole.world.socket(whole.client).heard, "what was sent after the request is unread");
+    for mut stage in stages(vec![at_start(200, "ok")]) {
+        stage.say("POST /a HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhe");
+        assert_eq!(stage.closed(), (true, None));
+        assert!(!stage.world.socket(stage.client).heard, "the rest of the request is still to come");
+    }
+    // The proxy ends the connection: the client's next request may be under way.
+    for mut stage in stages(vec![at_end(200, "ok")]) {
+        stage.world.drain();
+        stage.say(GET);
+        assert_eq!((stage.heard().as_str(), stage.closed()), (OK_LAST, (true, None)));
+        assert!(!stage.world.socket(stage.client).heard);
     }
 }
 

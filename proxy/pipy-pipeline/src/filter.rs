@@ -151,6 +151,16 @@ impl Cx<'_> {
         self.graph.ops.push(crate::Op::Limit(socket, limits));
     }
 
+    /// States that the client has said its last word, by its own account: its socket is closed as soon as this side is over.
+    /// Else the end of its side is waited for, because what a client says to a closed socket is answered with a reset, which
+    /// can destroy what it has not read yet. Does nothing where another filter stands between here and the socket, which
+    /// may have something to hear.
+    pub fn heard(&mut self) {
+        if self.index == 0 {
+            self.graph.heard(self.pipeline);
+        }
+    }
+
     /// By what this filter is woken later: see [`Graph::wake`].
     pub fn waker(&self, token: u32) -> crate::Waker {
         crate::Waker { pipeline: self.pipeline, index: self.index, token }

@@ -98,6 +98,8 @@ pub enum Op {
     Write(SocketId, Bytes),
     /// Everything was said: send what is queued, then end this direction.
     Finish(SocketId),
+    /// The peer has nothing more to say: once this direction has ended, close without waiting for the end of the other.
+    Heard(SocketId),
     /// The pipeline has let go of it. `true`: reset the connection at once. `false`: send what is queued, then close.
     Close(SocketId, bool),
     /// Stop or go on reading.
@@ -427,6 +429,12 @@ impl Graph {
                 self.sockets.remove(socket.index as usize);
                 self.ops.push(Op::Close(socket, !reason.is_clean()));
             }
+        }
+    }
+
+    pub(crate) fn heard(&mut self, id: PipelineId) {
+        if let Some(End::Socket(socket)) = self.pipeline(id).map(|pipeline| pipeline.left) {
+            self.ops.push(Op::Heard(socket));
         }
     }
 

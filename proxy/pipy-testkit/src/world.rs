@@ -13,6 +13,8 @@ pub struct SocketState {
     pub pieces: Vec<Bytes>,
     /// Our direction was ended.
     pub finished: bool,
+    /// Its peer has nothing more to say.
+    pub heard: bool,
     /// It was closed; `true`: reset.
     pub closed: Option<bool>,
     /// Reading is paused.
@@ -141,6 +143,7 @@ impl World {
                 state.pieces.push(bytes);
             }
             Op::Finish(id) => sockets.entry(id).or_default().finished = true,
+            Op::Heard(id) => sockets.entry(id).or_default().heard = true,
             Op::Limit(..) => {}
             Op::Reading(id, reading) => sockets.entry(id).or_default().paused = !reading,
             Op::Close(id, reset) => {

@@ -141,7 +141,7 @@ fn step(socket: &mut Socket) -> bool {
     if socket.queued() > 0 {
         return false;
     }
-    if socket.eof {
+    if socket.is_done() {
         return true;
     }
     let mut dropped = [0; 8 * 1024];

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use mio::net::TcpStream;
+use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::connect::keepalive;
@@ -48,6 +48,24 @@ pub fn bind_once(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpL
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(std::net::TcpListener::from(socket))
+}
+
+/// A listening socket.
+pub(crate) struct Listener {
+    pub(crate) socket: TcpListener,
+    /// The local address of whatever it accepts, where it listens on a single one: not to be asked for each connection.
+    pub(crate) bound: Option<SocketAddr>,
+}
+
+impl Listener {
+    pub(crate) fn new(socket: std::net::TcpListener) -> Self {
+        // A transparent one accepts what was meant for others, in their name.
+        let one = |address: &SocketAddr| {
+            !address.ip().is_unspecified() && !pipy_sys::is_transparent(&socket, address.is_ipv6())
+        };
+        let bound = socket.local_addr().ok().filter(one);
+        Listener { socket: TcpListener::from_std(socket), bound }
+    }
 }
 
 /// The destination that a connection had before the firewall redirected it to us; its local address where none did.

@@ -39,7 +39,9 @@ pub(crate) struct Socket {
     pub(crate) congested: bool,
     /// Nothing more will be written after what waits.
     pub(crate) finishing: bool,
-    /// Our direction was ended.
+    /// The peer has nothing more to say, and nothing of it is left to read.
+    pub(crate) heard: bool,
+    /// Our direction was ended, or will be by closing.
     pub(crate) shut: bool,
     /// Writing has failed. What the peer said before may still be there to read.
     pub(crate) broken: bool,
@@ -66,6 +68,7 @@ impl Socket {
             eof: false,
             congested: false,
             finishing: false,
+            heard: false,
             shut: false,
             broken: false,
             dirty: false,
@@ -122,10 +125,18 @@ impl Socket {
         }
         if self.finishing && !self.shut {
             self.shut = true;
-            // The peer may have reset the connection already: then there is nothing left to end.
-            let _ = self.stream.shutdown(Shutdown::Write);
+            // Closing it, which comes next where the peer has nothing more to say, ends both directions at once.
+            if !self.heard {
+                // The peer may have reset the connection already: then there is nothing left to end.
+                let _ = self.stream.shutdown(Shutdown::Write);
+            }
         }
         Ok(())
+    }
+
+    /// Both directions are over, and nothing is left to do but to close.
+    pub(crate) fn is_done(&self) -> bool {
+        self.shut && (self.eof || self.heard)
     }
 
     /// Nothing more can be sent.

@@ -7,7 +7,6 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use pipy_pipeline::{CloseReason, ConnectTo, Event, Graph, Op, SocketId};
 use rustix::buffer::spare_capacity;
@@ -16,6 +15,7 @@ use rustix::io::Errno;
 use crate::app::{App, Command, Handle, Settings};
 use crate::datagrams::Datagrams;
 use crate::leaving::Leaving;
+use crate::listen::Listener;
 use crate::socket::{OUT_LOW, Socket};
 
 mod accept;
@@ -72,7 +72,7 @@ pub struct Worker<A: App> {
     poll: Poll,
     commands: Receiver<Command<A::Update>>,
     settings: Settings,
-    listeners: Vec<Option<TcpListener>>,
+    listeners: Vec<Option<Listener>>,
     sockets: Vec<Option<Socket>>,
     graph: Graph,
     buffer: Vec<u8>,
@@ -432,6 +432,11 @@ impl<A: App> Worker<A> {
                     self.graph.socket_gone(id);
                 }
             }
+            Op::Heard(id) => {
+                if let Some(socket) = self.socket(id) {
+                    socket.heard = !socket.readable;
+                }
+            }
             Op::Close(id, reset) => self.close(id, reset),
             Op::Reading(id, reading) => {
                 if let Some(socket) = self.socket(id) {
@@ -525,7 +530,7 @@ impl<A: App> Worker<A> {
 
     /// Both directions are over.
     fn close_if_done(&mut self, id: SocketId) {
-        if self.socket(id).is_some_and(|socket| socket.eof && socket.shut) {
+        if self.socket(id).is_some_and(|socket| socket.is_done()) {
             self.close(id, false);
         }
     }

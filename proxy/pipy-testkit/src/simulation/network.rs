@@ -192,6 +192,11 @@ impl<A: App> Simulation<A> {
                 Some(socket) => socket.finishing = true,
                 None => {}
             },
+            Op::Heard(id) => {
+                if let Some(socket) = self.sockets.get_mut(&(number, id)) {
+                    socket.heard = true;
+                }
+            }
             Op::Limit(..) => {}
             Op::Reading(id, reading) => {
                 if let Some(socket) = self.sockets.get_mut(&(number, id)) {
@@ -211,7 +216,7 @@ impl<A: App> Simulation<A> {
     }
 
     pub(super) fn close_if_done(&mut self, place: Place) {
-        if self.sockets.get(&place).is_some_and(|socket| socket.eof && socket.shut) {
+        if self.sockets.get(&place).is_some_and(|socket| socket.shut && (socket.eof || socket.heard)) {
             self.close(place, false);
         }
     }

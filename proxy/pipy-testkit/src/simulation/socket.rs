@@ -71,6 +71,7 @@ pub(super) struct Socket {
     pub(super) eof: bool,
     pub(super) reading: bool,
     pub(super) finishing: bool,
+    pub(super) heard: bool,
     pub(super) shut: bool,
     pub(super) congested: bool,
     /// The attempt's deadline.
@@ -96,6 +97,7 @@ impl Socket {
             eof: false,
             reading: true,
             finishing: false,
+            heard: false,
             shut: false,
             congested: false,
             connecting: None,

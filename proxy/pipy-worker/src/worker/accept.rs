@@ -4,11 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpStream;
 use mio::{Interest, Token};
 
 use crate::app::{Accepted, App, Verdict};
-use crate::listen::original_destination;
+use crate::listen::{Listener, original_destination};
 use crate::socket::Socket;
 use crate::worker::{LISTENERS, Worker};
 
@@ -24,10 +24,14 @@ impl<A: App> Worker<A> {
         if self.listeners.len() <= key {
             self.listeners.resize_with(key + 1, || None);
         }
-        let mut listener = listener.filter(|_| !self.graph.draining).map(TcpListener::from_std);
+        let mut listener = listener.filter(|_| !self.graph.draining).map(Listener::new);
         if let Some(listener) = &mut listener {
             // Registration fails only when the process is out of kernel memory; the listener then stays deaf.
-            let _ = self.poll.registry().register(listener, Token(LISTENERS + key), Interest::READABLE);
+            let _ = self.poll.registry().register(
+                &mut listener.socket,
+                Token(LISTENERS + key),
+                Interest::READABLE,
+            );
         }
         if let Some(place) = self.listeners.get_mut(key) {
             *place = listener;
@@ -44,7 +48,7 @@ impl<A: App> Worker<A> {
                 self.accept_again.get_or_insert(self.graph.now + ACCEPT_AGAIN);
                 return false;
             }
-            match listener.accept() {
+            match listener.socket.accept() {
                 Ok((stream, peer)) => self.accepted(key, stream, peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 // A client that went away before we came is no reason to stop.
@@ -58,7 +62,8 @@ impl<A: App> Worker<A> {
         }
         // More may wait, and the edge was used up: come back in the next turn.
         if let Some(Some(listener)) = self.listeners.get_mut(key) {
-            let _ = self.poll.registry().reregister(listener, Token(LISTENERS + key), Interest::READABLE);
+            let (token, interest) = (Token(LISTENERS + key), Interest::READABLE);
+            let _ = self.poll.registry().reregister(&mut listener.socket, token, interest);
         }
         true
     }
@@ -74,7 +79,8 @@ impl<A: App> Worker<A> {
     }
 
     pub(super) fn accepted(&mut self, key: usize, stream: TcpStream, peer: SocketAddr) {
-        let Ok(local) = stream.local_addr() else { return };
+        let bound = self.listeners.get(key).and_then(Option::as_ref).and_then(|listener| listener.bound);
+        let Some(local) = bound.or_else(|| stream.local_addr().ok()) else { return };
         let destination = original_destination(&stream, local);
         let listener = u32::try_from(key).unwrap_or(u32::MAX);
         match self.app.accept(listener, Accepted { peer, local, destination }, self.graph.now) {
@@ -92,9 +98,8 @@ impl<A: App> Worker<A> {
                 // wait for readiness, and costs one read where there is nothing yet.
                 socket.readable = true;
                 self.insert(id, socket);
-                self.turn();
+                self.carry();
                 self.read(id);
-                self.turn();
             }
             Verdict::Close => {
                 let socket = Socket::new(0, stream, false);
