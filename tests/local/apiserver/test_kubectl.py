@@ -522,3 +522,23 @@ def test_raw_paths_and_cluster_info(cluster: Cluster, kubectl_minor: int) -> Non
         assert "containers" in cluster.kubectl("explain", "pod.spec").stdout
     hint = cluster.kubectl("exec", "nobody", "--", "ls", check=False).stderr
     assert "not found" in hint or "not served" in hint
+
+
+def test_what_every_pod_relies_on_comes_back_when_it_is_deleted(
+    cluster: Cluster, shop: str
+) -> None:
+    before = get(cluster, "cm", "kube-root-ca.crt", "-n", shop)
+    cluster.kubectl("delete", "cm", "--all", "-n", shop)
+    cluster.kubectl("delete", "sa", "default", "-n", shop)
+    after = get(cluster, "cm", "kube-root-ca.crt", "-n", shop)
+    assert after["data"] == before["data"]
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+    listed = cluster.kubectl("get", "sa,cm", "-n", shop, "-o", "name").stdout.split()
+    assert "serviceaccount/default" in listed
+    assert "configmap/settings" not in listed
+
+
+def test_a_version_that_is_not_served_is_answered_with_those_that_are(cluster: Cluster) -> None:
+    path = "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers"
+    told = cluster.kubectl("get", "--raw", path, check=False).stderr
+    assert "autoscaling/v2" in told

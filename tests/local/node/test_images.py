@@ -49,6 +49,16 @@ def _socket(port: int, say: str) -> str:
 #: An MQTT 3.1.1 CONNECT of client "abc".
 CONNECT = "100f00044d5154540402003c0003616263"
 
+AFTER_THE_END = """
+import socketserver
+
+class Echo(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.wfile.write(self.rfile.read())
+
+socketserver.TCPServer(("127.0.0.1", 9000), Echo).serve_forever()
+"""
+
 CASES = [
     pytest.param(
         _pod(
@@ -75,6 +85,14 @@ CASES = [
         "hello",
         id="fortio",
         marks=needs("fortio"),
+    ),
+    pytest.param(
+        # The server waits for the end of the input, of which only busybox's nc tells.
+        _pod("nc", "curlimages/curl", command=["python3", "-c", AFTER_THE_END]),
+        "timeout 20 sh -c 'echo hello | nc 127.0.0.1 9000'",
+        "hello",
+        id="nc",
+        marks=needs("nc.openbsd"),
     ),
     pytest.param(
         _pod("redis", "redis:7"),

@@ -24,6 +24,7 @@ async def test_lines_have_times_and_times_choose_lines(box: Box, namespace: str)
         return text in logs(*flags)
 
     await until(lambda: shows("early"), "the first line")
+    assert "previous terminated container" in logs("--previous")
     notes = box.settings.state_dir / "pods"
 
     async def noted() -> bool:

@@ -77,11 +77,20 @@ async def test_rollback_restores_the_template_and_counts_revisions(
     apply(box, namespace, _deployment("web", "v1", replicas=1))
     box.kubectl("rollout", "status", "deploy/web", "-n", namespace, "--timeout=30s")
     apply(box, namespace, _deployment("web", "v2", replicas=1))
+    cause = "kubernetes.io/change-cause=the second"
+    box.kubectl("annotate", "deploy/web", "-n", namespace, cause)
     box.kubectl("rollout", "status", "deploy/web", "-n", namespace, "--timeout=30s")
+
+    async def told() -> bool:
+        return "the second" in box.kubectl("rollout", "history", "deploy/web", "-n", namespace)
+
+    await until(told, "the history tells why")
     box.kubectl("rollout", "undo", "deploy/web", "-n", namespace)
     box.kubectl("rollout", "status", "deploy/web", "-n", namespace, "--timeout=30s")
     history = box.kubectl("rollout", "history", "deploy/web", "-n", namespace)
-    assert [line.split()[0] for line in history.splitlines()[2:] if line.strip()] == ["2", "3"]
+    lines = [line.split(maxsplit=1) for line in history.splitlines()[2:] if line.strip()]
+    assert lines[0] == ["2", "the second"]
+    assert [number for number, _ in lines] == ["2", "3"]
     assert box.kubectl("get", "rs", "-n", namespace, "--no-headers").count("\n") == 2
 
 

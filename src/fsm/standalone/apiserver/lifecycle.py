@@ -383,7 +383,9 @@ class Lifecycle:
 
     def _remove(self, txn: Transaction, resource: ApiResource, obj: KubeObject) -> None:
         meta = obj["metadata"]
-        txn.delete(resource.gr, meta.get("namespace") or "", meta["name"])
+        namespace = meta.get("namespace") or ""
+        txn.delete(resource.gr, namespace, meta["name"])
+        self._refurnish(txn, resource, namespace)
         if resource.gr == registry.CRDS:
             gr = (obj["spec"]["group"], obj["spec"]["names"]["plural"])
             for custom in self.store.list(gr):
@@ -399,8 +401,16 @@ class Lifecycle:
                     free["metadata"]["ownerReferences"] = [o for o in owners if o["uid"] != uid]
                     txn.put(gr, free)
 
+    def _refurnish(self, txn: Transaction, resource: ApiResource, namespace: str) -> None:
+        """Put back what Pods rely on, when somebody deletes it and not its namespace."""
+        if resource.gr not in (registry.SERVICEACCOUNTS, registry.CONFIGMAPS):
+            return
+        found = txn.get(registry.NAMESPACES, "", namespace)
+        if found is not None and not found["metadata"].get("deletionTimestamp"):
+            self._furnish(txn, namespace)
+
     def _furnish(self, txn: Transaction, namespace: str) -> None:
-        """Put into a new namespace what every Pod in it relies on."""
+        """Put into a namespace what every Pod in it relies on, and what is not there."""
         for gr, obj in (
             (registry.SERVICEACCOUNTS, {"kind": "ServiceAccount", "name": "default"}),
             (
@@ -408,6 +418,8 @@ class Lifecycle:
                 {"kind": "ConfigMap", "name": "kube-root-ca.crt", "ca.crt": self._ca_pem},
             ),
         ):
+            if txn.get(gr, namespace, obj["name"]) is not None:
+                continue
             new: KubeObject = {
                 "apiVersion": "v1",
                 "kind": obj["kind"],

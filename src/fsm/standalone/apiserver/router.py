@@ -33,7 +33,7 @@ from fsm.standalone.apiserver.lifecycle import Lifecycle
 from fsm.standalone.apiserver.openapi import OpenApi
 from fsm.standalone.apiserver.proxy import Proxy
 from fsm.standalone.apiserver.rbac import Authorizer, Request
-from fsm.standalone.apiserver.registry import PODS
+from fsm.standalone.apiserver.registry import PODS, ApiResource
 from fsm.standalone.apiserver.reviews import Reviews
 from fsm.standalone.apiserver.urls import ResourcePath, parse
 
@@ -182,7 +182,8 @@ class Router:
             raise _forbidden(user, verb, path)
         resource = self._registry.find(path.group, path.version, path.plural)
         if resource is None:
-            raise unknown_path(request.rel_url.path, _NO_KIND_HINT)
+            known = self._registry.by_gr((path.group, path.plural))
+            raise unknown_path(request.rel_url.path, _other_version(known) or _NO_KIND_HINT)
         if path.namespace and not resource.namespaced:
             raise unknown_path(request.rel_url.path, f"{resource.qualified} have no namespace")
         if path.name and resource.namespaced and not path.namespace:
@@ -241,6 +242,13 @@ class Router:
         plain = Call(call.user, call.resource, call.version, call.namespace, call.name)
         assert call.resource.gr == PODS
         return self._lifecycle.read(plain)
+
+
+def _other_version(known: ApiResource | None) -> str | None:
+    if known is None:
+        return None
+    served = " and ".join(known.api_version(version) for version in known.versions)
+    return f"{known.qualified} are served in {served}: `kubectl apply` a manifest of that"
 
 
 def _missing(path: ResourcePath) -> str | None:

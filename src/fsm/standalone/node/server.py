@@ -99,6 +99,12 @@ class NodeServer:
         except KeyError:
             raise _error(404, f"Pod {worker.where} has no container {container!r}") from None
         follow = request.query.get("follow") == "true"
+        if previous and not log.exists():
+            raise _error(
+                400,
+                f"previous terminated container {container!r} in Pod {worker.where}"
+                " not found: it has not been started again",
+            )
         tail = _number(request, "tailLines", None)
         times = log_times.load(log)
         begin = times.begin(since) if (since := _since(request)) is not None else 0

@@ -36,6 +36,7 @@ KubeObject = dict[str, Any]
 
 _HASH_LABEL = "pod-template-hash"
 _REVISION = "deployment.kubernetes.io/revision"
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 #: No vowels and no look-alikes: a hash never spells a word.
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
@@ -99,7 +100,10 @@ class Deployments(Controller):
             "metadata": {
                 "name": f"{meta['name']}-{mark}",
                 "labels": dict(labels),
-                "annotations": {_REVISION: str(_last_revision(owned) + 1)},
+                "annotations": {
+                    **_told(deployment),
+                    _REVISION: str(_last_revision(owned) + 1),
+                },
                 "ownerReferences": [owner_reference(DEPLOYMENTS, deployment)],
             },
             "spec": {
@@ -120,12 +124,13 @@ class Deployments(Controller):
     async def _keep_revision(
         self, deployment: KubeObject, new: KubeObject, owned: list[KubeObject]
     ) -> None:
-        """Give the ReplicaSet that came back by a rollback the newest revision."""
+        """Give the ReplicaSet that came back by a rollback the newest revision, and its cause."""
         others = [rs for rs in owned if rs["metadata"]["uid"] != new["metadata"]["uid"]]
         last, mine = _last_revision(others), _revision(new)
-        if mine <= last:
-            mine = last + 1
-            body = {"metadata": {"annotations": {_REVISION: str(mine)}}}
+        mine = max(mine, last + 1)
+        wanted = {**_told(deployment), _REVISION: str(mine)}
+        if not wanted.items() <= (new["metadata"].get("annotations") or {}).items():
+            body: KubeObject = {"metadata": {"annotations": wanted}}
             await self._cluster.patch(REPLICASETS, new, body)
         annotations = deployment["metadata"].get("annotations") or {}
         if annotations.get(_REVISION) != str(mine):
@@ -244,6 +249,16 @@ def template_hash(deployment: KubeObject) -> str:
         number, rest = divmod(number, len(_ALPHABET))
         letters.append(_ALPHABET[rest])
     return "".join(letters)
+
+
+def _told(deployment: KubeObject) -> dict[str, str]:
+    """Return the annotations that its ReplicaSet gets, too: `kubectl rollout history` asks that."""
+    annotations = deployment["metadata"].get("annotations") or {}
+    return {
+        key: value
+        for key, value in annotations.items()
+        if key != _LAST_APPLIED and not key.startswith("deployment.kubernetes.io/")
+    }
 
 
 def _revision(rs: KubeObject) -> int:
