@@ -89,7 +89,9 @@ class Tresor:
             certificates = x509.load_pem_x509_certificates(certificates_pem.encode())
             key = serialization.load_pem_private_key(private_key_pem.encode(), None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise CaError(f"the CA certificate or its key is not usable PEM: {error}") from error
+            # The library's advice, which is about its own interface, is of no use to people here.
+            what = str(error).partition(" See https://")[0]
+            raise CaError(f"the CA certificate or its key is not usable PEM: {what}") from error
         if not isinstance(key, PrivateKey):
             raise CaError(f"the CA key is of the kind {type(key).__name__}; use ECDSA or RSA")
         try:

@@ -25,7 +25,8 @@ def down(
     with steps.Steps() as shown:
         there_was_one = runner.run(lifecycle.down(settings, purge=purge, progress=shown.begin))
     if not there_was_one:
-        shown.note("No box was running.")
+        gone = f" The state in {settings.state_dir} is removed." if purge else ""
+        shown.note(f"No box was running.{gone}")
     elif purge:
         shown.note("The box is closed and its state removed.")
     else:

@@ -102,15 +102,19 @@ def _told(config: Path | None) -> object:
 
     try:
         return yaml.safe_load(config.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise Failure(f"{config} cannot be read: {error}") from error
+    except OSError as error:
+        raise Failure(f"{config} cannot be read: {error.strerror}") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise Failure(f"{config} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def _document(file: Path, told: object, side: str, port: int) -> dict[str, Any]:
     try:
         script = file.read_text()
-    except (OSError, ValueError) as error:
-        raise Failure(f"{file} cannot be read: {error}") from error
+    except OSError as error:
+        raise Failure(f"{file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise Failure(f"{file} is not text: {error}") from error
     name = file.stem
     stage = [f"modules/{side}-http-{part}.js" for part in ("routing", "load-balancing", "default")]
     target = [{"cluster": "server", "weight": 100}]

@@ -80,6 +80,11 @@ def validate(
             print(_text(row))
     else:
         output.emit(output_format, rows, (), ())
+    if not sources and not rows:
+        raise Failure(
+            f"there is no object in {', '.join(files)}",
+            hint="an object has apiVersion, kind and metadata",
+        )
     counts = {kind: sum(r["severity"] == kind for r in rows) for kind in ("error", "warning")}
     documents = sum(source.value is not None for source in sources)
     parts = [f"{documents} document{'s' * (documents != 1)}"]
@@ -141,7 +146,7 @@ def _parse(name: str, text: str, sources: list[Source], rows: list[dict[str, obj
                 "name": "",
                 "path": "",
                 "message": f"is not YAML: {what}",
-                "hint": "",
+                "hint": "indent with blanks; YAML takes no tabs" if "'\\t'" in what else "",
             }
         )
     finally:

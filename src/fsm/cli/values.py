@@ -100,8 +100,10 @@ def _read(path: Path) -> Tree:
     except OSError as error:
         raise Failure(f"{path}: {error.strerror or error}", code=ExitCode.USAGE) from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        text = " ".join(str(error).split())
-        raise Failure(f"{path} is not YAML: {text}", code=ExitCode.USAGE) from error
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}," if mark else ""
+        what = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise Failure(f"{path}{place} is not YAML: {what}", code=ExitCode.USAGE) from error
     if document is None:
         return {}
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):

@@ -154,8 +154,13 @@ def _merge(paths: list[Path]) -> dict[str, Any]:
             document = yaml.safe_load(path.read_text())
         except FileNotFoundError:
             continue
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"cannot read the kubeconfig {path}: {error}") from error
+        except OSError as error:
+            raise ConfigError(f"cannot read the kubeconfig {path}: {error.strerror}") from error
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            mark = getattr(error, "problem_mark", None)
+            place = f", line {mark.line + 1}" if mark else ""
+            what = getattr(error, "problem", None) or error
+            raise ConfigError(f"the kubeconfig {path}{place} is not YAML: {what}") from error
         found = True
         if not isinstance(document, dict):
             raise ConfigError(f"the kubeconfig {path} is not a mapping")

@@ -1,7 +1,7 @@
 """Run the API server by itself: ``python -m fsm.standalone.apiserver --state-dir DIR``.
 
 What comes in: arguments. What goes out: exit code 0 when told to stop (SIGTERM, SIGINT), 1 with one
-line on stderr when it cannot serve, 2 for wrong arguments.
+line on stderr when it cannot serve, 78 when trying again will not help, 2 for wrong arguments.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from pathlib import Path
 from fsm.standalone.apiserver.pki import PkiError
 from fsm.standalone.apiserver.server import run_apiserver
 from fsm.standalone.apiserver.settings import ApiServerSettings
-from fsm.standalone.apiserver.store import StoreError
+from fsm.standalone.apiserver.store import StoreError, UnusableStoreError
+
+UNUSABLE = 78
+"""Exit code for a store that cannot be used: ``EX_CONFIG`` of sysexits(3)."""
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -95,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
         asyncio.run(_serve(parse_settings(arguments)))
     except (StoreError, PkiError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return UNUSABLE if isinstance(error, UnusableStoreError) else 1
     return 0
 
 

@@ -60,6 +60,10 @@ class StoreError(Exception):
     """The database cannot be opened; the message says why and what to do."""
 
 
+class UnusableStoreError(StoreError):
+    """Nor will it ever be: it is damaged, or of a newer version."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One change; ``before`` is the state it replaced, unknown after a restart."""
@@ -176,7 +180,7 @@ class Store:
             db.execute(f"PRAGMA synchronous={'FULL' if sync_every_write else 'NORMAL'}")
             found = db.execute("PRAGMA user_version").fetchone()[0]
             if found > SCHEMA_VERSION:
-                raise StoreError(
+                raise UnusableStoreError(
                     f"{path} was written by a newer version (format {found}, we know"
                     f" {SCHEMA_VERSION})\nhint: use that version, or remove the file"
                 )
@@ -189,7 +193,7 @@ class Store:
                 raise StoreError(f"{path} is in use by another API server") from error
             raise StoreError(f"cannot open {path}: {error}") from error
         except (sqlite3.DatabaseError, orjson.JSONDecodeError) as error:
-            raise StoreError(
+            raise UnusableStoreError(
                 f"{path} is damaged: {error}\nhint: restore it from a copy, or remove it and apply"
                 " your manifests again"
             ) from error

@@ -37,9 +37,15 @@ from fsm.standalone.box.settings import StandaloneSettings
 
 Progress = Callable[[str], None]
 
+_UNUSABLE = 78  # The API server's exit code for a store that it will never be able to use.
+
 
 class BoxError(Exception):
     """The box cannot be opened or closed; the text is for people and ends with a hint."""
+
+
+class UnusableError(BoxError):
+    """What is stored cannot be used, and trying again will not help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,7 @@ async def up(
     settings = replace(settings, state_dir=settings.state_dir.resolve())
     async with _lock(settings.state_dir):
         info = _open_box(settings.state_dir)
+        ours = info is None
         if info is None:
             progress("opening the box")
             info = await _start(settings, lifeline)
@@ -95,7 +102,12 @@ async def up(
             progress("mending the way out")
             await _mend_way_out(info)
     progress("starting the API server")
-    await _until_ready(settings, info, progress)
+    try:
+        await _until_ready(settings, info, progress)
+    except UnusableError:
+        if ours:
+            await down(settings)
+        raise
     return info
 
 
@@ -248,6 +260,8 @@ async def _until_ready(settings: StandaloneSettings, info: BoxInfo, progress: Pr
     while time.monotonic() < deadline_s:
         if syscalls.start_ticks(info.pid) != info.start_ticks:
             raise BoxError(f"the box ended while it started\n{_log_tail(info.state_dir)}")
+        if (unusable := _unusable(info.state_dir)) is not None:
+            raise UnusableError(unusable)
         try:
             # The socket file first: until the server is there, connecting to it fails at once,
             # while a TCP connection would wait in the queue of the socket that PID 1 holds.
@@ -277,6 +291,18 @@ async def _node_ready(settings: StandaloneSettings, info: BoxInfo) -> bool:
         return False
     conditions = status.get("conditions") or []
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _unusable(state_dir: Path) -> str | None:
+    """Return what the API server said, when it ended and trying again will not help."""
+    try:
+        state = json.loads((state_dir / "supervisor.json").read_text())
+        if state["children"]["apiserver"]["last_end"] != f"ended with exit code {_UNUSABLE}":
+            return None
+        _, _, said = (state_dir / "log" / "apiserver.log").read_text().rpartition("error: ")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return said.strip()
 
 
 def _box_id(settings: StandaloneSettings) -> str | None:
@@ -355,7 +381,8 @@ def _make_directories(state_dir: Path) -> None:
             raise PermissionError(f"{state_dir} belongs to another user")
     except OSError as error:
         raise BoxError(
-            f"cannot use the state directory {state_dir}: {error}\nhint: name another with FSM_HOME"
+            f"cannot use the state directory {state_dir}: {error.strerror or error}"
+            "\nhint: name another with FSM_HOME"
         ) from error
 
 
