@@ -128,7 +128,11 @@ struct LogFile {
     count_max: usize,
     interval: Option<Duration>,
     since: Instant,
+    looked: Instant,
 }
+
+/// How often it is looked whether somebody else has put the file aside, as `logrotate` does.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl LogFile {
     fn open(
@@ -140,12 +144,19 @@ impl LogFile {
         let file = File::options().create(true).append(true).open(&path)?;
         let bytes = file.metadata()?.len();
         let since = Instant::now();
-        Ok(LogFile { path, file, bytes, bytes_max, count_max: count_max.max(1), interval, since })
+        let count_max = count_max.max(1);
+        Ok(LogFile { path, file, bytes, bytes_max, count_max, interval, since, looked: since })
     }
 
     fn write(&mut self, line: &[u8]) {
         let full = self.bytes + line.len() as u64 > self.bytes_max;
         let old = self.interval.is_some_and(|interval| self.since.elapsed() >= interval);
+        if self.looked.elapsed() >= LOOK {
+            self.looked = Instant::now();
+            if moved(&self.path, &self.file) {
+                self.reopen();
+            }
+        }
         if self.bytes > 0 && (full || old) {
             self.turn();
         }
@@ -166,9 +177,23 @@ impl LogFile {
         if self.count_max == 1 {
             let _ = std::fs::remove_file(&self.path);
         }
+        self.reopen();
+    }
+
+    /// Goes on in another file of the same name; in the one at hand, where that cannot be made.
+    fn reopen(&mut self) {
         if let Ok(fresh) = Self::open(self.path.clone(), self.bytes_max, self.count_max, self.interval) {
             *self = fresh;
         }
+    }
+}
+
+/// Whether a path leads to another file by now.
+pub(crate) fn moved(path: &Path, file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (std::fs::metadata(path), file.metadata()) {
+        (Ok(there), Ok(here)) => (there.dev(), there.ino()) != (here.dev(), here.ino()),
+        _ => true,
     }
 }
 

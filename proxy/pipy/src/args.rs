@@ -174,7 +174,7 @@ impl Given {
                 let level = parser.value()?.string()?;
                 let known = level.split(':').next().unwrap_or_default();
                 if !pipy_script::log::set_level(known) {
-                    return Err(format!("unknown log level: {level}").into());
+                    return Err(format!("unknown log level: {level}; error, warn, info and debug are").into());
                 }
             }
             option if Link::knows(option) => self.link.option(option, parser)?,
@@ -230,6 +230,11 @@ impl Given {
         } else if remote && !file {
             Code::Remote { url: given, uuid: self.uuid, name: self.name, snapshot: None }
         } else if path.is_dir() && !file {
+            if self.check {
+                return Err(
+                    format!("--check is about a script: {given} is a folder; give its main file").into()
+                );
+            }
             return Ok(self.repository(Some(path), address));
         } else {
             Code::File(path)
@@ -331,7 +336,7 @@ fn checked(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
 
 /// `6060`, `127.0.0.1:6060` or `[::]:6060`; a port alone is one of this machine's own.
 fn admin_address(text: &str) -> Result<SocketAddr, String> {
-    let bad = || format!("{text:?} is no address: [IP:]PORT");
+    let bad = || format!("{text:?} is no address: [IP:]PORT, with a port up to 65535");
     let own = |port| SocketAddr::from(([127, 0, 0, 1], port));
     text.parse::<u16>().map(own).or_else(|_| text.parse().map_err(|_| bad()))
 }
@@ -375,7 +380,7 @@ fn thread_count(text: &str) -> Result<usize, String> {
         Ok(count) if count > 0 => {
             Err(format!("number of threads exceeds the maximum {}: {count}", cores.max(WORKERS_MIN)))
         }
-        _ => Err(format!("--threads expects a number: {text:?}")),
+        _ => Err(format!("--threads expects a number, from 1, or max: {text:?}")),
     }
 }
 

@@ -49,6 +49,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pipy: {error}");
+            if let Some(hint) = hint(&error) {
+                eprintln!("hint: {hint}");
+            }
             if own { ExitCode::from(SCRIPT_FAILED) } else { ExitCode::FAILURE }
         }
     }
@@ -56,6 +59,26 @@ fn main() -> ExitCode {
 
 /// How pipy ends where a script does not load, an address is taken, or an option is wrong.
 const SCRIPT_FAILED: u8 = 255;
+
+/// What helps against the failures of addresses, which the system tells in three words.
+fn hint(error: &str) -> Option<&'static str> {
+    let bind = error.starts_with("Cannot start listening");
+    match error {
+        _ if bind && error.contains("(os error 98)") => {
+            Some("another program has this port; `ss -ltunp` says which. --force-start starts without it")
+        }
+        _ if bind && error.contains("(os error 99)") => {
+            Some("this machine has no such address; `ip address` lists those that it has")
+        }
+        _ if bind && error.contains("(os error 13)") => Some(
+            "ports below 1024 are for root and for who has CAP_NET_BIND_SERVICE; others are for everyone",
+        ),
+        _ if error.contains("cannot open script: ") => {
+            Some("is it there, in the folder of the main script or below, and may this user read it?")
+        }
+        _ => None,
+    }
+}
 
 fn print(text: &str) -> Result<(), String> {
     use std::io::Write;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,9 @@ ANSWERS = "pipy().listen(PORT0).serveHTTP(new Message('ok'))"
         (["-e", "pipy().task('SIGUSR1')"], "invalid signal name: SIGUSR1"),
         (["-e", "pipy().task('1ms')"], "task interval out of range"),
         (["-e", "pipy().listen('a place')"], "is no address to listen on"),
+        (["-e", "pipy().listen('192.0.2.1:80')"], "hint: this machine has no such address"),
+        (["-e", "pipy().listen(1).use('/no.js').dummy()"], "hint: is it there"),
+        (["--check", "/"], "/ is a folder; give its main file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -159,6 +163,30 @@ def test_the_log_goes_where_it_is_said(tmp_path: Path) -> None:
     quiet = run_once("--log-level=error", "-e", "console.log('x'); console.error('y')")
     assert "y" in quiet.stderr
     assert "x" not in quiet.stderr
+
+
+def test_whose_port_it_is_can_be_found_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = run_once("-e", f"pipy().listen('127.0.0.1:{port}').dummy()")
+    assert f"Cannot start listening on TCP port {port} at 127.0.0.1: bind:" in done.stderr
+    assert "hint: another program has this port" in done.stderr
+    assert done.returncode == 255
+
+
+def test_a_log_that_was_put_aside_is_begun_anew(start: Start, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = "pipy().listen(PORT0).serveHTTP(m => (console.log(m.head.path), new Message('ok')))"
+    pipy = start(script, f"--log-file={log}")
+    assert pipy.curl("/before").stdout == "ok"
+    log.rename(tmp_path / "aside")
+    deadline = time.monotonic() + PATIENCE
+    while not log.exists():
+        assert time.monotonic() < deadline, "no log was begun"
+        assert pipy.curl("/after").stdout == "ok"
+        time.sleep(0.05)
+    assert "/before" in (tmp_path / "aside").read_text()
+    assert "/after" in log.read_text()
 
 
 def test_more_threads_answer_on_one_port(start: Start) -> None:

@@ -7,9 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::net::UdpSocket;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -131,7 +130,7 @@ impl LogFile {
             && now.saturating_duration_since(opened.looked) >= LOOK
         {
             opened.looked = now;
-            if moved(&self.path, &opened.file) {
+            if log::moved(&self.path, &opened.file) {
                 *guard = None;
             }
         }
@@ -146,7 +145,7 @@ impl LogFile {
         });
         if full && let Some(opened) = guard.take() {
             // What somebody else has put aside is aside.
-            if !moved(&self.path, &opened.file) {
+            if !log::moved(&self.path, &opened.file) {
                 self.rotate()?;
             }
         }
@@ -157,14 +156,6 @@ impl LogFile {
         opened.file.write_all(line)?;
         opened.size += line.len() as u64;
         Ok(())
-    }
-}
-
-/// Whether the path leads to another file by now, as after `logrotate`.
-fn moved(path: &Path, file: &File) -> bool {
-    match (std::fs::metadata(path), file.metadata()) {
-        (Ok(there), Ok(here)) => (there.dev(), there.ino()) != (here.dev(), here.ino()),
-        _ => true,
     }
 }
 
