@@ -96,6 +96,13 @@ ABSENT = (
         " (docs/how-to/scrape-with-prometheus.md)",
     ),
     Absent(
+        "get",
+        "commands for objects of its own",
+        "`kubectl` gets, describes and applies every object of the mesh; `fsm validate` and"
+        " `fsm explain` analyse them",
+        aliases=("describe", "apply", "analyze"),
+    ),
+    Absent(
         "support error-info",
         "codes of errors",
         "each message says itself what is wrong and, after `hint:`, what to do; `fsm support"
@@ -172,6 +179,7 @@ def refusal(absent: Absent) -> Callable[[], None]:
 
 dashboard = refusal(next(a for a in ABSENT if a.name == "dashboard"))
 alpha = refusal(next(a for a in ABSENT if a.name == "alpha"))
+get = describe = apply = analyze = refusal(next(a for a in ABSENT if a.name == "get"))
 
 
 def _add_switch(group: typer.Typer, absent: Absent) -> None:

@@ -77,9 +77,13 @@ def remove(
 
     async def change(client: KubeClient, name: str) -> str:
         await pods.check_namespace(client, name)
-        changed = await namespaces.remove(client, name, mesh_name)
-        how = "successfully removed from" if changed else "is not in"
-        return f"Namespace [{name}] {how} mesh [{mesh_name}]"
+        match await namespaces.remove(client, name, mesh_name):
+            case namespaces.Removed.FROM_THE_MESH:
+                return f"Namespace [{name}] successfully removed from mesh [{mesh_name}]"
+            case namespaces.Removed.FROM_THE_IGNORED:
+                return f"Namespace [{name}] is no longer ignored; it is not in mesh [{mesh_name}]"
+            case namespaces.Removed.FROM_NOTHING:
+                return f"Namespace [{name}] is not in mesh [{mesh_name}]"
 
     each(options.target(ctx, kubeconfig, context), names, change, output_format)
 

@@ -74,8 +74,10 @@ COMMANDS = (
             *("servicelb", "slb", "flb"),
         )
     ),
-    Command("dashboard", "components", hidden=True, loose=True),
-    Command("alpha", "components", hidden=True, loose=True),
+    *(
+        Command(name, "components", hidden=True, loose=True)
+        for name in ("dashboard", "alpha", "get", "describe", "apply", "analyze")
+    ),
 )
 
 

@@ -98,8 +98,7 @@ not there ends with exit code 5 and says what to do instead; to switch it off is
 | `verify control-plane-health` | the same as `verify control-plane` |
 | `--fsm-chart-path`, `--osm-chart-path` | there is no chart: `--set` and `-f` take its values |
 | `--local-port` | accepted; no port is forwarded |
-| `support bug-report --ingress` | accepted; there is nothing of an ingress to collect |
-| `get`, `describe`, `apply`, `analyze` (of `gwctl`) | `kubectl`; `fsm validate`, `fsm explain` |"""
+| `support bug-report --ingress` | accepted; there is nothing of an ingress to collect |"""
 
 
 def _relatives() -> Iterator[str]:

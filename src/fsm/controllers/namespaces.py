@@ -11,6 +11,7 @@ Source: fsm-interfaces section 3.2.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,14 @@ APP_NAME, OURS = "app.kubernetes.io/name", "flomesh.io"
 
 class NamespaceRefused(Exception):
     """The namespace cannot be added; the message says why."""
+
+
+class Removed(enum.Enum):
+    """From what a namespace was taken."""
+
+    FROM_THE_MESH = enum.auto()
+    FROM_THE_IGNORED = enum.auto()
+    FROM_NOTHING = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +89,11 @@ async def add(
     return True
 
 
-async def remove(client: KubeClient, name: str, mesh_name: str) -> bool:
+async def remove(client: KubeClient, name: str, mesh_name: str) -> Removed:
     """Take a namespace out of a mesh; its Pods keep their sidecars until they are made anew.
 
     Returns:
-        Whether anything changed; ``False`` means that it was not in any mesh.
+        From what it was taken.
 
     Raises:
         NamespaceRefused: it belongs to another mesh.
@@ -96,10 +105,11 @@ async def remove(client: KubeClient, name: str, mesh_name: str) -> bool:
         raise NamespaceRefused(f"Namespace [{name}] belongs to mesh [{mesh}], not to [{mesh_name}]")
     gone = {key: None for key in (*MONITORED_BY_LABELS, *IGNORE_LABELS) if key in labels}
     notes = {key: None for key in (*INJECTION_ANNOTATIONS, METRICS) if key in annotations}
-    if not gone and not notes:
-        return False
-    await client.patch(NAMESPACES, name, {"metadata": {"labels": gone, "annotations": notes}})
-    return bool(mesh)
+    if gone or notes:
+        await client.patch(NAMESPACES, name, {"metadata": {"labels": gone, "annotations": notes}})
+    if mesh:
+        return Removed.FROM_THE_MESH
+    return Removed.FROM_THE_IGNORED if gone else Removed.FROM_NOTHING
 
 
 async def ignore(client: KubeClient, name: str) -> bool:

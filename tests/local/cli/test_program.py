@@ -195,6 +195,8 @@ def test_only_the_named_commands_are_built():
         (["verify", "ingress", "--to-pod", "a/b"], "ingress to verify"),
         (["proxy", "set", "logging?level=debug", "a"], "single sidecar"),
         (["alpha", "certificate", "rotate", "-y"], "on trial"),
+        (["apply", "-f", "httproute.yaml"], "kubectl"),
+        (["describe", "gateway", "x", "-n", "y"], "objects of its own"),
         (["install", "--fsm-chart-path", "/x"], "takes no chart"),
         (["mesh", "upgrade", "--osm-chart-path", "/x"], "takes no chart"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fsm.controllers import namespaces
-from fsm.controllers.namespaces import MeshNamespace, NamespaceRefused
+from fsm.controllers.namespaces import MeshNamespace, NamespaceRefused, Removed
 from fsm.kube import NotFound
 from fsm.kube.resources import NAMESPACES
 
@@ -69,9 +69,16 @@ async def test_removing_undoes_adding_old_names_included(kube):
         {"team": "a", "flomesh.io/monitored-by": "fsm", "openservicemesh.io/monitored-by": "fsm"},
         {"note": "b", INJECTION: "enabled", "flomesh.io/metrics": "enabled"},
     )
-    assert await namespaces.remove(kube, "shop", "fsm") is True
+    assert await namespaces.remove(kube, "shop", "fsm") is Removed.FROM_THE_MESH
     assert meta(kube, "shop") == ({"team": "a"}, {"note": "b"})
-    assert await namespaces.remove(kube, "shop", "fsm") is False
+    assert await namespaces.remove(kube, "shop", "fsm") is Removed.FROM_NOTHING
+
+
+async def test_removing_what_is_ignored_has_it_heeded_again(kube):
+    make(kube, "quiet")
+    await namespaces.ignore(kube, "quiet")
+    assert await namespaces.remove(kube, "quiet", "fsm") is Removed.FROM_THE_IGNORED
+    assert await namespaces.add(kube, "quiet", "fsm")
 
 
 async def test_another_meshs_namespace_is_not_removed(kube):
