@@ -50,5 +50,34 @@ def is_local(cluster: str) -> bool:
 
 def version_of(digests: Mapping[str, bytes]) -> str:
     """Return the version from the hashes of all top-level fields but the version itself."""
-    text = b"".join(name.encode() + b"\0" + digests[name] for name in sorted(digests))
-    return hashlib.sha256(text).hexdigest()[:VERSION_LENGTH]
+    return sealed(around(digests, ()), ())
+
+
+def around(digests: Mapping[str, bytes], others: Iterable[str]) -> tuple[bytes, ...]:
+    """Return what a version is the hash of, without the hashes of some fields.
+
+    Args:
+        digests: those of the fields that are known.
+        others: the fields that are not.
+
+    Returns:
+        what stands before, between and after the hashes of the others, in order of their names.
+
+    """
+    found, text = [], b""
+    for name in sorted([*digests, *others]):
+        text += name.encode() + b"\0"
+        if name in digests:
+            text += digests[name]
+        else:
+            found.append(text)
+            text = b""
+    return (*found, text)
+
+
+def sealed(seal: tuple[bytes, ...], hashes: Iterable[bytes]) -> str:
+    """Return the version from what ``around`` returned and the hashes that were left out."""
+    known = hashlib.sha256(seal[0])
+    for text, missing in zip(seal[1:], hashes, strict=True):
+        known.update(missing + text)
+    return known.hexdigest()[:VERSION_LENGTH]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 
 from fsm.compile.aliases import aliases
 from fsm.compile.contract import Cluster, OutboundMatch
@@ -35,6 +36,7 @@ from fsm.policies.retry.compile import retries_of
 from fsm.settings import Settings
 
 _Order = tuple[int, tuple[str, ...]]
+_About = Key | tuple[Key, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +70,36 @@ def shared_text(snapshot: Snapshot, asker: ServiceAccount, settings: Settings) -
     return share(half, (match for _, match in piece.matches), piece.clusters)
 
 
+@dataclass(frozen=True, slots=True)
+class _Abroad:
+    """The pieces as those see them who are at home with none of the Services.
+
+    Attributes:
+        pieces: in order.
+        about: of what each is; a Service: how it is reached; a tuple: how the Pods of these are
+            dialled.
+        homes: where each namespace is at home: numbers of pieces.
+    """
+
+    pieces: tuple[_Piece, ...]
+    about: tuple[_About, ...]
+    homes: Mapping[str, tuple[int, ...]]
+
+
 def _of_pieces(snapshot: Snapshot, asker: ServiceAccount, settings: Settings) -> SharedText:
     namespace = asker.namespace
     matches: list[tuple[_Order, Written]] = []
     clusters: dict[str, Written] = {}
-    # The order matters: of clusters of one name the first is meant, and matches for the same
-    # address stay in the order in which they are found.
-    pieces = [_reach(snapshot, key, namespace, settings) for key in snapshot.mesh_services]
-    pieces += [
-        _dial(snapshot, keys, namespace, settings)
-        for keys in snapshot.once(("dialled",), _dialled_together)
-    ]
+    # WHY: asking for each piece for each namespace costs more than all the rest of a change.
+    abroad = snapshot.once(("abroad",), lambda snapshot: _abroad(snapshot, settings))
+    pieces = list(abroad.pieces)
+    for number in abroad.homes.get(namespace, ()):
+        pieces[number] = _piece_of(snapshot, abroad.about[number], namespace, settings)
     for piece in pieces:
         matches += piece.matches
         for name, cluster in piece.clusters.items():
             clusters.setdefault(name, cluster)
-    matches.sort(key=lambda match: match[0])
+    matches.sort(key=itemgetter(0))
     if asker.name:
         outside = _egress(snapshot, asker, settings)
         matches += outside.matches
@@ -92,6 +108,31 @@ def _of_pieces(snapshot: Snapshot, asker: ServiceAccount, settings: Settings) ->
     # Whether the listener is open depends on there being a match, not on which.
     half = outbound_of(snapshot.mesh, matches)  # type: ignore[arg-type]
     return share(half, (match for _, match in matches), clusters)
+
+
+def _abroad(snapshot: Snapshot, settings: Settings) -> _Abroad:
+    # The order matters: of clusters of one name the first is meant, and matches for the same
+    # address stay in the order in which they are found.
+    about: tuple[_About, ...] = (
+        *snapshot.mesh_services,
+        *snapshot.once(("dialled",), _dialled_together),
+    )
+    homes: dict[str, list[int]] = {}
+    for number, those in enumerate(about):
+        keys = (those,) if isinstance(those, Key) else those
+        for namespace in _named(snapshot, keys, settings):
+            homes.setdefault(namespace, []).append(number)
+    return _Abroad(
+        tuple(_piece_of(snapshot, those, "", settings) for those in about),
+        about,
+        {namespace: tuple(numbers) for namespace, numbers in homes.items()},
+    )
+
+
+def _piece_of(snapshot: Snapshot, about: _About, home: str, settings: Settings) -> _Piece:
+    if isinstance(about, Key):
+        return _reach(snapshot, about, home, settings)
+    return _dial(snapshot, about, home, settings)
 
 
 def _egress(snapshot: Snapshot, account: ServiceAccount, settings: Settings) -> _Piece:
@@ -103,9 +144,7 @@ def _egress(snapshot: Snapshot, account: ServiceAccount, settings: Settings) -> 
     return snapshot.once(("egress-text", account), make)
 
 
-def _reach(snapshot: Snapshot, key: Key, asking: str, settings: Settings) -> _Piece:
-    home = _home(snapshot, [key], asking, settings)
-
+def _reach(snapshot: Snapshot, key: Key, home: str, settings: Settings) -> _Piece:
     def make(snapshot: Snapshot) -> _Piece:
         builder = OutboundBuilder(snapshot, ServiceAccount(home, ""), settings)
         matches = builder.by_cluster_ip(builder.reaches([key]))
@@ -114,9 +153,7 @@ def _reach(snapshot: Snapshot, key: Key, asking: str, settings: Settings) -> _Pi
     return snapshot.once(("reach", key, home), make)
 
 
-def _dial(snapshot: Snapshot, keys: tuple[Key, ...], asking: str, settings: Settings) -> _Piece:
-    home = _home(snapshot, keys, asking, settings)
-
+def _dial(snapshot: Snapshot, keys: tuple[Key, ...], home: str, settings: Settings) -> _Piece:
     def make(snapshot: Snapshot) -> _Piece:
         builder = OutboundBuilder(snapshot, ServiceAccount(home, ""), settings)
         reaches = builder.reaches(keys)
@@ -128,11 +165,11 @@ def _dial(snapshot: Snapshot, keys: tuple[Key, ...], asking: str, settings: Sett
     return snapshot.once(("dial", keys, home), make)
 
 
-def _home(snapshot: Snapshot, keys: Iterable[Key], asking: str, settings: Settings) -> str:
-    """Return who asks, as far as it makes a difference: names may be shorter at home."""
+def _named(snapshot: Snapshot, keys: Iterable[Key], settings: Settings) -> set[str]:
+    """Return the namespaces for whose Pods it makes a difference: names may be shorter at home."""
     named = {key.namespace for key in keys}
     named |= {service.namespace for key in keys for service in aliases(snapshot, key, settings)}
-    return asking if asking in named else ""
+    return named
 
 
 def _dialled_together(snapshot: Snapshot) -> tuple[tuple[Key, ...], ...]:

@@ -147,18 +147,38 @@ class OwnText:
 
     texts: Mapping[str, bytes] = field(repr=False)
     """The top-level fields, by name."""
-    digests: Mapping[str, bytes] = field(repr=False)
     local: Mapping[str, Written] = field(repr=False)
     """Its clusters, in order of name."""
+    frame: tuple[bytes, ...] = field(repr=False)
+    """The configuration around the values of ``_SHARED`` and the version."""
+    seal: tuple[bytes, ...] = field(repr=False)
+    """What the version is the hash of, around the digests of ``_SHARED``."""
+    local_digest: bytes = field(repr=False)
+
+
+_SHARED = ("clusters", "outbound")
+"""Fields that are not, or not alone, a proxy's own."""
 
 
 def write_own(own: ProxyConfig) -> OwnText:
     """Write what ``proxy.compile_own`` makes; all its clusters are local ones."""
-    texts = {name: _once(text) for name, text in own.field_texts()}
+    pieces = {name: _once(text) for name, text in own.field_texts()}
+    local = {name: write_cluster(name, own.clusters[name]) for name in sorted(own.clusters)}
+    frame, text, mark = [], b"", b"{"
+    for name in sorted([*pieces, *_SHARED, "version"]):
+        text += mark + json_of(name) + b":"
+        mark = b","
+        if name in pieces:
+            text += pieces[name].text
+        else:
+            frame.append(text)
+            text = b""
     return OwnText(
-        {name: piece.text for name, piece in texts.items()},
-        {name: piece.digest for name, piece in texts.items()},
-        {name: write_cluster(name, own.clusters[name]) for name in sorted(own.clusters)},
+        {name: piece.text for name, piece in pieces.items()},
+        local,
+        (*frame, text + b"}"),
+        digest.around({name: piece.digest for name, piece in pieces.items()}, _SHARED),
+        digest.digest(b"".join(piece.digest for piece in local.values())),
     )
 
 
@@ -170,23 +190,17 @@ def _once(text: bytes) -> Written:
 
 def assemble(own: OwnText, shared: SharedText) -> Text:
     """Put a configuration together from what is its own and its outbound half."""
-    local, texts, digests = own.local, dict(own.texts), dict(own.digests)
-    digests["outbound"] = shared.outbound.digest
-    digests["clusters"] = digest.of_clusters(
-        shared.clusters.digest, digest.digest(b"".join(piece.digest for piece in local.values()))
+    clusters = digest.of_clusters(shared.clusters.digest, own.local_digest)
+    version = digest.sealed(own.seal, (clusters, shared.outbound.digest))
+    first, second, third, last = own.frame
+    parts = (
+        first + b"{",
+        *_merge(shared, own.local),
+        b"}" + second,
+        shared.outbound.text,
+        third + json_of(version) + last,
     )
-    version = digest.version_of(digests)
-    texts["version"] = json_of(version)
-    parts: list[Part] = []
-    mark = b"{"
-    for name in sorted([*texts, "clusters", "outbound"]):
-        parts.append(mark + json_of(name) + b":")
-        mark = b","
-        if name == "clusters":
-            parts += [b"{", *_merge(shared, local), b"}"]
-        else:
-            parts.append(shared.outbound.text if name == "outbound" else texts[name])
-    return Text(version, _joined([*parts, b"}"]), own, shared)
+    return Text(version, _joined(parts), own, shared)
 
 
 def _merge(shared: SharedText, local: Mapping[str, Written]) -> Iterable[Part]:
