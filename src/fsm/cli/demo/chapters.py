@@ -403,8 +403,9 @@ def _least(app: str, counter: str, count: int) -> Callable[[Window], bool]:
 def _attempts(window: Window) -> str:
     parts = []
     for app in ("bookbuyer", "bookthief"):
-        done, tried = window.count(app, "succeeded"), window.count(app, "requests")
-        parts.append(f"{app} {done} of {tried}")
+        # Those that have ended: at both ends of a window one may be under way.
+        done, failed = window.count(app, "succeeded"), window.count(app, "failed")
+        parts.append(f"{app} {done} of {done + failed}")
     return "got through: " + ", ".join(parts)
 
 
