@@ -176,7 +176,7 @@ def test_a_reader_that_goes_away_is_no_traceback(fsm):
 
 
 def test_only_the_named_commands_are_built():
-    assert [c.name for c in program.needed(["-n", "x", "proxy", "get"])] == ["proxy"]
+    assert [c.name for c in program.needed(["-n", "x", "proxy", "list"])] == ["proxy"]
     assert program.needed(["--help"]) == program.COMMANDS
     assert program.needed(["typo"]) == program.COMMANDS
 
