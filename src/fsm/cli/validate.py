@@ -136,6 +136,7 @@ def _parse(name: str, text: str, sources: list[Source], rows: list[dict[str, obj
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or " ".join(str(error).split())
+        deep = isinstance(error, RecursionError)
         rows.append(
             {
                 "file": name,
@@ -145,7 +146,7 @@ def _parse(name: str, text: str, sources: list[Source], rows: list[dict[str, obj
                 "namespace": "",
                 "name": "",
                 "path": "",
-                "message": f"is not YAML: {what}",
+                "message": "is nested too deeply" if deep else f"is not YAML: {what}",
                 "hint": "indent with blanks; YAML takes no tabs" if "'\\t'" in what else "",
             }
         )

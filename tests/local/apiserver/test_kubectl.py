@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -542,3 +543,16 @@ def test_a_version_that_is_not_served_is_answered_with_those_that_are(cluster: C
     path = "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers"
     told = cluster.kubectl("get", "--raw", path, check=False).stderr
     assert "autoscaling/v2" in told
+
+
+def test_what_is_larger_than_a_megabyte_is_refused(
+    cluster: Cluster, shop: str, tmp_path: Path
+) -> None:
+    fits, large = tmp_path / "fits", tmp_path / "large"
+    fits.write_bytes(b"x" * (1 << 20))
+    large.write_bytes(b"x" * ((1 << 20) + 1))
+    for kind in ("configmap", "secret generic"):
+        where = ("create", *kind.split(), "-n", shop)
+        cluster.kubectl(*where, "fits", f"--from-file=a={fits}")
+        told = cluster.kubectl(*where, "large", f"--from-file=a={large}", check=False).stderr
+        assert "data: Too long: may not be more than 1048576 bytes" in told

@@ -20,6 +20,8 @@ from fsm.standalone.apiserver.selectors import matches_label_selector
 from fsm.standalone.apiserver.store import KubeObject
 
 Json = dict[str, Any]
+# LIMIT bytes of one ConfigMap or Secret: Kubernetes' figure.
+DATA_BYTES_MAX = 1 << 20
 
 
 def causes_of(kind: str, new: KubeObject, old: KubeObject | None) -> list[Cause]:
@@ -305,6 +307,10 @@ def _data(new: Json, old: Json | None) -> list[Cause]:
                         " consist of alphanumeric characters, '-', '_' or '.'",
                     )
                 )
+    size = _size(new)
+    if size > DATA_BYTES_MAX:
+        why = f"Too long: may not be more than {DATA_BYTES_MAX} bytes, has {size}"
+        causes.append(Cause("data", why, "FieldValueTooLong"))
     if old is not None and old.get("immutable"):
         for section in ("data", "binaryData", "immutable"):
             if new.get(section) != old.get(section):
@@ -316,6 +322,16 @@ def _data(new: Json, old: Json | None) -> list[Cause]:
                     )
                 )
     return causes
+
+
+def _size(new: Json) -> int:
+    """Return how many bytes a ConfigMap or a Secret holds, as volumes show them."""
+    texts = {} if new.get("kind") == "Secret" else new.get("data") or {}
+    coded = [*(new.get("binaryData") or {}).values()]
+    if new.get("kind") == "Secret":
+        coded += (new.get("data") or {}).values()
+    plain = sum(len(str(text).encode(errors="surrogatepass")) for text in texts.values())
+    return plain + sum(len(str(text).rstrip("=")) * 3 // 4 for text in coded)
 
 
 def _secret(new: Json, old: Json | None) -> list[Cause]:
