@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::graph::{ConnectTo, Dir, End, Graph, PipelineId, Slot, SocketId, Target, Work};
+use crate::graph::{ConnectTo, Dir, End, Graph, NetlinkTo, PipelineId, Slot, SocketId, Target, Work};
 use crate::{CloseReason, Event, TimerId};
 
 /// One element of a pipeline. The default of every hook is "pass on", so a filter says only what it changes.
@@ -144,6 +144,11 @@ impl Cx<'_> {
     /// Connects the right end of a pipeline to an address over UDP: each `Data` is one datagram, both ways.
     pub fn connect_datagrams(&mut self, pipeline: PipelineId, to: ConnectTo) -> SocketId {
         self.graph.connect_datagrams(pipeline, to)
+    }
+
+    /// Connects the right end of a pipeline to the kernel, or to a program, by netlink: each `Data` is one packet, both ways.
+    pub fn connect_netlink(&mut self, pipeline: PipelineId, to: NetlinkTo) -> SocketId {
+        self.graph.connect_netlink(pipeline, to)
     }
 
     /// States how a socket is to be treated.

@@ -86,6 +86,28 @@ pub struct ConnectTo {
     pub tell: bool,
 }
 
+/// An address of a netlink socket (netlink(7)): the port, 0 for the kernel's, and groups as bits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NetlinkAddress {
+    /// The port: 0 is the kernel; of an own address, for the kernel to choose.
+    pub pid: u32,
+    /// One bit for each of the first 32 groups.
+    pub groups: u32,
+}
+
+/// A netlink socket, and how it is made.
+#[derive(Debug, Clone, Copy)]
+pub struct NetlinkTo {
+    /// The protocol, such as 0 for NETLINK_ROUTE.
+    pub family: u32,
+    /// To whom what is written goes.
+    pub peer: NetlinkAddress,
+    /// The own address: with groups, what is sent to them comes too.
+    pub own: NetlinkAddress,
+    /// Whether `Resume` comes back as soon as there is a socket.
+    pub tell: bool,
+}
+
 /// What the graph asks of the worker.
 #[derive(Debug)]
 pub enum Op {
@@ -94,6 +116,8 @@ pub enum Op {
     /// Make a UDP socket that is connected to an address. From then on each `Write` to it is one datagram, and each `Data`
     /// from it too.
     ConnectDatagrams(SocketId, ConnectTo),
+    /// Make a netlink socket. Each `Write` to it is one packet, and each `Data` from it too.
+    ConnectNetlink(SocketId, NetlinkTo),
     /// Send bytes.
     Write(SocketId, Bytes),
     /// Everything was said: send what is queued, then end this direction.
@@ -410,6 +434,12 @@ impl Graph {
     pub(crate) fn connect_datagrams(&mut self, pipeline: PipelineId, to: ConnectTo) -> SocketId {
         let socket = self.attach(pipeline, Side::Right);
         self.ops.push(Op::ConnectDatagrams(socket, to));
+        socket
+    }
+
+    pub(crate) fn connect_netlink(&mut self, pipeline: PipelineId, to: NetlinkTo) -> SocketId {
+        let socket = self.attach(pipeline, Side::Right);
+        self.ops.push(Op::ConnectNetlink(socket, to));
         socket
     }
 

@@ -31,7 +31,9 @@ mod timers;
 
 pub use event::{CloseReason, Custom, Event, Head};
 pub use filter::{Cx, Filter};
-pub use graph::{ConnectTo, Dir, End, Graph, Op, PipelineId, Side, Slot, SocketId, Waker};
+pub use graph::{
+    ConnectTo, Dir, End, Graph, NetlinkAddress, NetlinkTo, Op, PipelineId, Side, Slot, SocketId, Waker,
+};
 pub use port::Port;
 pub use socket_limits::SocketLimits;
 pub use timers::{TimerId, Timers};

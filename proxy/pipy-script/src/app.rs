@@ -14,16 +14,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pipy_pipeline::{Event, Filter, Graph, PipelineId, SocketLimits};
 use pipy_worker::{Accepted, Verdict};
-use rquickjs::{Array, Function};
+use rquickjs::{Array, Function, Persistent};
 
 mod exits;
 mod listeners;
 
 pub use listeners::listen_address;
 
+pub use crate::filters::listening::Transport;
+
 use crate::admin::{self, AdminRequest};
 use crate::background::{self, Return};
-use crate::engine::{Limits, bury};
+use crate::engine::{Kept, Limits, bury};
 use crate::filters::alone::alone;
 use crate::filters::datagrams::{Framed, Unframed};
 use crate::filters::listening::Places;
@@ -119,11 +121,11 @@ struct Task {
 }
 
 impl Loaded {
-    /// What the script listens on: addresses as it says them, and whether it means datagrams.
-    pub fn listens(&self) -> Vec<(String, bool)> {
+    /// What the script listens on: addresses as it says them, and what it takes there.
+    pub fn listens(&self) -> Vec<(String, Transport)> {
         let starts = self.script.starts.get().map(Vec::as_slice).unwrap_or_default();
         let listens = starts.iter().filter(|start| start.kind == "listen");
-        listens.map(|start| (start.name.clone(), start.listen.udp)).collect()
+        listens.map(|start| (start.name.clone(), start.listen.transport)).collect()
     }
 
     /// The prefixes of the pipelines that answer the admin port.
@@ -184,7 +186,10 @@ impl App {
         self.listeners.clear();
         self.tasks.clear();
         let addresses = loaded.listens().into_iter().zip(0..);
-        self.take_addresses(addresses.map(|((place, udp), key)| (key, udp, place)).collect(), given);
+        self.take_addresses(
+            addresses.map(|((place, transport), key)| (key, transport, place)).collect(),
+            given,
+        );
         let starts = loaded.script.starts.get().map(Vec::as_slice).unwrap_or_default();
         for (start, key) in starts.iter().filter(|start| start.kind == "listen").zip(0..) {
             let places = Places::new(start.listen, &start.name);
@@ -245,6 +250,19 @@ impl App {
     }
 }
 
+/// What a listener's `onStart` is called with: the connection.
+fn greeting(layout: &Layout, scope: &Scope) -> Vec<Kept> {
+    if !layout.has_on_start() {
+        return Vec::new();
+    }
+    let engine = scope.engine();
+    let inbound = engine.with(|ctx| {
+        engine.enter(ctx, &scope.vars)?;
+        Ok(Persistent::save(ctx, engine.inbound(ctx)?))
+    });
+    inbound.into_iter().collect()
+}
+
 /// The interval of a task; `None` where it runs once.
 fn interval(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.')?);
@@ -270,7 +288,7 @@ impl pipy_worker::App for App {
                 Verdict::Run(row)
             }
             None => {
-                let mut row = listener.layout.pipeline(&scope, Vec::new());
+                let mut row = listener.layout.pipeline(&scope, greeting(&listener.layout, &scope));
                 listener.places.around(&mut row, true);
                 Verdict::RunTurning(row)
             }
@@ -289,6 +307,10 @@ impl pipy_worker::App for App {
         if self.script.is_none() { Vec::new() } else { std::mem::take(&mut self.datagrams) }
     }
 
+    fn masquerades(&self, listener: u32) -> bool {
+        self.listeners.get(&listener).is_some_and(|listener| listener.places.listen().masquerade)
+    }
+
     fn accept_datagrams(&mut self, listener: u32, session: Accepted, _now: Instant) -> Verdict {
         let Some(listener) = self.listeners.get(&listener).cloned() else { return Verdict::Close };
         if !listener.places.any() {
@@ -296,7 +318,7 @@ impl pipy_worker::App for App {
         }
         let Some(scope) = self.scope(Some(&session)) else { return Verdict::Reset };
         let mut row: Vec<Box<dyn Filter>> = vec![Box::new(Framed::new(&scope))];
-        row.extend(listener.layout.pipeline(&scope, Vec::new()));
+        row.extend(listener.layout.pipeline(&scope, greeting(&listener.layout, &scope)));
         row.push(Box::new(Unframed::default()));
         listener.places.around(&mut row, true);
         Verdict::RunTurning(row)

@@ -192,6 +192,11 @@ impl Layout {
         }
     }
 
+    /// Whether the script wants to know that a pipeline begins.
+    pub(crate) fn has_on_start(&self) -> bool {
+        self.on_start.get().is_some_and(Option::is_some)
+    }
+
     /// The filters, where they are one filter of two directions.
     pub(crate) fn native(&self, scope: &Scope) -> Option<Vec<Box<dyn Filter>>> {
         if self.on_start.get()?.is_some() || self.on_end.get()?.is_some() {

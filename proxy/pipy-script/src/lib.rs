@@ -47,7 +47,7 @@ mod timers;
 mod tried;
 
 pub use admin::{AdminRequest, AdminResponse};
-pub use app::{App, Facts, Update, listen_address};
+pub use app::{App, Facts, Transport, Update, listen_address};
 pub use background::{Result as BackgroundResult, Return};
 pub use engine::{Limits, Vars};
 pub use error::ScriptError;

@@ -99,13 +99,14 @@ fn an_option_that_there_is_not_is_refused_with_its_place_and_the_nearest() {
 fn a_value_that_is_none_of_its_kind_is_refused() {
     for (name, options, said) in [
         ("connect", "{ idleTimeout: 'soon' }", "option idleTimeout expects a number of seconds"),
-        ("connect", "{ protocol: 'netlink' }", "option protocol expects tcp or udp, not \"netlink\""),
+        ("connect", "{ protocol: 'raw' }", "option protocol expects tcp or udp or netlink, not \"raw\""),
+        ("connect", "{ protocol: 'netlink', netlinkFamily: -1 }", "option netlinkFamily expects a number"),
+        ("connect", "{ protocol: 'netlink', bind: '127.0.0.1' }", "option bind expects a netlink address"),
         ("connect", "{ bind: 'somewhere' }", "option bind expects an IP address"),
         ("connect", "{ retryCount: 1.5 }", "option retryCount expects a whole number"),
         ("connect", "{ onState: 1 }", "option onState expects a function"),
         ("listen", "{ maxConnections: 'many' }", "option maxConnections expects a whole number"),
         ("listen", "{ congestionLimit: 'much' }", "option congestionLimit expects a number of bytes"),
-        ("listen", "{ masquerade: true }", "option masquerade is not served"),
         ("muxHTTP", "{ version: 3 }", "option version expects 1, 2"),
         ("mux", "{ maxIdle: [] }", "option maxIdle expects"),
         ("exec", "{ onExit: 'x' }", "option onExit expects a function"),

@@ -144,6 +144,8 @@ impl World {
             }
             Op::Finish(id) => sockets.entry(id).or_default().finished = true,
             Op::Heard(id) => sockets.entry(id).or_default().heard = true,
+            // No filter that is tried here speaks to the kernel.
+            Op::ConnectNetlink(id, _) => drop(sockets.entry(id).or_default()),
             Op::Limit(..) => {}
             Op::Reading(id, reading) => sockets.entry(id).or_default().paused = !reading,
             Op::Close(id, reset) => {

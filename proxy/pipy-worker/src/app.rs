@@ -65,6 +65,11 @@ pub trait App {
         Verdict::Close
     }
 
+    /// Whether what is answered to captured datagrams comes from where they were going, and not from the listener's own address.
+    fn masquerades(&self, _listener: u32) -> bool {
+        true
+    }
+
     /// So many datagrams were dropped in this turn: no room for their session, or not taken by the kernel.
     fn datagrams_dropped(&mut self, _count: u64) {}
 

@@ -26,23 +26,27 @@ const HEADER_BYTES: usize = 8;
 /// What the operating system says, such as "operation not permitted".
 pub fn bind_captured(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::UdpSocket>> {
     answering(address.is_ipv6(), None)?;
-    let mut sockets = Vec::with_capacity(workers);
-    for _ in 0..workers {
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-        pipy_sys::make_transparent(&socket, address.is_ipv6())?;
-        pipy_sys::tell_destination(&socket, address.is_ipv6())?;
-        if workers > 1 {
-            socket.set_reuse_port(true)?;
-        }
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        sockets.push(socket.into());
+    (0..workers).map(|_| bind_captured_once(address, workers > 1)).collect()
+}
+
+/// Binds one capturing UDP socket; others may be bound to the same address where it is shared.
+///
+/// # Errors
+/// What the operating system says, such as "operation not permitted".
+pub fn bind_captured_once(address: SocketAddr, shared: bool) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    pipy_sys::make_transparent(&socket, address.is_ipv6())?;
+    pipy_sys::tell_destination(&socket, address.is_ipv6())?;
+    if shared {
+        socket.set_reuse_port(true)?;
     }
-    Ok(sockets)
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
 }
 
 /// The sockets of a worker that answer in others' names, made when there is something to say.

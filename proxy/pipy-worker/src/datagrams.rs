@@ -21,11 +21,12 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
-use pipy_pipeline::{ConnectTo, SocketId};
+use pipy_pipeline::{ConnectTo, NetlinkTo, SocketId};
 use slab::Slab;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::captured::Answers;
+use crate::netlink;
 
 /// LIMIT: sessions per worker. Each has a pipeline and perhaps a socket towards its upstream; peers' addresses can be
 /// forged, so without a limit anyone could make as many as they like.
@@ -36,6 +37,9 @@ pub(crate) const BUDGET: usize = 64;
 
 /// LIMIT: bytes of a datagram: 65,507 over IPv4, some more over IPv6.
 const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
+
+/// What the kernel says when a netlink socket has missed something (errno of Linux, asm-generic/errno.h).
+const ENOBUFS: i32 = 105;
 
 /// LIMIT: what the kernel may hold for a listener while the worker is busy; its default (208 KiB) holds some hundred
 /// small datagrams. It takes what net.core.rmem_max allows.
@@ -49,6 +53,8 @@ pub(crate) enum Received {
     New(Newcomer),
     /// An upstream said that nobody listens there.
     Refused(SocketId),
+    /// The kernel had more to say than the socket of netlink has room for: something is missing from here on.
+    Lost(SocketId),
     /// Nothing that matters; there may be more.
     Nothing,
 }
@@ -73,7 +79,7 @@ struct Listener {
     key: u32,
     socket: UdpSocket,
     local: SocketAddr,
-    /// Its datagrams were on their way to someone else, in whose name they are answered.
+    /// Its datagrams were on their way to someone else, in whose name they may be answered.
     captures: bool,
     sessions: HashMap<Ends, SocketId>,
 }
@@ -82,8 +88,18 @@ struct Listener {
 type Ends = (SocketAddr, SocketAddr);
 
 enum Flow {
-    Session { slot: usize, ends: Ends, reading: bool },
-    Upstream { slot: usize, reading: bool },
+    Session {
+        slot: usize,
+        ends: Ends,
+        reading: bool,
+        in_its_name: bool,
+    },
+    /// `watches`: the kernel's changes, which never end.
+    Upstream {
+        slot: usize,
+        reading: bool,
+        watches: bool,
+    },
 }
 
 /// All of a worker. Their tokens start at `base`.
@@ -96,6 +112,8 @@ pub(crate) struct Datagrams {
     answers: Answers,
     /// Sockets that had more when their turn was over.
     pub(crate) unread: Vec<usize>,
+    /// Sockets that watch the kernel's changes. Nothing waits for their end.
+    pub(crate) watching: usize,
     /// Datagrams that were dropped since this was asked last.
     pub(crate) dropped: u64,
 }
@@ -110,6 +128,7 @@ impl Datagrams {
             buffer: Vec::new(),
             answers: Answers::new(mark),
             unread: Vec::new(),
+            watching: 0,
             dropped: 0,
         }
     }
@@ -159,10 +178,34 @@ impl Datagrams {
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         socket.connect(&to.address.into())?;
-        let mut socket = UdpSocket::from_std(socket.into());
+        self.upstream(id, socket.into(), false, registry)
+    }
+
+    /// Makes a netlink socket.
+    pub(crate) fn connect_netlink(
+        &mut self,
+        id: SocketId,
+        to: &NetlinkTo,
+        registry: &Registry,
+    ) -> io::Result<()> {
+        // WHY: once it is connected it takes and gives packets by the same two system calls as a UDP socket.
+        let watches = to.own.groups != 0;
+        self.upstream(id, netlink::open(to)?.into(), watches, registry)?;
+        self.watching += usize::from(watches);
+        Ok(())
+    }
+
+    fn upstream(
+        &mut self,
+        id: SocketId,
+        socket: std::net::UdpSocket,
+        watches: bool,
+        registry: &Registry,
+    ) -> io::Result<()> {
+        let mut socket = UdpSocket::from_std(socket);
         let place = self.slots.vacant_entry();
         registry.register(&mut socket, Token(self.base + place.key()), Interest::READABLE)?;
-        self.flows.insert(id, Flow::Upstream { slot: place.key(), reading: true });
+        self.flows.insert(id, Flow::Upstream { slot: place.key(), reading: true, watches });
         place.insert(Slot::Upstream { id, socket });
         Ok(())
     }
@@ -213,17 +256,18 @@ impl Datagrams {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     Some(Received::Refused(*id))
                 }
+                Err(error) if error.raw_os_error() == Some(ENOBUFS) => Some(Received::Lost(*id)),
                 Err(_) => Some(Received::Nothing),
             },
         }
     }
 
     /// A newcomer was taken in, under this id.
-    pub(crate) fn begin(&mut self, id: SocketId, newcomer: &Newcomer) {
+    pub(crate) fn begin(&mut self, id: SocketId, newcomer: &Newcomer, in_its_name: bool) {
         if let Some(Slot::Listener(listener)) = self.slots.get_mut(newcomer.slot) {
             let ends = (newcomer.peer, newcomer.destination);
             listener.sessions.insert(ends, id);
-            self.flows.insert(id, Flow::Session { slot: newcomer.slot, ends, reading: true });
+            self.flows.insert(id, Flow::Session { slot: newcomer.slot, ends, reading: true, in_its_name });
         }
     }
 
@@ -231,13 +275,15 @@ impl Datagrams {
     pub(crate) fn send(&mut self, id: SocketId, bytes: &[u8]) -> bool {
         let sent = match self.flows.get(&id) {
             None => return false,
-            Some(Flow::Session { slot, ends: (peer, destination), .. }) => match self.slots.get(*slot) {
-                Some(Slot::Listener(listener)) if listener.captures => {
-                    self.answers.send(*destination, *peer, bytes)
+            Some(Flow::Session { slot, ends: (peer, destination), in_its_name, .. }) => {
+                match self.slots.get(*slot) {
+                    Some(Slot::Listener(listener)) if listener.captures && *in_its_name => {
+                        self.answers.send(*destination, *peer, bytes)
+                    }
+                    Some(Slot::Listener(listener)) => listener.socket.send_to(bytes, *peer).map(drop),
+                    _ => return true,
                 }
-                Some(Slot::Listener(listener)) => listener.socket.send_to(bytes, *peer).map(drop),
-                _ => return true,
-            },
+            }
             Some(Flow::Upstream { slot, .. }) => match self.slots.get(*slot) {
                 Some(Slot::Upstream { socket, .. }) => socket.send(bytes).map(drop),
                 _ => return true,
@@ -275,7 +321,8 @@ impl Datagrams {
                     listener.sessions.remove(&ends);
                 }
             }
-            Some(Flow::Upstream { slot, .. }) => {
+            Some(Flow::Upstream { slot, watches, .. }) => {
+                self.watching -= usize::from(watches);
                 // Dropping a socket closes it, and the event queue forgets what is closed.
                 self.slots.try_remove(slot);
             }

@@ -183,7 +183,8 @@ impl<A: App> Worker<A> {
             self.leaving.sweep(self.graph.now);
             self.app_due = self.app.turn_ends(self.graph.now);
             self.give_back();
-            if self.graph.draining && self.graph.sockets() == 0 && self.leaving.is_empty() {
+            let open = self.graph.sockets() - self.datagrams.watching;
+            if self.graph.draining && open == 0 && self.leaving.is_empty() {
                 return;
             }
         }
@@ -415,6 +416,12 @@ impl<A: App> Worker<A> {
                     self.fail(id, CloseReason::ConnectFailed);
                 }
             }
+            Op::ConnectNetlink(id, to) => match self.datagrams.connect_netlink(id, &to, self.poll.registry())
+            {
+                Ok(()) if to.tell => self.graph.from_socket(id, Event::Resume),
+                Ok(()) => {}
+                Err(_) => self.fail(id, CloseReason::ConnectFailed),
+            },
             Op::Write(id, bytes) => {
                 if let Some(socket) = self.socket(id) {
                     socket.queue(bytes);

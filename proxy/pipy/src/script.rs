@@ -13,7 +13,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pipy_repo::{Report, Snapshot};
-use pipy_script::{App, Codebase, Folder, Inline, Limits, Loaded, Update, listen_address, load, log};
+use pipy_script::{
+    App, Codebase, Folder, Inline, Limits, Loaded, Transport, Update, listen_address, load, log,
+};
 use pipy_worker::{Handle, Settings, Worker};
 use signal_hook::consts::{self, SIGHUP, SIGINT, SIGTERM};
 
@@ -208,8 +210,8 @@ struct Running<'o> {
     status: Shared,
     handles: Vec<Handle<Update>>,
     threads: Vec<JoinHandle<()>>,
-    /// What each key listens on: whether for datagrams, and the address.
-    open: BTreeMap<u32, (bool, String)>,
+    /// What each key listens on: what it takes, and the address.
+    open: BTreeMap<u32, (Transport, String)>,
     /// The signals that the script's tasks wait for.
     waited: Vec<String>,
     /// How many workers have nothing left that could happen.
@@ -286,17 +288,21 @@ impl<'o> Running<'o> {
         let mut sockets: Vec<Vec<(u32, Option<UdpSocket>)>> =
             self.handles.iter().map(|_| Vec::new()).collect();
         let mut open = BTreeMap::new();
-        for (key, (address, datagrams)) in loaded.listens().into_iter().enumerate() {
+        for (key, (address, transport)) in loaded.listens().into_iter().enumerate() {
             let key = u32::try_from(key).unwrap_or(u32::MAX);
-            let protocol = if datagrams { "UDP" } else { "TCP" };
-            if self.open.get(&key).is_some_and(|known| *known == (datagrams, address.clone())) {
-                open.insert(key, (datagrams, address));
+            let protocol = if transport.is_datagrams() { "UDP" } else { "TCP" };
+            if self.open.get(&key).is_some_and(|known| *known == (transport, address.clone())) {
+                open.insert(key, (transport, address));
                 continue;
             }
             let Some(bind) = listen_address(&address)? else { continue };
             let workers = self.handles.len();
-            let bound = if datagrams {
-                pipy_worker::bind_datagrams(bind, workers).map(|bound| {
+            let bound = if transport.is_datagrams() {
+                let bound = match transport {
+                    Transport::CapturedUdp => pipy_worker::bind_captured(bind, workers),
+                    _ => pipy_worker::bind_datagrams(bind, workers),
+                };
+                bound.map(|bound| {
                     for (changes, socket) in sockets.iter_mut().zip(bound) {
                         changes.push((key, Some(socket)));
                     }
@@ -309,7 +315,7 @@ impl<'o> Running<'o> {
                 })
             };
             match bound {
-                Ok(()) => drop(open.insert(key, (datagrams, address))),
+                Ok(()) => drop(open.insert(key, (transport, address))),
                 Err(error) => {
                     let said = format!(
                         "Cannot start listening on {protocol} port {} at {}: bind: {error}",
@@ -323,11 +329,11 @@ impl<'o> Running<'o> {
                 }
             }
         }
-        for (key, (datagrams, _)) in &self.open {
-            if open.get(key).is_some_and(|(now, _)| now == datagrams) {
+        for (key, (transport, _)) in &self.open {
+            if open.get(key).is_some_and(|(now, _)| now.is_datagrams() == transport.is_datagrams()) {
                 continue;
             }
-            if *datagrams {
+            if transport.is_datagrams() {
                 sockets.iter_mut().for_each(|changes| changes.push((*key, None)));
             } else {
                 changes.iter_mut().for_each(|changes| changes.push((*key, None)));

@@ -10,15 +10,15 @@ use std::rc::Rc;
 use rquickjs::{Array, Coerced, Function, Object};
 
 use super::{App, Listener};
-use crate::filters::listening::{Listen, Places};
+use crate::filters::listening::{Listen, Places, Transport};
 use crate::layout::{Layout, Script};
 use crate::log;
 
 /// What is open, and what is not any more.
 #[derive(Default)]
 pub(super) struct Open {
-    /// The key of each address: whether for datagrams, and the address as the script says it.
-    keys: BTreeMap<(bool, String), u32>,
+    /// The key of each address: what it takes, and the address as the script says it.
+    keys: BTreeMap<(Transport, String), u32>,
     /// Addresses of the main thread's that the script has closed.
     closed: Vec<u32>,
 }
@@ -56,22 +56,22 @@ impl App {
     /// and closed besides.
     pub(super) fn take_addresses(
         &mut self,
-        addresses: Vec<(u32, bool, String)>,
+        addresses: Vec<(u32, Transport, String)>,
         given: &mut Vec<(u32, Option<TcpListener>)>,
     ) {
         // What the script before has opened for itself is closed with it.
-        for ((datagrams, _), key) in std::mem::take(&mut self.open.keys) {
+        for ((transport, _), key) in std::mem::take(&mut self.open.keys) {
             if key >= OWN {
-                self.let_go(datagrams, key, given);
+                self.let_go(transport, key, given);
             }
         }
         let closed = std::mem::take(&mut self.open.closed);
-        for (key, datagrams, address) in addresses {
+        for (key, transport, address) in addresses {
             let missing = closed.contains(&key) && !given.iter().any(|(other, _)| *other == key);
-            if missing && let Err(error) = self.bind(datagrams, key, &address, given) {
+            if missing && let Err(error) = self.bind(transport, key, &address, given) {
                 log::line("ERR", &error);
             }
-            self.open.keys.insert((datagrams, address), key);
+            self.open.keys.insert((transport, address), key);
         }
     }
 
@@ -86,9 +86,9 @@ impl App {
             }
         };
         for Wish { listen, address, layout } in wishes {
-            let datagrams = listen.udp;
+            let transport = listen.transport;
             let places = Places::new(listen, &address);
-            let place = (datagrams, address.clone());
+            let place = (transport, address.clone());
             let known = self.open.keys.get(&place).copied();
             match (layout, known) {
                 (Some(layout), Some(key)) => {
@@ -97,7 +97,7 @@ impl App {
                 (Some(layout), None) => {
                     let own = self.open.keys.values().filter(|key| **key >= OWN).max();
                     let key = own.map_or(OWN, |last| last + 1);
-                    match self.bind(datagrams, key, &address, &mut changes) {
+                    match self.bind(transport, key, &address, &mut changes) {
                         Ok(true) => {
                             self.open.keys.insert(place, key);
                             self.listeners.insert(key, Rc::new(Listener { layout, places }));
@@ -108,7 +108,7 @@ impl App {
                 }
                 (None, Some(key)) => {
                     self.open.keys.remove(&place);
-                    self.let_go(datagrams, key, &mut changes);
+                    self.let_go(transport, key, &mut changes);
                     if key < OWN {
                         self.open.closed.push(key);
                     }
@@ -120,9 +120,9 @@ impl App {
     }
 
     /// Closes an address.
-    fn let_go(&mut self, datagrams: bool, key: u32, changes: &mut Vec<(u32, Option<TcpListener>)>) {
+    fn let_go(&mut self, transport: Transport, key: u32, changes: &mut Vec<(u32, Option<TcpListener>)>) {
         self.listeners.remove(&key);
-        match datagrams {
+        match transport.is_datagrams() {
             true => self.datagrams.push((key, None)),
             false => changes.push((key, None)),
         }
@@ -131,7 +131,7 @@ impl App {
     /// Opens an address; false for port 0.
     fn bind(
         &mut self,
-        datagrams: bool,
+        transport: Transport,
         key: u32,
         address: &str,
         changes: &mut Vec<(u32, Option<TcpListener>)>,
@@ -140,10 +140,12 @@ impl App {
             return Ok(false);
         };
         let shared = crate::objects::process::threads() > 1;
-        let bound = match datagrams {
-            true => pipy_worker::bind_datagrams_once(place, shared)
+        let bound = match transport {
+            Transport::Udp => pipy_worker::bind_datagrams_once(place, shared)
                 .map(|socket| self.datagrams.push((key, Some(socket)))),
-            false => {
+            Transport::CapturedUdp => pipy_worker::bind_captured_once(place, shared)
+                .map(|socket| self.datagrams.push((key, Some(socket)))),
+            Transport::Tcp => {
                 pipy_worker::bind_once(place, shared).map(|listener| changes.push((key, Some(listener))))
             }
         };

@@ -5,6 +5,7 @@
 //! own.
 
 mod connection;
+mod netlink;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -31,17 +32,38 @@ struct Connect {
     asker: Asker,
 }
 
+/// What a connection is made by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Tcp,
+    Udp,
+    Netlink,
+}
+
+impl Protocol {
+    const fn name(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Netlink => "netlink",
+        }
+    }
+}
+
 /// How a connection is made and kept.
 #[derive(Clone)]
 struct Settings {
-    udp: bool,
+    protocol: Protocol,
+    /// Of the kernel's families.
+    netlink_family: u32,
     bind: Option<Kept>,
     on_state: Option<Kept>,
     /// How often it is tried again; `None` for ever.
     retries: Option<u32>,
     retry_delay: Duration,
     connect_timeout: Duration,
-    idle_timeout: Duration,
+    /// `None` where the script says nothing.
+    idle_timeout: Option<Duration>,
     read_timeout: Duration,
     write_timeout: Duration,
     limits: SocketLimits,
@@ -50,13 +72,14 @@ struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
-            udp: false,
+            protocol: Protocol::Tcp,
+            netlink_family: 0,
             bind: None,
             on_state: None,
             retries: Some(0),
             retry_delay: Duration::ZERO,
             connect_timeout: Duration::ZERO,
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: None,
             read_timeout: Duration::ZERO,
             write_timeout: Duration::ZERO,
             limits: SocketLimits::default(),
@@ -66,13 +89,23 @@ impl Default for Settings {
 
 impl Settings {
     fn read(mut self, options: &Options<'_, '_>) -> Result<Self> {
-        if let Some(protocol) = options.one_of("protocol", &["tcp", "udp"])? {
-            self.udp = protocol == "udp";
+        if let Some(protocol) = options.one_of("protocol", &["tcp", "udp", "netlink"])? {
+            self.protocol = match protocol {
+                "tcp" => Protocol::Tcp,
+                "udp" => Protocol::Udp,
+                _ => Protocol::Netlink,
+            };
+        }
+        if let Some(family) = options.count("netlinkFamily")? {
+            let wrong = || options.wrong("netlinkFamily", "expects a number of netlink(7), such as 0");
+            self.netlink_family = u32::try_from(family).map_err(|_| wrong())?;
+        }
+        if let Some(time) = options.duration("idleTimeout")? {
+            self.idle_timeout = Some(time);
         }
         for (name, time) in [
             ("retryDelay", &mut self.retry_delay),
             ("connectTimeout", &mut self.connect_timeout),
-            ("idleTimeout", &mut self.idle_timeout),
             ("readTimeout", &mut self.read_timeout),
             ("writeTimeout", &mut self.write_timeout),
         ] {
@@ -85,8 +118,15 @@ impl Settings {
         }
         self.limits = socket_limits(options)?;
         if let Some(value) = options.value("bind")? {
-            if !value.is_function() && source(&value.get::<Coerced<String>>()?.0).is_none() {
-                return Err(options.wrong("bind", "expects an IP address, with or without a port"));
+            let said = || value.get::<Coerced<String>>().map(|said| said.0);
+            let expects = match self.protocol {
+                _ if value.is_function() => None,
+                Protocol::Netlink if netlink::address(&said()?).is_none() => Some(netlink::EXPECTED),
+                Protocol::Tcp | Protocol::Udp if source(&said()?).is_none() => Some(SOURCE_EXPECTED),
+                _ => None,
+            };
+            if let Some(expects) = expects {
+                return Err(options.wrong("bind", &format!("expects {expects}")));
             }
             self.bind = options.kept("bind")?;
         }
@@ -128,7 +168,7 @@ struct ConnectDef(Rc<Connect>);
 impl FilterDef for ConnectDef {
     fn filter(&self, scope: &Scope) -> Box<dyn Filter> {
         let connection = Box::new(Connection::new(Rc::clone(&self.0), scope, false));
-        if self.0.settings.udp {
+        if self.0.settings.protocol == Protocol::Udp {
             let row: Vec<Box<dyn Filter>> =
                 vec![Box::new(Unframed::default()), connection, Box::new(Framed::new(scope))];
             return Box::new(Nested::turning("connect", row));
@@ -138,14 +178,14 @@ impl FilterDef for ConnectDef {
 
     fn native(&self, scope: &Scope) -> Option<Vec<Box<dyn Filter>>> {
         let direct = || -> Box<dyn Filter> { Box::new(Connection::new(Rc::clone(&self.0), scope, true)) };
-        (!self.0.settings.udp).then(|| vec![direct()])
+        (self.0.settings.protocol != Protocol::Udp).then(|| vec![direct()])
     }
 }
 
 impl Connect {
-    /// Where to; the text as the script gave it where that is no address.
-    fn address(&self, scope: &Scope) -> Option<std::result::Result<(String, u16), String>> {
-        let said = self.asker.ask(
+    /// Where to, as the script says it.
+    fn address(&self, scope: &Scope) -> Option<String> {
+        self.asker.ask(
             scope,
             &self.to,
             |_, _| Ok(Vec::new()),
@@ -153,11 +193,7 @@ impl Connect {
                 true => Err(rquickjs::Exception::throw_type(ctx, "there is no address to connect to")),
                 false => Ok(value.get::<Coerced<String>>()?.0),
             },
-        )?;
-        Some(match host_and_port(&said) {
-            Some((host, port)) => Ok((host.to_owned(), port)),
-            None => Err(said),
-        })
+        )
     }
 
     /// The settings of a connection in this scope.
@@ -171,7 +207,7 @@ impl Connect {
             |ctx, _, value| {
                 let Some(object) = value.into_object() else { return Ok(given) };
                 let settings = given.read(&Options::new(ctx, "connect", &self.asker.label, object)?)?;
-                if settings.udp {
+                if settings.protocol == Protocol::Udp {
                     let why = "option protocol cannot be 'udp' where a function returns the options";
                     return Err(rquickjs::Exception::throw_type(ctx, why));
                 }
@@ -180,8 +216,14 @@ impl Connect {
         )
     }
 
-    /// The address to connect from. The inner option is for the kernel to choose.
-    fn source(&self, settings: &Settings, scope: &Scope) -> Option<Option<IpAddr>> {
+    /// The address to connect from, as `read` understands it. The inner option is for the kernel to choose.
+    fn own_address<T>(
+        &self,
+        settings: &Settings,
+        scope: &Scope,
+        read: impl Fn(&str) -> Option<T>,
+        expected: &str,
+    ) -> Option<Option<T>> {
         let Some(bind) = &settings.bind else { return Some(None) };
         self.asker.ask(
             scope,
@@ -192,9 +234,11 @@ impl Connect {
                     return Ok(None);
                 }
                 let said = value.get::<Coerced<String>>()?.0;
-                let wrong =
-                    || rquickjs::Exception::throw_type(ctx, &format!("{said:?} is no IP address to bind to"));
-                source(&said).ok_or_else(wrong).map(Some)
+                let wrong = || {
+                    let why = format!("{said:?} is nothing to bind to: expected {expected}");
+                    rquickjs::Exception::throw_type(ctx, &why)
+                };
+                read(&said).ok_or_else(wrong).map(Some)
             },
         )
     }
@@ -224,6 +268,8 @@ fn literal(host: &str) -> Option<IpAddr> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if bare == "localhost" { Some(Ipv4Addr::LOCALHOST.into()) } else { bare.parse().ok() }
 }
+
+const SOURCE_EXPECTED: &str = "an IP address, with or without a port";
 
 /// An address to connect from; a port is the kernel's to choose.
 fn source(said: &str) -> Option<IpAddr> {

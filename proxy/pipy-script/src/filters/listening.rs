@@ -23,13 +23,35 @@ const IDLE: Duration = Duration::from_secs(60);
 /// How long a peer over UDP may be silent when the worker drains.
 const UDP_DRAIN: Duration = Duration::from_millis(500);
 
+/// What a listener takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    /// Connections.
+    #[default]
+    Tcp,
+    /// Datagrams that are sent to it.
+    Udp,
+    /// Datagrams besides that the firewall has captured for it, on their way to someone else.
+    CapturedUdp,
+}
+
+impl Transport {
+    /// Whether it takes datagrams.
+    #[must_use]
+    pub const fn is_datagrams(self) -> bool {
+        !matches!(self, Transport::Tcp)
+    }
+}
+
 /// How long a client that was told of the end may go on without a word when the worker drains: some never close.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The options of a listener.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Listen {
-    pub(crate) udp: bool,
+    pub(crate) transport: Transport,
+    /// Captured datagrams are answered in the name of whom they were sent to.
+    pub(crate) masquerade: bool,
     /// Connections at a time, of one worker and of the port.
     connections_max: Option<usize>,
     port_connections_max: Option<usize>,
@@ -48,11 +70,16 @@ impl Listen {
             Ok(options.count(name)?.and_then(|most| usize::try_from(most).ok()))
         };
         let limits = socket_limits(&options)?;
-        if options.flag("masquerade")?.unwrap_or(false) {
-            return Err(options.wrong("masquerade", "is not served: datagrams leave from their own address"));
-        }
+        let masquerade = options.flag("masquerade")?.unwrap_or(false);
+        let captures = masquerade || options.flag("transparent")?.unwrap_or(false);
         Ok(Listen {
-            udp: options.one_of("protocol", &["tcp", "udp"])? == Some("udp"),
+            // A redirected connection is recognised wherever it arrives; of datagrams the socket must be made for it.
+            transport: match options.one_of("protocol", &["tcp", "udp"])? {
+                Some("udp") if captures => Transport::CapturedUdp,
+                Some("udp") => Transport::Udp,
+                _ => Transport::Tcp,
+            },
+            masquerade,
             connections_max: most("maxConnections")?,
             port_connections_max: most("maxPortConnections")?,
             idle: options.duration("idleTimeout")?,
@@ -114,7 +141,7 @@ impl Places {
         }
         let activity = Rc::new(Activity::default());
         let watch = Watch {
-            udp: listen.udp,
+            udp: listen.transport.is_datagrams(),
             idle,
             read: listen.read,
             write: listen.write,

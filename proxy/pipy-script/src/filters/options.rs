@@ -69,6 +69,7 @@ const ALL: &[(&[&str], &[&str])] = &[
             "connectTimeout",
             "idleTimeout",
             "keepAlive",
+            "netlinkFamily",
             "noDelay",
             "onState",
             "protocol",

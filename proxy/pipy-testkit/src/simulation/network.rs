@@ -169,6 +169,7 @@ impl<A: App> Simulation<A> {
                 let end = self.far(number, to.address);
                 self.sockets.insert((number, id), Socket::of_datagrams(end));
             }
+            Op::ConnectNetlink(..) => unreachable!("a simulated network has no kernel"),
             Op::Write(id, bytes) => {
                 let Some(socket) = self.sockets.get_mut(&(number, id)) else { return };
                 assert!(!socket.finishing, "written after the end: {bytes:?}");

@@ -29,6 +29,7 @@ impl<A: App> Worker<A> {
                 Some(Received::Nothing) => {}
                 Some(Received::Datagram(id, bytes)) => self.graph.from_socket(id, Event::Data(bytes)),
                 Some(Received::Refused(id)) => self.fail(id, CloseReason::ConnectFailed),
+                Some(Received::Lost(id)) => self.fail(id, CloseReason::Overloaded),
                 Some(Received::New(newcomer)) => self.newcomer(&newcomer),
             }
             self.turn();
@@ -47,7 +48,8 @@ impl<A: App> Worker<A> {
             Verdict::Run(filters) => self.graph.accept(filters),
             Verdict::Close | Verdict::Reset => return,
         };
-        self.datagrams.begin(id, newcomer);
+        let in_its_name = self.app.masquerades(key);
+        self.datagrams.begin(id, newcomer, in_its_name);
         self.graph.from_socket(id, Event::Data(newcomer.bytes.clone()));
     }
 }

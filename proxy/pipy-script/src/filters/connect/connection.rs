@@ -12,19 +12,29 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pipy_pipeline::{CloseReason, ConnectTo, Cx, Event, Filter, PipelineId, Slot};
+use pipy_pipeline::{CloseReason, ConnectTo, Cx, Event, Filter, NetlinkAddress, NetlinkTo, PipelineId, Slot};
 use rquickjs::Object;
 
-use super::{Connect, Settings, literal};
+use super::{Connect, Protocol, SOURCE_EXPECTED, Settings, host_and_port, literal, netlink, source};
 use crate::events::error_name;
 use crate::filters::sub::{ONLY, came_out};
 use crate::layout::Scope;
 use crate::objects::connections::{Listed, list_outbound};
 
+/// LIMIT: a connection on which nothing moves ends after this time, unless the script says otherwise.
+const IDLE: Duration = Duration::from_secs(60);
+
 const TIMER_RETRY: u32 = 0;
 const TIMER_IDLE: u32 = 1;
 const TIMER_READ: u32 = 2;
 const TIMER_WRITE: u32 = 3;
+
+/// Where a connection goes.
+#[derive(Clone)]
+enum To {
+    Host(String, u16),
+    Netlink(NetlinkAddress),
+}
 
 enum State {
     New,
@@ -48,8 +58,10 @@ pub(super) struct Connection {
     /// What is to be sent when there is a connection.
     held: Vec<Event>,
     tries: u32,
-    to: Option<(String, u16)>,
+    to: Option<To>,
     address: Option<SocketAddr>,
+    /// How long nothing may move.
+    idle: Duration,
     /// When something came or went last, and when something came.
     last_active: Option<Instant>,
     last_read: Option<Instant>,
@@ -71,6 +83,7 @@ impl Connection {
             tries: 0,
             to: None,
             address: None,
+            idle: IDLE,
             last_active: None,
             last_read: None,
             congested: None,
@@ -80,18 +93,26 @@ impl Connection {
     }
 
     fn begin(&mut self, cx: &mut Cx<'_>) {
-        let (Some(settings), Some(to)) = (self.def.settings(&self.scope), self.def.address(&self.scope))
+        let (Some(settings), Some(said)) = (self.def.settings(&self.scope), self.def.address(&self.scope))
         else {
             return self.end(cx, CloseReason::Script);
         };
         self.settings = settings;
+        self.idle = self.settings.idle_timeout.unwrap_or(IDLE);
+        let (to, expected) = match self.settings.protocol {
+            Protocol::Netlink => (netlink::address(&said).map(To::Netlink), netlink::EXPECTED),
+            Protocol::Tcp | Protocol::Udp => {
+                let to = host_and_port(&said).map(|(host, port)| To::Host(host.to_owned(), port));
+                (to, "host:port")
+            }
+        };
         match to {
-            Ok(to) => {
+            Some(to) => {
                 self.to = Some(to);
                 self.find(cx);
             }
-            Err(said) => {
-                self.def.asker.complain(&format!("{said:?} is no address, host:port is"));
+            None => {
+                self.def.asker.complain(&format!("{said:?} is no address, {expected} is"));
                 self.end(cx, CloseReason::CannotResolve);
             }
         }
@@ -99,7 +120,11 @@ impl Connection {
 
     /// Looks the address up, or has it.
     fn find(&mut self, cx: &mut Cx<'_>) {
-        let Some((host, port)) = self.to.clone() else { return };
+        let (host, port) = match self.to.clone() {
+            Some(To::Host(host, port)) => (host, port),
+            Some(To::Netlink(peer)) => return self.connect_netlink(cx, peer),
+            None => return,
+        };
         if let Some(ip) = literal(&host) {
             return self.connect(cx, SocketAddr::new(ip, port));
         }
@@ -114,25 +139,58 @@ impl Connection {
     }
 
     fn connect(&mut self, cx: &mut Cx<'_>, address: SocketAddr) {
-        let Some(source) = self.def.source(&self.settings, &self.scope) else {
+        let own = self.def.own_address(&self.settings, &self.scope, source, SOURCE_EXPECTED);
+        let Some(source) = own else {
             return self.end(cx, CloseReason::Script);
         };
         self.address = Some(address);
         self.tell("connecting", None);
         let settings = &self.settings;
-        let careful = !settings.udp && (settings.retries != Some(0) || settings.on_state.is_some());
+        let udp = settings.protocol == Protocol::Udp;
+        let careful = !udp && self.matters();
         let timeout = settings.connect_timeout;
         let to = ConnectTo { address, source, also: None, timeout, tell: careful };
         let own = if self.direct { cx.pipeline() } else { cx.open(Vec::new(), ONLY) };
-        let socket = if settings.udp { cx.connect_datagrams(own, to) } else { cx.connect(own, to) };
+        let socket = if udp { cx.connect_datagrams(own, to) } else { cx.connect(own, to) };
         cx.limit(socket, settings.limits);
-        self.listed = Some(list_outbound(address, if settings.udp { "udp" } else { "tcp" }));
-        let sub = (!self.direct).then_some(own);
+        self.listed = Some(list_outbound(address, settings.protocol.name()));
+        self.begun(cx, own, careful);
+    }
+
+    fn connect_netlink(&mut self, cx: &mut Cx<'_>, peer: NetlinkAddress) {
+        let own = self.def.own_address(&self.settings, &self.scope, netlink::address, netlink::EXPECTED);
+        let Some(own) = own else {
+            return self.end(cx, CloseReason::Script);
+        };
+        let own = own.unwrap_or_default();
+        if own.groups != 0 && self.settings.idle_timeout.is_none() {
+            // WHY: who waits for changes waits for as long as there are none.
+            self.idle = Duration::ZERO;
+        }
+        self.tell("connecting", None);
+        let careful = self.matters();
+        let pipeline = if self.direct { cx.pipeline() } else { cx.open(Vec::new(), ONLY) };
+        cx.connect_netlink(
+            pipeline,
+            NetlinkTo { family: self.settings.netlink_family, peer, own, tell: careful },
+        );
+        self.begun(cx, pipeline, careful);
+    }
+
+    /// Whether someone wants to know that the connection is made.
+    fn matters(&self) -> bool {
+        self.settings.retries != Some(0) || self.settings.on_state.is_some()
+    }
+
+    /// The connection is being made, through this pipeline.
+    fn begun(&mut self, cx: &mut Cx<'_>, pipeline: PipelineId, careful: bool) {
+        let sub = (!self.direct).then_some(pipeline);
         if careful {
             self.state = State::Connecting(sub);
         } else {
             self.state = State::Open(sub);
             self.watch(cx);
+            std::mem::take(&mut self.held).into_iter().for_each(|event| self.send_on(cx, event));
         }
     }
 
@@ -146,9 +204,7 @@ impl Connection {
 
     fn watch(&mut self, cx: &mut Cx<'_>) {
         (self.last_active, self.last_read) = (Some(cx.now()), Some(cx.now()));
-        for (time, token) in
-            [(self.settings.idle_timeout, TIMER_IDLE), (self.settings.read_timeout, TIMER_READ)]
-        {
+        for (time, token) in [(self.idle, TIMER_IDLE), (self.settings.read_timeout, TIMER_READ)] {
             if !time.is_zero() {
                 cx.timer(time, token);
             }
@@ -156,6 +212,12 @@ impl Connection {
     }
 
     fn send_on(&mut self, cx: &mut Cx<'_>, event: Event) {
+        // WHY: the kernel refuses an empty packet, and scripts begin connections with one.
+        if self.settings.protocol == Protocol::Netlink
+            && matches!(&event, Event::Data(data) if data.is_empty())
+        {
+            return;
+        }
         match self.state {
             State::Open(Some(sub)) => cx.send(sub, event),
             State::Open(None) => cx.forward(event),
@@ -242,7 +304,7 @@ impl Connection {
             self.settings.on_state = None;
         }
         let (to, address) = (self.to.clone(), self.address);
-        let protocol = if self.settings.udp { "udp" } else { "tcp" };
+        let protocol = self.settings.protocol.name();
         self.def.asker.ask(
             &self.scope,
             &on_state,
@@ -251,7 +313,11 @@ impl Connection {
                 outbound.set("state", state)?;
                 outbound.set("protocol", protocol)?;
                 outbound.set("error", error)?;
-                let host = to.map(|(host, _)| host);
+                let host = match to {
+                    Some(To::Host(host, _)) => Some(host),
+                    Some(To::Netlink(peer)) => Some(format!("pid={};groups={}", peer.pid, peer.groups)),
+                    None => None,
+                };
                 outbound.set("remoteAddress", address.map(|address| address.ip().to_string()).or(host))?;
                 outbound.set("remotePort", address.map(|address| address.port()))?;
                 Ok(vec![outbound.into_value()])
@@ -313,9 +379,6 @@ impl Filter for Connection {
         match found.flatten() {
             Some(ip) => {
                 self.connect(cx, SocketAddr::new(ip, port));
-                if let State::Open(_) = self.state {
-                    std::mem::take(&mut self.held).into_iter().for_each(|event| self.send_on(cx, event));
-                }
             }
             None => self.failed(cx, CloseReason::CannotResolve),
         }
@@ -333,7 +396,7 @@ impl Filter for Connection {
         }
         let settings = &self.settings;
         let (since, limit, reason) = match token {
-            TIMER_IDLE => (self.last_active, settings.idle_timeout, CloseReason::IdleTimeout),
+            TIMER_IDLE => (self.last_active, self.idle, CloseReason::IdleTimeout),
             TIMER_READ => (self.last_read, settings.read_timeout, CloseReason::ReadTimeout),
             _ => (self.congested, settings.write_timeout, CloseReason::WriteTimeout),
         };
