@@ -55,6 +55,11 @@
         body = head;
         head = undefined;
       }
+      // What is neither text nor bytes is a value that an encoder understands, not a body.
+      if (typeof body === 'object' && body !== null && !(body instanceof Data)) {
+        payload ??= body;
+        body = null;
+      }
       this.head = head ?? {};
       this.body = typeof body === 'string' ? textToData(body) : toData(body);
       if (tail !== undefined) this.tail = tail;

@@ -1,13 +1,9 @@
 //! From bytes to messages.
 
-use std::net::Ipv4Addr;
-
 use bytes::Bytes;
 
-use super::{
-    ATTRIBUTES, CAPABILITIES, EXTENDED, HEADER_BYTES, MESSAGE_BYTES_MAX, OPTIONAL, PARTIAL, PROTOCOL,
-    TRANSITIVE, TYPES,
-};
+use super::attribute_in::{attribute, ip, prefixes};
+use super::{CAPABILITIES, HEADER_BYTES, MESSAGE_BYTES_MAX, PROTOCOL, TYPES};
 use crate::input::{Cursor, Input};
 use crate::{Error, Event, Object, Value};
 
@@ -92,6 +88,9 @@ fn message(mut cursor: Cursor, kind: u8, as4: bool) -> Result<Value, Error> {
     Ok(Object::new().with("type", *name).with("body", body).into())
 }
 
+/// The type of a parameter that is none.
+const EXTENDED_LENGTH: u8 = 255;
+
 fn open(cursor: &mut Cursor) -> Result<Object, Error> {
     let body = Object::new()
         .with("version", cursor.u8("the version")?)
@@ -99,11 +98,20 @@ fn open(cursor: &mut Cursor) -> Result<Object, Error> {
         .with("holdTime", cursor.u16("the hold time")?)
         .with("identifier", ip(cursor)?);
     let (mut capabilities, mut parameters) = (Object::new(), Object::new());
-    let length = usize::from(cursor.u8("the length of parameters")?);
+    let mut length = usize::from(cursor.u8("the length of parameters")?);
+    // RFC 9072: a first parameter of this type says that lengths have two bytes.
+    let long = length != 0 && cursor.peek() == Some(EXTENDED_LENGTH);
+    if long {
+        cursor.u8("a parameter")?;
+        length = usize::from(cursor.u16("the length of parameters")?);
+    }
     let mut all = cursor.sub(length, "parameters")?;
     while !all.is_empty() {
         let kind = all.u8("a parameter")?;
-        let length = usize::from(all.u8("a parameter")?);
+        let length = match long {
+            true => usize::from(all.u16("a parameter")?),
+            false => usize::from(all.u8("a parameter")?),
+        };
         let mut one = all.sub(length, "a parameter")?;
         if kind != CAPABILITIES {
             parameters.set(kind.to_string(), one.rest());
@@ -127,7 +135,7 @@ fn open(cursor: &mut Cursor) -> Result<Object, Error> {
 
 fn update(cursor: &mut Cursor, as4: bool) -> Result<Object, Error> {
     let length = usize::from(cursor.u16("the length of routes")?);
-    let withdrawn = prefixes(cursor.sub(length, "withdrawn routes")?)?;
+    let withdrawn = prefixes(cursor.sub(length, "withdrawn routes")?, false)?;
     let length = usize::from(cursor.u16("the length of attributes")?);
     let mut attributes = cursor.sub(length, "attributes")?;
     let mut all: Vec<Value> = Vec::new();
@@ -135,84 +143,9 @@ fn update(cursor: &mut Cursor, as4: bool) -> Result<Object, Error> {
         all.push(attribute(&mut attributes, as4)?.into());
     }
     let rest = cursor.remaining();
-    let destinations = prefixes(cursor.sub(rest, "destinations")?)?;
+    let destinations = prefixes(cursor.sub(rest, "destinations")?, false)?;
     Ok(Object::new()
         .with("withdrawnRoutes", withdrawn)
         .with("pathAttributes", all)
         .with("destinations", destinations))
-}
-
-fn ip(cursor: &mut Cursor) -> Result<Value, Error> {
-    Ok(Ipv4Addr::from(cursor.u32("an address")?).to_string().into())
-}
-
-fn prefixes(mut cursor: Cursor) -> Result<Vec<Value>, Error> {
-    let mut all = Vec::new();
-    while !cursor.is_empty() {
-        let bits = cursor.u8("a prefix")?;
-        if bits > 32 {
-            return Err(cursor.malformed(format!("a prefix of {bits} bits")));
-        }
-        let mut address = [0; 4];
-        let given = cursor.take(usize::from(bits.div_ceil(8)), "a prefix")?;
-        address.iter_mut().zip(given.iter()).for_each(|(to, from)| *to = *from);
-        all.push(format!("{}/{bits}", Ipv4Addr::from(address)).into());
-    }
-    Ok(all)
-}
-
-fn asn(cursor: &mut Cursor, as4: bool) -> Result<Value, Error> {
-    Ok(if as4 { cursor.u32("an AS")?.into() } else { cursor.u16("an AS")?.into() })
-}
-
-fn attribute(cursor: &mut Cursor, as4: bool) -> Result<Object, Error> {
-    let flags = cursor.u8("an attribute")?;
-    let code = cursor.u8("an attribute")?;
-    let length = if flags & EXTENDED == 0 {
-        usize::from(cursor.u8("an attribute")?)
-    } else {
-        usize::from(cursor.u16("an attribute")?)
-    };
-    let mut cursor = cursor.sub(length, "an attribute")?;
-    let name = usize::from(code).checked_sub(1).and_then(|index| ATTRIBUTES.get(index)).map(|row| row.0);
-    let value = match name {
-        Some("ORIGIN") => cursor.u8("ORIGIN")?.into(),
-        Some("AS_PATH") => path(&mut cursor, as4)?.into(),
-        Some("NEXT_HOP") => ip(&mut cursor)?,
-        Some("MULTI_EXIT_DISC" | "LOCAL_PREF") => cursor.u32("a number")?.into(),
-        Some("AGGREGATOR") => {
-            Object::new().with("as", asn(&mut cursor, as4)?).with("ip", ip(&mut cursor)?).into()
-        }
-        _ => cursor.rest().into(),
-    };
-    if !cursor.is_empty() {
-        return Err(cursor.malformed(format!("{} bytes too many in an attribute", cursor.remaining())));
-    }
-    let mut attribute = Object::new();
-    if let Some(name) = name {
-        attribute.set("name", name);
-    }
-    Ok(attribute
-        .with("code", code)
-        .with("optional", flags & OPTIONAL != 0)
-        .with("transitive", flags & TRANSITIVE != 0)
-        .with("partial", flags & PARTIAL != 0)
-        .with("value", value))
-}
-
-fn path(cursor: &mut Cursor, as4: bool) -> Result<Vec<Value>, Error> {
-    let mut segments = Vec::new();
-    while !cursor.is_empty() {
-        let kind = match cursor.u8("a segment")? {
-            1 => "AS_SET",
-            2 => "AS_SEQUENCE",
-            other => return Err(cursor.malformed(format!("a segment of type {other}"))),
-        };
-        let mut path = Vec::new();
-        for _ in 0..cursor.u8("a segment")? {
-            path.push(asn(cursor, as4)?);
-        }
-        segments.push(Object::new().with("type", kind).with("path", path).into());
-    }
-    Ok(segments)
 }

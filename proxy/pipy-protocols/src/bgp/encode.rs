@@ -1,15 +1,11 @@
 //! From messages to bytes.
 
-use std::net::Ipv4Addr;
-
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{
-    ATTRIBUTES, CAPABILITIES, EXTENDED, HEADER_BYTES, MESSAGE_BYTES_MAX, OPTIONAL, PARTIAL, PROTOCOL,
-    TRANSITIVE, TYPES,
-};
+use super::attribute_out::{AS_TRANS, attributes, ip, number, prefixes, wrong};
+use super::{CAPABILITIES, HEADER_BYTES, MESSAGE_BYTES_MAX, PROTOCOL, TYPES};
 use crate::codec::{Gather, Whole};
-use crate::{Error, Event, Object, Value};
+use crate::{Error, Event, Value};
 
 /// Writes one direction of a session.
 #[derive(Debug, Default)]
@@ -73,22 +69,6 @@ impl crate::Encoder for Encoder {
     }
 }
 
-fn wrong(reason: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::unencodable(PROTOCOL, reason)
-}
-
-fn number<T: TryFrom<i64>>(of: &Value, key: &str, default: i64) -> Result<T, Error> {
-    of.get(key)
-        .map_or(Some(default), Value::as_int)
-        .and_then(|number| T::try_from(number).ok())
-        .ok_or_else(|| wrong(format!("{key} is no number, or out of range")))
-}
-
-fn ip(value: Option<&Value>, what: &str) -> Result<Ipv4Addr, Error> {
-    let text = value.and_then(Value::as_str).unwrap_or_default();
-    text.parse().map_err(|_| wrong(format!("{what} {text:?} is not an IPv4 address")))
-}
-
 /// A code of one byte, what belongs to it, and its length before that.
 fn coded(bytes: &mut BytesMut, code: &str, value: &Bytes) -> Result<(), Error> {
     let code: u8 = code.parse().map_err(|_| wrong(format!("{code:?} is no code from 0 to 255")))?;
@@ -98,27 +78,46 @@ fn coded(bytes: &mut BytesMut, code: &str, value: &Bytes) -> Result<(), Error> {
     Ok(())
 }
 
-/// Bytes, or a number as four of them.
+/// Bytes, or a number as four of them; none for null.
 fn raw(value: &Value) -> Result<Bytes, Error> {
+    if *value == Value::Null {
+        return Ok(Bytes::new());
+    }
     match value.as_int().and_then(|number| u32::try_from(number).ok()) {
         Some(number) => Ok(Bytes::copy_from_slice(&number.to_be_bytes())),
         None => value.to_bytes().ok_or_else(|| wrong(format!("a value is {}, not Data", value.kind()))),
     }
 }
 
+/// The capability of who speaks of AS numbers of four bytes (RFC 6793).
+const FOUR_BYTES: &str = "65";
+
 fn open(bytes: &mut BytesMut, body: &Value) -> Result<(), Error> {
     bytes.put_u8(number(body, "version", 4)?);
-    // RFC 6793 §4.2.3: who has a number that two bytes cannot hold says 23456.
     let my_as: u32 = number(body, "myAS", 0)?;
-    bytes.put_u16(u16::try_from(my_as).unwrap_or(23456));
+    bytes.put_u16(u16::try_from(my_as).unwrap_or(AS_TRANS));
     bytes.put_u16(number(body, "holdTime", 0)?);
     bytes.put_slice(&ip(body.get("identifier"), "identifier")?.octets());
-    let fields = |key: &str| body.get(key).and_then(Value::as_object).into_iter().flat_map(Object::iter);
+    let fields = |of: Option<&Value>| -> Vec<(String, Value)> {
+        let fields = of.and_then(Value::as_object).into_iter().flat_map(crate::Object::iter);
+        fields.map(|(code, value)| (code.to_owned(), value.clone())).collect()
+    };
     let mut parameters = BytesMut::new();
-    for (code, value) in fields("parameters") {
+    let given = body.get("parameters");
+    for (code, value) in fields(given).iter().filter(|(code, _)| code != "Capabilities") {
         coded(&mut parameters, code, &raw(value)?)?;
     }
-    for (code, value) in fields("capabilities") {
+    let mut capabilities = fields(body.get("capabilities"));
+    for (code, value) in fields(given.and_then(|given| given.get("Capabilities"))) {
+        if capabilities.iter().all(|(known, _)| *known != code) {
+            capabilities.push((code, value));
+        }
+    }
+    // Who has a number that two bytes cannot hold could not say it otherwise.
+    if my_as > u16::MAX.into() && capabilities.iter().all(|(code, _)| code != FOUR_BYTES) {
+        capabilities.push((FOUR_BYTES.to_owned(), my_as.into()));
+    }
+    for (code, value) in &capabilities {
         let values = match value {
             Value::Array(values) => values,
             value => std::slice::from_ref(value),
@@ -140,89 +139,8 @@ fn update(bytes: &mut BytesMut, body: &Value, as4: bool) -> Result<(), Error> {
         bytes.put_slice(part);
         Ok::<(), Error>(())
     };
-    part(bytes, &prefixes(body.get("withdrawnRoutes"))?)?;
-    let mut attributes = BytesMut::new();
-    for attribute in body.get("pathAttributes").and_then(Value::as_array).unwrap_or_default() {
-        self::attribute(&mut attributes, attribute, as4)?;
-    }
-    part(bytes, &attributes)?;
-    bytes.put_slice(&prefixes(body.get("destinations"))?);
-    Ok(())
-}
-
-fn prefixes(value: Option<&Value>) -> Result<BytesMut, Error> {
-    let mut bytes = BytesMut::new();
-    for prefix in value.and_then(Value::as_array).unwrap_or_default() {
-        let text = prefix.as_str().unwrap_or_default();
-        let (address, bits) = text.split_once('/').unwrap_or((text, "32"));
-        let parsed = address.parse::<Ipv4Addr>().ok().zip(bits.parse().ok().filter(|bits: &u8| *bits <= 32));
-        let (address, bits) =
-            parsed.ok_or_else(|| wrong(format!("{text:?} is no prefix such as 10.0.0.0/8")))?;
-        bytes.put_u8(bits);
-        bytes.put_slice(address.octets().get(..usize::from(bits.div_ceil(8))).unwrap_or_default());
-    }
-    Ok(bytes)
-}
-
-fn asn(bytes: &mut BytesMut, value: Option<&Value>, as4: bool) -> Result<(), Error> {
-    let number = value.and_then(Value::as_int).and_then(|number| u32::try_from(number).ok());
-    let number = number.ok_or_else(|| wrong("an AS is no number, or out of range"))?;
-    if as4 {
-        bytes.put_u32(number)
-    } else {
-        bytes.put_u16(u16::try_from(number).unwrap_or(23456))
-    }
-    Ok(())
-}
-
-fn attribute(bytes: &mut BytesMut, attribute: &Value, as4: bool) -> Result<(), Error> {
-    let named = attribute.get("name").and_then(Value::as_str);
-    let index = named.and_then(|name| ATTRIBUTES.iter().position(|row| row.0 == name));
-    let code: u8 = match index {
-        Some(index) => u8::try_from(index + 1).unwrap_or_default(),
-        None => number(attribute, "code", 0)?,
-    };
-    let Some(&(name, optional, transitive)) =
-        usize::from(code).checked_sub(1).map(|index| ATTRIBUTES.get(index).unwrap_or(&("", true, true)))
-    else {
-        return Err(wrong(format!("there is no attribute {:?}", named.unwrap_or_default())));
-    };
-    let null = Value::Null;
-    let value = attribute.get("value").unwrap_or(&null);
-    let mut content = BytesMut::new();
-    match name {
-        "ORIGIN" => content.put_u8(number(attribute, "value", 0)?),
-        "AS_PATH" => {
-            for segment in value.as_array().unwrap_or_default() {
-                let path = segment.get("path").and_then(Value::as_array).unwrap_or_default();
-                content.put_u8(if segment.get("type").and_then(Value::as_str) == Some("AS_SET") {
-                    1
-                } else {
-                    2
-                });
-                content.put_u8(u8::try_from(path.len()).map_err(|_| wrong("a segment of more than 255 AS"))?);
-                path.iter().try_for_each(|number| asn(&mut content, Some(number), as4))?;
-            }
-        }
-        "NEXT_HOP" => content.put_slice(&ip(Some(value), name)?.octets()),
-        "MULTI_EXIT_DISC" | "LOCAL_PREF" => content.put_u32(number(attribute, "value", 0)?),
-        "AGGREGATOR" => {
-            asn(&mut content, value.get("as"), as4)?;
-            content.put_slice(&ip(value.get("ip"), name)?.octets());
-        }
-        _ => content.put_slice(&value.to_bytes().unwrap_or_default()),
-    }
-    let flag = |key: &str, default: bool| attribute.get(key).map_or(default, Value::is_truthy);
-    let mut flags = if flag("optional", optional) { OPTIONAL } else { 0 };
-    flags |= if flag("transitive", transitive) { TRANSITIVE } else { 0 };
-    flags |= if flag("partial", false) { PARTIAL } else { 0 };
-    match u8::try_from(content.len()) {
-        Ok(length) => bytes.put_slice(&[flags, code, length]),
-        Err(_) => {
-            bytes.put_slice(&[flags | EXTENDED, code]);
-            bytes.put_u16(u16::try_from(content.len()).map_err(|_| wrong("an attribute is too long"))?);
-        }
-    }
-    bytes.put_slice(&content);
+    part(bytes, &prefixes(body.get("withdrawnRoutes"), false)?)?;
+    part(bytes, &attributes(body.get("pathAttributes"), as4)?)?;
+    bytes.put_slice(&prefixes(body.get("destinations"), false)?);
     Ok(())
 }

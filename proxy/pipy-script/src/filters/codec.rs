@@ -48,13 +48,15 @@ impl FilterDef for CodecDef {
     }
 }
 
-/// MQTT is apart: what its two directions know of each other is the level of the protocol.
+/// MQTT and BGP are apart: what one direction says changes how the other is read.
 enum Reader {
+    Bgp(protocols::bgp::Decoder),
     Mqtt(protocols::mqtt::Decoder),
     Other(Box<dyn Decoder>),
 }
 
 enum Writer {
+    Bgp(protocols::bgp::Encoder),
     Mqtt(protocols::mqtt::Encoder),
     Other(Box<dyn Encoder>),
 }
@@ -82,8 +84,13 @@ impl Codec {
             .or_else(|| level_of(scope, None))
     }
 
+    /// Asked each time: peers agree on it while they are connected.
+    fn as4(&self, scope: &Scope) -> bool {
+        self.asked(scope, |value| Some(value.get::<rquickjs::Coerced<bool>>().is_ok_and(|yes| yes.0)))
+            .unwrap_or(false)
+    }
+
     fn reader(&self, scope: &Scope) -> Reader {
-        let as4 = || self.asked(scope, |value| value.as_bool()).unwrap_or(false);
         Reader::Other(match self.name {
             "decodeMQTT" => {
                 return Reader::Mqtt(match self.level(scope) {
@@ -94,14 +101,13 @@ impl Codec {
             "decodeRESP" => Box::new(protocols::resp::Decoder::new()),
             "decodeDubbo" => Box::new(protocols::dubbo::Decoder::new()),
             "decodeThrift" => Box::new(protocols::thrift::Decoder::new()),
-            "decodeBGP" => Box::new(protocols::bgp::Decoder::new(as4())),
+            "decodeBGP" => return Reader::Bgp(protocols::bgp::Decoder::new(false)),
             "decodeNetlink" => Box::new(protocols::netlink::Decoder::new()),
             _ => Box::new(protocols::websocket::Decoder::new()),
         })
     }
 
     fn writer(&self, scope: &Scope) -> Writer {
-        let as4 = || self.asked(scope, |value| value.as_bool()).unwrap_or(false);
         Writer::Other(match self.name {
             "encodeMQTT" => {
                 return Writer::Mqtt(match self.level(scope) {
@@ -112,7 +118,7 @@ impl Codec {
             "encodeRESP" => Box::new(protocols::resp::Encoder::new()),
             "encodeDubbo" => Box::new(protocols::dubbo::Encoder::new()),
             "encodeThrift" => Box::new(protocols::thrift::Encoder::new()),
-            "encodeBGP" => Box::new(protocols::bgp::Encoder::new(as4())),
+            "encodeBGP" => return Writer::Bgp(protocols::bgp::Encoder::new(false)),
             "encodeNetlink" => Box::new(protocols::netlink::Encoder::new()),
             _ => Box::new(protocols::websocket::Encoder::new(mask)),
         })
@@ -214,6 +220,7 @@ impl Filter for Decoding {
             let done = match &mut self.reader {
                 None => Ok(()),
                 Some(Reader::Mqtt(reader)) => reader.finish(&mut pieces),
+                Some(Reader::Bgp(reader)) => reader.finish(&mut pieces),
                 Some(Reader::Other(reader)) => reader.finish(&mut pieces),
             };
             self.forward(cx, pieces);
@@ -233,6 +240,10 @@ impl Filter for Decoding {
                     level_of(scope, reader.level());
                 }
                 read
+            }
+            Reader::Bgp(reader) => {
+                reader.set_as4(def.as4(scope));
+                reader.push(data.clone(), &mut pieces)
             }
             Reader::Other(reader) => reader.push(data.clone(), &mut pieces),
         };
@@ -281,6 +292,10 @@ impl Filter for Encoding {
                     if let (Piece::Start(_), Some(level)) = (&piece, level_of(scope, None)) {
                         writer.set_level(level);
                     }
+                    writer.push(piece, &mut out)
+                }
+                Writer::Bgp(writer) => {
+                    writer.set_as4(def.as4(scope));
                     writer.push(piece, &mut out)
                 }
                 Writer::Other(writer) => writer.push(piece, &mut out),
