@@ -52,7 +52,7 @@ _CODES = {
 
 _HINTS = {
     "Unauthorized": "the kubeconfig is of another cluster, or of a box that was purged since",
-    "Unavailable": "does the cluster, or the box (`fsm status`), run?",
+    "Unavailable": "`fsm up` starts a box that has ended; a cluster must run, and be reachable",
     "ConfigError": "start the mesh with `fsm up`, or name a cluster with --kubeconfig",
 }
 
