@@ -30,7 +30,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from fsm import __version__, policies
 from fsm.ca import CaError, LiveAuthority
-from fsm.controllers import bootstrap, logs
+from fsm.controllers import bootstrap, logs, memory
 from fsm.controllers.duties import SERVICE, Duties, Parts
 from fsm.controllers.election import Elector
 from fsm.controllers.engine import Engine
@@ -191,6 +191,7 @@ class Controller:
         await self._until_synced()
         await publisher.first()
         tasks.create_task(publisher.run())
+        tasks.create_task(memory.tend(lambda: publisher.active_at))
         await self._start_delivery(authority, publisher, duties, stack, tasks)
         # Whoever waits until we are ready may patch MeshConfig the moment after.
         self._phase = "waiting for the API to take MeshConfig"

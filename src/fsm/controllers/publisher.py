@@ -99,6 +99,8 @@ class Publisher(Generic[S]):
         self._lost = False
         self._anew = False
         self.snapshot: S | None = None
+        self.active_at = time.monotonic()
+        """When there was something to do last, monotonic seconds."""
         self._update_time = Histogram(
             "fsm_proxy_config_update_time",
             "Seconds to compile and publish one change for all connected proxies.",
@@ -163,6 +165,7 @@ class Publisher(Generic[S]):
         self._note(batch, change)
         await self._compile_all(self._concerned(), change)
         change.published = True
+        self.active_at = time.monotonic()
         change.compile_s = time.monotonic() - batch.started
         self._update_time.observe(change.compile_s)
         self._broadcasts.inc()
@@ -215,6 +218,7 @@ class Publisher(Generic[S]):
                 self._new.clear()
                 # A Pod that the snapshot does not know yet comes with the batch that brings it.
                 await self._compile_all(keys, None)
+                self.active_at = time.monotonic()
 
     async def _compile_all(self, keys: list[ProxyKey], change: Change | None) -> None:
         turn = time.monotonic()

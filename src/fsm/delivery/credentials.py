@@ -17,6 +17,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 from fsm.delivery.registry import ProxyKey
@@ -69,10 +70,7 @@ def claimed_pod(claim: object) -> ProxyKey:
         Denied: 400, it is malformed.
     """
     if isinstance(claim, str):
-        parts = claim.split("/")
-        claim = dict(zip(("namespace", "name", "uid"), parts, strict=False))
-        if len(parts) != 3:
-            raise Denied(400, "the header fsm-pod must be namespace/name/uid")
+        return _claimed_in_words(claim)
     if not isinstance(claim, Mapping):
         raise Denied(400, "the pod must be an object with namespace, name and uid")
     found = []
@@ -82,6 +80,15 @@ def claimed_pod(claim: object) -> ProxyKey:
             raise Denied(400, f"the pod's {field} is missing or malformed")
         found.append(value)
     return ProxyKey(*found)
+
+
+# WHY kept: every poll of a proxy makes the same claim.
+@lru_cache(maxsize=4096)
+def _claimed_in_words(claim: str) -> ProxyKey:
+    parts = claim.split("/")
+    if len(parts) != 3:
+        raise Denied(400, "the header fsm-pod must be namespace/name/uid")
+    return claimed_pod(dict(zip(("namespace", "name", "uid"), parts, strict=True)))
 
 
 async def pod_of_token(world: World, token: TokenIdentity, claim: ProxyKey) -> PodFacts:

@@ -135,6 +135,7 @@ class Connection(Channel):
         super().__init__(context, buffer, all_of_them)
         self._handler = handler
         self._parser = httptools.HttpRequestParser(self)
+        self._reading_head, self._head_bytes = True, 0
         self._reset()
         self._now: Exchange | None = None
         self._last = False
@@ -188,7 +189,8 @@ class Connection(Channel):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(400, "no other protocol is spoken here")
+            # RFC 9110 section 7.8: it is answered as if it had not asked; nothing comes after it.
+            log.debug("no other protocol is spoken here")
         except httptools.HttpParserError as error:
             self._refuse(400, f"this is not HTTP: {error}")
         else:
@@ -266,11 +268,11 @@ class Connection(Channel):
             self,
             self._parser.get_method().decode("latin-1"),
             (url.path or b"/").decode("latin-1"),
-            dict(parse_qsl((url.query or b"").decode("latin-1"), keep_blank_values=True)),
+            _parameters((url.query or b"").decode("latin-1")),
             self._headers,
             b"".join(self._body),
         )
-        last = not self._parser.should_keep_alive()
+        last = not self._parser.should_keep_alive() or "upgrade" in self._headers
         if self._now is None:
             self._begin(exchange, last)
         elif len(self._next) < AHEAD_MAX:
@@ -279,7 +281,6 @@ class Connection(Channel):
             self.abort()
 
     def _reset(self) -> None:
-        self._reading_head, self._head_bytes = True, 0
         self._url = b""
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
@@ -331,6 +332,14 @@ def _slices(body: Pieces) -> Iterator[Bytes]:
     view = memoryview(body)
     for begin in range(0, len(view), SLICE_BYTES):
         yield view[begin : begin + SLICE_BYTES]
+
+
+def _parameters(query: str) -> dict[str, str]:
+    if "%" in query or "+" in query:
+        return dict(parse_qsl(query, keep_blank_values=True))
+    # WHY: a poll has nothing to decode, and there are many.
+    parts = (part.partition("=") for part in query.split("&") if part)
+    return {name: value for name, _, value in parts}
 
 
 @lru_cache(maxsize=1)

@@ -114,8 +114,8 @@ class Polls:
 
         That is so when another root signs now, or when certificates shall live shorter.
         """
-        longest = self._now() + self._leaf_lifetime() * LIFETIME_SLACK
-        too_long = member.not_after > longest.timestamp()
+        left_s = member.not_after - self._now().timestamp()
+        too_long = left_s > self._leaf_lifetime().total_seconds() * LIFETIME_SLACK
         if member.signer == self._authority.signer and not too_long:
             return {}
         # A second per hundred proxies: each renewal costs a token review and a signature.

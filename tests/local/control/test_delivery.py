@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import ssl
 import time
@@ -16,7 +17,15 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from fsm.ca import Tresor, new_root
-from fsm.delivery import Compiled, DeliveryServer, FailingPlugins, PodFacts, ProxyKey, ProxyRegistry
+from fsm.delivery import (
+    Compiled,
+    DeliveryServer,
+    FailingPlugins,
+    PodFacts,
+    ProxyKey,
+    ProxyRegistry,
+    channel,
+)
 from fsm.delivery.metrics import DeliveryMetrics
 from fsm.delivery.tls import ServerTls
 from fsm.kube import TokenIdentity
@@ -388,6 +397,21 @@ async def test_old_tls_is_refused(mesh):
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises((ssl.SSLError, ConnectionError)):
         await asyncio.open_connection("127.0.0.1", mesh.server.port, ssl=context)
+
+
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n\r\n"])
+async def test_whoever_speaks_no_tls_is_cut_off(mesh, proxy, monkeypatch, said):
+    monkeypatch.setattr(channel, "HANDSHAKE_S", 0.05)
+    monkeypatch.setattr(channel, "SWEEP_S", 0.02)
+    mesh.server._channels.sweep()
+    reader, writer = await asyncio.open_connection("127.0.0.1", mesh.server.port)
+    writer.write(said)
+    async with asyncio.timeout(10):
+        # What TLS says of it, if anything, and the end.
+        with contextlib.suppress(ConnectionError):
+            assert len(await reader.read()) < 100
+    writer.close()
+    assert (await proxy.certify())[0] == 200
 
 
 async def test_two_hundred_proxies_get_a_change_within_a_second(mesh, make_proxy, tresor):
