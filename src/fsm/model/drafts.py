@@ -7,6 +7,7 @@ differs; setting an equal value changes nothing, so what follows from it is not 
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
@@ -51,7 +52,7 @@ class Draft(Generic[K, V]):
         self.name = name
         self.map: dict[K, V] = {}
         self._changed: set[K] = set()
-        self._members = False
+        self._added: set[K] = set()
 
     def get(self, key: K) -> V | None:
         """Return the value as it is now."""
@@ -67,8 +68,10 @@ class Draft(Generic[K, V]):
         self._changed.add(key)
         if value is None:
             del self.map[key]
+            self._added.discard(key)
         else:
-            self._members = self._members or before is None
+            if before is None:
+                self._added.add(key)
             self.map[key] = value
         return True
 
@@ -79,13 +82,23 @@ class Draft(Generic[K, V]):
             in_order: whether the map is read in the order of its keys.
 
         """
-        if in_order and self._members:
-            self.map = {key: self.map[key] for key in sorted(self.map)}  # type: ignore[type-var]
+        if in_order and self._added:
+            self.map = {key: self.map[key] for key in self._in_order()}
         cells = [Cell(self.name, key) for key in self._changed]
         if cells:
             cells.append(Cell(self.name, EVERY))
-        self._changed, self._members = set(), False
+        self._changed, self._added = set(), set()
         return cells
+
+    def _in_order(self) -> list[K]:
+        """Return the keys in order: all but those added since the last time are so already."""
+        keys: list[Any] = list(self.map)
+        old, new = keys[: -len(self._added)], keys[-len(self._added) :]
+        if len(new) > len(old) // 8:
+            return sorted(keys)
+        for key in new:
+            insort(old, key)
+        return old
 
 
 class Groups(Draft[K, tuple[V, ...]]):

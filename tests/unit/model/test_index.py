@@ -14,9 +14,18 @@ from world import World, bookstore, bookstore_access, port
 
 from fsm.compile import SnapshotBuilder, build_snapshot
 from fsm.model import Key, Snapshot
-from fsm.model.drafts import EVERY, Cell
+from fsm.model.drafts import EVERY, Cell, Draft
 
-PLAIN = ("namespaces", "pods", "services", "targets", "route_groups", "tcp_routes", "splits")
+PLAIN = (
+    "namespaces",
+    "pods",
+    "services",
+    "targets",
+    "route_groups",
+    "tcp_routes",
+    "splits",
+    "policies",
+)
 
 
 def leaves(record: object, path: str = "") -> Iterator[tuple[str, object]]:
@@ -101,6 +110,23 @@ def test_a_namespace_that_joins_or_leaves_takes_its_objects_along(monitored: boo
     assert (Key("b", "two") in snapshot.endpoints) is monitored
     assert Cell("monitored", "b") in cells
     assert Cell("monitored", "a") not in cells
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 99), st.booleans()), max_size=9), max_size=9))
+def test_a_map_that_grows_and_shrinks_stays_in_order(steps: list[list[tuple[int, bool]]]) -> None:
+    draft = Draft[int, int]("pods")
+    wanted = dict.fromkeys(range(0, 100, 2), 1)
+    for number in reversed(list(wanted)):
+        draft.put(number, 1)
+    draft.close(in_order=True)
+    for turn, step in enumerate(steps):
+        for number, there in step:
+            draft.put(number, turn if there else None)
+            wanted.pop(number, None)
+            if there:
+                wanted[number] = turn
+        draft.close(in_order=True)
+        assert list(draft.map.items()) == sorted(wanted.items())
 
 
 def test_a_pod_that_had_ended_before_anyone_heard_of_it_is_no_fault() -> None:
