@@ -121,7 +121,8 @@ async def _objects(client: KubeClient) -> list[dict[str, str]]:
             rows.append(
                 {
                     "kind": resource.kind,
-                    "namespace": metadata["namespace"],
+                    # Plugins belong to no namespace.
+                    "namespace": metadata.get("namespace", ""),
                     "name": metadata["name"],
                     "status": object_status(obj),
                 }
