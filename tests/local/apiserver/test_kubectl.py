@@ -232,6 +232,13 @@ def test_imperative_create_speaks_protobuf(cluster: Cluster, kubectl_minor: int)
     told = cluster.kubectl("create", "quota", "q", "--hard=pods=2", *where).stderr
     assert "resourcequotas are stored, but nothing acts on them" in told
     assert get(cluster, "quota", "q", *where)["spec"] == {"hard": {"pods": "2"}}
+    cluster.kubectl("create", "cronjob", "cj", "--image=x:1", "--schedule=* * * * *", *where)
+    cluster.kubectl("create", "pdb", "b", "--selector=a=b", "--min-available=1", *where)
+    shown = cluster.kubectl("get", "cj,pdb,ingress", *where).stdout
+    assert re.search(r"^NAME +SCHEDULE +TIMEZONE +SUSPEND +ACTIVE +LAST SCHEDULE", shown, re.M)
+    assert re.search(r"^cronjob.batch/cj +\* \* \* \* \* +<none> +False +0 +<none>", shown, re.M)
+    assert re.search(r"^poddisruptionbudget.policy/b +1 +N/A +0", shown, re.M)
+    assert re.search(r"^ingress.networking.k8s.io/i +<none> +host +80", shown, re.M)
     cluster.kubectl("create", "priorityclass", "p", "--value=3")
     assert get(cluster, "priorityclass", "p")["value"] == 3
     cluster.kubectl("expose", "deploy", "d", "--port=80", "--target-port=web", *where)

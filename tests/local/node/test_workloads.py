@@ -181,6 +181,42 @@ async def test_deleted_namespace_takes_everything_in_it(box: Box, namespace: str
     assert not [p for p in await box.pods() if p["namespace"] == namespace]
 
 
+async def test_a_statefulset_goes_back_to_the_template_before(box: Box, namespace: str) -> None:
+    labels = {"app": "db"}
+    where = ("-n", namespace)
+
+    def rolled_out(said: str) -> str:
+        made = {
+            "apiVersion": "apps/v1",
+            "kind": "StatefulSet",
+            "metadata": {"name": "db", "annotations": {"kubernetes.io/change-cause": said}},
+            "spec": {
+                "replicas": 1,
+                "serviceName": "db",
+                "selector": {"matchLabels": labels},
+                "template": _template(labels, web("db", said)),
+            },
+        }
+        apply(box, namespace, made)
+        box.kubectl("rollout", "status", "sts/db", *where, "--timeout=60s")
+        return box.kubectl("get", "sts", "db", *where, "-o", "jsonpath={.spec.template}")
+
+    first = rolled_out("one")
+    assert rolled_out("two") != first
+    history = box.kubectl("rollout", "history", "sts/db", *where)
+    assert [line.split() for line in history.split("\n")[2:4]] == [["1", "one"], ["2", "two"]]
+    box.kubectl("rollout", "undo", "sts/db", *where)
+    box.kubectl("rollout", "status", "sts/db", *where, "--timeout=60s")
+    assert box.kubectl("get", "sts", "db", *where, "-o", "jsonpath={.spec.template}") == first
+
+    async def numbered() -> bool:
+        path = "jsonpath={.items[*].revision}"
+        told = box.kubectl("get", "controllerrevisions", *where, "-o", path)
+        return sorted(told.split()) == ["2", "3"]
+
+    await until(numbered, "the template of before has the highest number")
+
+
 async def test_statefulset_gives_names_that_stay_in_order(box: Box, namespace: str) -> None:
     labels = {"app": "db"}
     made = {

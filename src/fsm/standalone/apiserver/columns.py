@@ -132,6 +132,31 @@ def _selector_column() -> TableColumn:
     return _cell("Selector", lambda o: _label_selector(_dig(o, "spec.selector")), priority=WIDE)
 
 
+def _controller(obj: Json) -> str:
+    for owner in _dig(obj, "metadata.ownerReferences", []):
+        if owner.get("controller"):
+            group = str(owner.get("apiVersion", "")).rpartition("/")[0]
+            kind = str(owner.get("kind", "")).lower()
+            return f"{kind}.{group}/{owner.get('name')}" if group else f"{kind}/{owner.get('name')}"
+    return "<none>"
+
+
+_MODES = {
+    "ReadWriteOnce": "RWO",
+    "ReadOnlyMany": "ROX",
+    "ReadWriteMany": "RWX",
+    "ReadWriteOncePod": "RWOP",
+}
+
+
+def _access_modes(obj: Json) -> str:
+    return ",".join(_MODES.get(mode, mode) for mode in _dig(obj, "spec.accessModes", []))
+
+
+def _ingress_hosts(obj: Json) -> str:
+    return ",".join(rule.get("host") or "*" for rule in _dig(obj, "spec.rules", [])) or "*"
+
+
 def _service_ports(obj: Json) -> str:
     shown = []
     for port in _dig(obj, "spec.ports", []):
@@ -338,6 +363,50 @@ COLUMNS: dict[tuple[str, str], tuple[TableColumn, ...]] = {
         AGE,
         *_TEMPLATE,
         _selector_column(),
+    ),
+    ("apps", "controllerrevisions"): (
+        NAME,
+        _cell("Controller", _controller),
+        _count("Revision", "revision"),
+        AGE,
+    ),
+    ("", "persistentvolumeclaims"): (
+        NAME,
+        _field("Status", "status.phase", "Pending"),
+        _field("Volume", "spec.volumeName", ""),
+        _field("Capacity", "status.capacity.storage", ""),
+        _cell("Access Modes", _access_modes),
+        _field("StorageClass", "spec.storageClassName", ""),
+        AGE,
+    ),
+    ("batch", "cronjobs"): (
+        NAME,
+        _field("Schedule", "spec.schedule"),
+        _field("Timezone", "spec.timeZone"),
+        _cell("Suspend", lambda o: str(bool(_dig(o, "spec.suspend", False)))),
+        _cell("Active", lambda o: len(_dig(o, "status.active", [])), type="integer"),
+        TableColumn(
+            "Last Schedule",
+            lambda o, now: (
+                age(found, now) if (found := _dig(o, "status.lastScheduleTime")) else "<none>"
+            ),
+        ),
+        AGE,
+    ),
+    ("networking.k8s.io", "ingresses"): (
+        NAME,
+        _field("Class", "spec.ingressClassName"),
+        _cell("Hosts", _ingress_hosts),
+        _field("Address", "status.loadBalancer.ingress", ""),
+        _cell("Ports", lambda o: "80, 443" if _dig(o, "spec.tls") else "80"),
+        AGE,
+    ),
+    ("policy", "poddisruptionbudgets"): (
+        NAME,
+        _field("Min Available", "spec.minAvailable", "N/A"),
+        _field("Max Unavailable", "spec.maxUnavailable", "N/A"),
+        _count("Allowed Disruptions", "status.disruptionsAllowed"),
+        AGE,
     ),
     ("batch", "jobs"): (
         NAME,

@@ -141,6 +141,7 @@ BUILTIN: tuple[ApiResource, ...] = (
     _builtin(
         "apps", "v1", "daemonsets", "DaemonSet", short="ds", all_=True, sub="status", enforced=False
     ),
+    _builtin("apps", "v1", "controllerrevisions", "ControllerRevision"),
     _builtin("batch", "v1", "jobs", "Job", all_=True, sub="status"),
     _builtin(
         "batch", "v1", "cronjobs", "CronJob", short="cj", all_=True, sub="status", enforced=False

@@ -35,6 +35,7 @@ DaemonSetSpec: selector LabelSelector!, template PodTemplateSpec!,
 DaemonSetStatus: currentNumberScheduled int, numberMisscheduled int, desiredNumberScheduled int,
   numberReady int, observedGeneration int, updatedNumberScheduled int, numberAvailable int,
   numberUnavailable int, collisionCount int, conditions [Condition]/type
+ControllerRevision: apiVersion str, kind str, metadata ObjectMeta, data any, revision int!
 Scale: apiVersion str, kind str, metadata ObjectMeta, spec ScaleSpec, status ScaleStatus
 ScaleSpec: replicas int
 ScaleStatus: replicas int, selector str

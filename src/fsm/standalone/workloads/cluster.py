@@ -18,6 +18,7 @@ from typing import Any
 from fsm.kube import Informer, KubeClient, NotFound
 from fsm.kube.resources import (
     CONFIGMAPS,
+    CONTROLLERREVISIONS,
     DEPLOYMENTS,
     ENDPOINTS,
     ENDPOINTSLICES,
@@ -47,6 +48,7 @@ KINDS = (
     SERVICEACCOUNTS,
     SECRETS,
     CONFIGMAPS,
+    CONTROLLERREVISIONS,
 )
 #: How long a write waits for our own view of it, seconds. Beyond that the watch is in trouble, and
 #: the controller is called again by whatever comes after.

@@ -20,13 +20,13 @@ from typing import Any
 
 from fsm.kube import AlreadyExists
 from fsm.kube.resources import PERSISTENTVOLUMECLAIMS, PODS, STATEFULSETS
+from fsm.standalone.workloads import revisions
 from fsm.standalone.workloads.cluster import is_active, is_going, is_ready
 from fsm.standalone.workloads.controller import Retry
 from fsm.standalone.workloads.owners import OwnerController
 from fsm.standalone.workloads.pods import pod_from
 
 KubeObject = dict[str, Any]
-_REVISION_LABEL = "controller-revision-hash"
 _NAME_LABEL = "statefulset.kubernetes.io/pod-name"
 _INDEX_LABEL = "apps.kubernetes.io/pod-index"
 
@@ -39,6 +39,8 @@ class StatefulSets(OwnerController):
 
     async def _reconcile(self, owner: KubeObject) -> None:
         """Make one step toward the wanted Pods; report."""
+        run = {_revision(pod) for pod in self._pods(owner).values()}
+        await revisions.keep(self._cluster, owner, revision_of(owner), run)
         stepped = await self._step(owner, self._pods(owner))
         await self._report(owner, self._pods(owner))
         if stepped:
@@ -87,8 +89,7 @@ class StatefulSets(OwnerController):
             pod = pods.get(ordinal)
             if pod is None or ordinal < partition:
                 return False
-            labels = pod["metadata"].get("labels") or {}
-            if labels.get(_REVISION_LABEL) != revision:
+            if _revision(pod) != revision:
                 if is_going(pod):
                     return False
                 await self._cluster.delete(PODS, pod)
@@ -102,7 +103,7 @@ class StatefulSets(OwnerController):
         name = f"{meta['name']}-{ordinal}"
         pod = pod_from(STATEFULSETS, owner, spec.get("template") or {}, name)
         pod["metadata"]["labels"] |= {
-            _REVISION_LABEL: revision_of(owner),
+            revisions.LABEL: revision_of(owner),
             _NAME_LABEL: name,
             _INDEX_LABEL: str(ordinal),
         }
@@ -137,11 +138,7 @@ class StatefulSets(OwnerController):
     async def _report(self, owner: KubeObject, pods: dict[int, KubeObject]) -> None:
         revision = revision_of(owner)
         live = [pod for pod in pods.values() if is_active(pod)]
-        updated = [
-            pod
-            for pod in live
-            if (pod["metadata"].get("labels") or {}).get(_REVISION_LABEL) == revision
-        ]
+        updated = [pod for pod in live if _revision(pod) == revision]
         before = owner.get("status") or {}
         complete = len(updated) == len(live) == int(owner["spec"].get("replicas", 1))
         current = revision if complete else before.get("currentRevision") or revision
@@ -156,6 +153,10 @@ class StatefulSets(OwnerController):
             "observedGeneration": owner["metadata"].get("generation", 1),
         }
         await self._cluster.put_status(STATEFULSETS, owner, status)
+
+
+def _revision(pod: KubeObject) -> str:
+    return str((pod["metadata"].get("labels") or {}).get(revisions.LABEL, ""))
 
 
 def revision_of(owner: KubeObject) -> str:
