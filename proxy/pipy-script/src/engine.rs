@@ -45,6 +45,9 @@ impl Default for Limits {
     }
 }
 
+/// LIMIT: for what promises have to do at once. What is left waits for the next turn, behind the events of others.
+const JOBS_TIME: Duration = Duration::from_millis(20);
+
 /// A function of a script.
 pub(crate) type Callback = Persistent<Function<'static>>;
 
@@ -369,18 +372,33 @@ impl Engine {
         self.run_jobs();
     }
 
-    /// Runs what promises have to do.
+    /// Runs what promises have to do; what is too much at once goes on in the next turn.
     pub(crate) fn run_jobs(&self) {
-        // LIMIT: jobs that make jobs for ever must not hold the worker.
-        for _ in 0..10_000 {
+        let mut since = None;
+        // LIMIT: jobs that make jobs for ever, and many that are stopped one by one, must not hold the worker.
+        for count in 1..=10_000u32 {
             if !self.runtime.is_job_pending() {
                 return self.tell_rejections();
             }
             self.guard.begin();
             self.touch_all();
-            // A job that fails has rejected its promise, or is reported by who waits for it.
-            let _ = self.runtime.execute_pending_job();
+            // A job that fails has rejected its promise, which is told elsewhere; one that was stopped tells nobody.
+            if self.runtime.execute_pending_job().is_err() {
+                self.tell_stopped();
+            }
+            let mut long = || since.get_or_insert_with(Instant::now).elapsed() >= JOBS_TIME;
+            if self.guard.overran.get() || (count % 64 == 0 && long()) {
+                return;
+            }
         }
+    }
+
+    /// Says that what a promise had to do was stopped.
+    fn tell_stopped(&self) {
+        let Some(context) = &self.context else { return };
+        let error = context.with(|ctx| ScriptError::caught(&ctx, Error::Exception, &self.sources.borrow()));
+        let error = if self.guard.overran.get() { error.overrun(self.limits.time) } else { error };
+        crate::log::line("ERR", &format!("a promise's callback: {error}"));
     }
 
     /// Something was done, in whichever family: a promise's callback or a timer's says nothing of its own.
@@ -428,7 +446,11 @@ impl Engine {
             let watchers = self.watchers.borrow();
             self.touched.borrow().iter().any(|family| watchers.contains_key(family))
         };
-        self.asked.get() || !self.wakes.borrow().is_empty() || !self.orphans.borrow().is_empty() || watched()
+        self.asked.get()
+            || self.runtime.is_job_pending()
+            || !self.wakes.borrow().is_empty()
+            || !self.orphans.borrow().is_empty()
+            || watched()
     }
 
     /// The filters that are to be woken: what they wait for has come, or may have.

@@ -10,6 +10,9 @@ use rquickjs::{Ctx, Function, Persistent, Result};
 use crate::engine::{Callback, Engine};
 use crate::log;
 
+/// LIMIT: what the clock can still count from now; a script that waits longer waits for good.
+pub(crate) const FOREVER: Duration = Duration::from_secs(1 << 40);
+
 /// All timers of one engine.
 #[derive(Default)]
 pub(crate) struct Timers {
@@ -50,12 +53,18 @@ impl Timers {
         None
     }
 
-    fn pop(&self) -> Option<Callback> {
+    /// The next that is due, of those that were set before `until`.
+    fn pop(&self, until: u32) -> Option<Callback> {
         let now = self.now.get()?;
         if self.due()? > now {
             return None;
         }
-        let Reverse((_, id)) = self.order.borrow_mut().pop()?;
+        let mut order = self.order.borrow_mut();
+        // What is set now for now is the latest of those that are due.
+        if order.peek().is_none_or(|Reverse((_, id))| until.wrapping_sub(*id) > u32::MAX / 2) {
+            return None;
+        }
+        let Reverse((_, id)) = order.pop()?;
         self.set.borrow_mut().remove(&id)
     }
 
@@ -69,7 +78,9 @@ impl Engine {
     /// Calls what is due.
     pub(crate) fn run_timers(&self, now: Instant) {
         self.timers.set_now(now);
-        while let Some(callback) = self.timers.pop() {
+        // A timer that sets another one for now must not hold the worker: that one is for the next turn.
+        let until = self.timers.next.get();
+        while let Some(callback) = self.timers.pop(until) {
             let result = self.with(|ctx| callback.restore(ctx)?.call::<_, ()>(()));
             if let Err(error) = result {
                 log::line("ERR", &format!("a timer: {error}"));
@@ -88,7 +99,7 @@ pub(crate) fn install<'js>(
 ) -> Result<()> {
     let weak = std::rc::Rc::downgrade(engine);
     let set = move |ctx: Ctx<'js>, seconds: f64, callback: Function<'js>| -> u32 {
-        let after = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX / 4);
+        let after = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(FOREVER).min(FOREVER);
         weak.upgrade().map_or(0, |engine| engine.timers.set(after, Persistent::save(&ctx, callback)))
     };
     native.set("timer", Function::new(ctx.clone(), set)?)?;

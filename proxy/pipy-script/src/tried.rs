@@ -59,4 +59,14 @@ mod tests {
         let error = try_out("const d = new Data('x'); for (;;) d.push(d)", limits).unwrap_err().to_string();
         assert!(error.contains("Data of more than 1048576 bytes"), "{error}");
     }
+
+    #[test]
+    fn callbacks_that_are_stopped_one_by_one_do_not_add_up() {
+        let limits = Limits { time: std::time::Duration::from_millis(50), ..Limits::default() };
+        let since = std::time::Instant::now();
+        let script = "for (let i = 0; i < 4000; i++) Promise.resolve().then(() => { for (;;); })";
+        drop(try_out(script, limits));
+        // All of them would take 200 s.
+        assert!(since.elapsed() < std::time::Duration::from_secs(60));
+    }
 }

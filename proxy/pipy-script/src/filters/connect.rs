@@ -21,6 +21,7 @@ use super::options::Options;
 use super::sub::Nested;
 use crate::engine::Kept;
 use crate::layout::{FilterDef, Reading, Scope};
+use crate::timers::FOREVER;
 
 struct Connect {
     to: Kept,
@@ -247,7 +248,7 @@ impl Connect {
 /// A number of seconds, or a text such as `100ms`, `5s`, `2m`, `1h`.
 pub(crate) fn duration(value: &Value<'_>) -> Option<Duration> {
     if let Some(seconds) = value.as_number() {
-        return Duration::try_from_secs_f64(seconds).ok();
+        return Duration::try_from_secs_f64(seconds).ok().map(|time| time.min(FOREVER));
     }
     let text = value.as_string()?.to_string().ok()?;
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -260,7 +261,7 @@ pub(crate) fn duration(value: &Value<'_>) -> Option<Duration> {
         "d" => 86_400.0,
         _ => return None,
     };
-    Duration::try_from_secs_f64(digits.parse::<f64>().ok()? * factor).ok()
+    Duration::try_from_secs_f64(digits.parse::<f64>().ok()? * factor).ok().map(|time| time.min(FOREVER))
 }
 
 /// An address that needs no resolver.

@@ -85,7 +85,9 @@ impl State {
         if periods >= 1.0 {
             self.current = (self.current + periods * self.produce)
                 .min(self.max.unwrap_or(self.initial).max(self.current));
-            self.since += std::time::Duration::from_secs_f64(periods * self.per);
+            // A period may be too short to be counted in.
+            let passed = Duration::try_from_secs_f64(periods * self.per).unwrap_or(self.since.elapsed());
+            self.since += passed.min(self.since.elapsed());
         }
     }
 }
