@@ -275,7 +275,10 @@ impl Http2Client {
                 self.forget(slot);
                 match (head, cause) {
                     (Some(head), _) if unprocessed => self.refuse(cx, slot, head),
-                    (_, ResetCause::Error(_)) => self.tell(cx, slot, Event::Close(CloseReason::Protocol)),
+                    (_, ResetCause::Error(error)) => {
+                        self.session.set_fault(error.metric_label());
+                        self.tell(cx, slot, Event::Close(CloseReason::Protocol));
+                    }
                     _ if self.broken => self.tell(cx, slot, Event::Close(CloseReason::Protocol)),
                     (head, cause) => {
                         if let (Some(head), ResetCause::ConnectionEnded) = (head, cause) {
@@ -451,6 +454,9 @@ impl Http2Client {
         self.session.count(0, data.len());
         let result = self.connection.receive(data);
         self.broken = result.is_err();
+        if let Err(error) = result {
+            self.session.set_fault(error.metric_label());
+        }
         self.pump(cx);
         if self.broken {
             return self.fail(cx, CloseReason::Protocol);

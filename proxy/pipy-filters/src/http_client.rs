@@ -150,7 +150,10 @@ impl HttpClient {
                 Err(HttpError::BadResponse(error)) if matches!(*error, HttpError::Truncated { .. }) => {
                     return self.fail(cx, CloseReason::Reset);
                 }
-                Err(_) => return self.fail(cx, CloseReason::Protocol),
+                Err(error) => {
+                    self.session.set_fault(error.metric_label());
+                    return self.fail(cx, CloseReason::Protocol);
+                }
             }
         }
     }

@@ -34,6 +34,8 @@ pub struct Session {
     requests_max: Cell<u32>,
     sent: Cell<u64>,
     received: Cell<u64>,
+    /// How the server broke the rules, in a word.
+    fault: Cell<Option<&'static str>>,
     /// The head of the request in progress, until a response to it begins. Exclusive sessions only.
     request: Cell<Option<Box<RequestHead>>>,
     streams: Option<Streams>,
@@ -81,6 +83,7 @@ impl Session {
             requests_max: Cell::new(0),
             sent: Cell::new(0),
             received: Cell::new(0),
+            fault: Cell::new(None),
             request: Cell::new(None),
             streams: None,
         }
@@ -159,6 +162,16 @@ impl Session {
     /// Bytes sent and received since the last time this was asked.
     pub fn take_bytes(&self) -> (u64, u64) {
         (self.sent.take(), self.received.take())
+    }
+
+    /// States how the server has broken the rules: a short, stable word for counters. For the codec's filter.
+    pub fn set_fault(&self, label: &'static str) {
+        self.fault.set(Some(label));
+    }
+
+    /// How the server has broken the rules, if it has since the last time this was asked.
+    pub fn take_fault(&self) -> Option<&'static str> {
+        self.fault.take()
     }
 
     /// States its pipeline. For the codec's filter.

@@ -168,6 +168,12 @@ fn proxy(snapshot: &Snapshot, families: &mut Vec<Family>) {
         ),
         ("sidecar_http_protocol_error_total", "Malformed HTTP messages.", "error", &snapshot.protocol_errors),
         (
+            "sidecar_http_upstream_protocol_error_total",
+            "Malformed HTTP messages of servers.",
+            "error",
+            &snapshot.upstream_protocol_errors,
+        ),
+        (
             "sidecar_tls_handshake_failures_total",
             "TLS handshakes that failed.",
             "reason",

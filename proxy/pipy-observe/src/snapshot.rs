@@ -58,6 +58,7 @@ pub(crate) struct Snapshot {
     pub(crate) datagrams_sent: ByLabel,
     pub(crate) datagrams_dropped: ByLabel,
     pub(crate) protocol_errors: ByLabel,
+    pub(crate) upstream_protocol_errors: ByLabel,
     pub(crate) tls_handshakes: u64,
     pub(crate) tls_failures: ByLabel,
     pub(crate) rate_limited_service: u64,
@@ -90,6 +91,7 @@ impl Snapshot {
             datagrams_sent: ByLabel::new(),
             datagrams_dropped: ByLabel::new(),
             protocol_errors: ByLabel::new(),
+            upstream_protocol_errors: ByLabel::new(),
             tls_handshakes: 0,
             tls_failures: ByLabel::new(),
             rate_limited_service: 0,
@@ -164,6 +166,7 @@ impl Snapshot {
         labelled(&mut self.datagrams_sent, &proxy.datagrams_sent);
         labelled(&mut self.datagrams_dropped, &proxy.datagrams_dropped);
         labelled(&mut self.protocol_errors, &proxy.protocol_errors);
+        labelled(&mut self.upstream_protocol_errors, &proxy.upstream_protocol_errors);
         labelled(&mut self.tls_failures, &proxy.tls_failures);
         labelled(&mut self.rate_limited_inbound, &proxy.rate_limited_inbound);
         self.tls_handshakes += proxy.tls_handshakes.get();

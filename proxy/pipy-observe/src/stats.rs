@@ -39,6 +39,7 @@ pub(crate) fn stats(snapshot: &Snapshot) -> String {
         ("udp.", &snapshot.datagrams_sent, ".datagrams_sent"),
         ("udp.dropped.", &snapshot.datagrams_dropped, ""),
         ("http.protocol_error.", &snapshot.protocol_errors, ""),
+        ("http.upstream_protocol_error.", &snapshot.upstream_protocol_errors, ""),
         ("tls.handshake_failure.", &snapshot.tls_failures, ""),
         ("local_rate_limit.inbound_", &snapshot.rate_limited_inbound, ".rate_limited"),
     ] {

@@ -63,6 +63,8 @@ pub struct ProxyCounters {
     pub detected: Slots<Counter>,
     /// Malformed HTTP, by kind of fault.
     pub protocol_errors: Slots<Counter>,
+    /// The same of servers, on connections to them.
+    pub upstream_protocol_errors: Slots<Counter>,
     /// TLS handshakes that succeeded, both directions.
     pub tls_handshakes: Counter,
     /// TLS handshakes that failed, by reason.

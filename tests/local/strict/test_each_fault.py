@@ -21,6 +21,7 @@ from proxyrig.backend import Backend
 from proxyrig.certs import Authority, Member, spiffe
 from proxyrig.faults import BUYER, CLIENTS, SERVERS, STORE, context, shown
 from proxyrig.floods import FLOODS
+from proxyrig.h2_servers import H2_SERVERS, h2_server
 from proxyrig.h2wire import Frames
 from proxyrig.process import Pipy
 from proxyrig.waiting import until
@@ -136,6 +137,27 @@ async def test_servers_at_fault(stack, tmp_path):
         await watch.fault(name, partial(faults.client_of, proxy.outbound, path))
     watch.judge()
     assert proxy.resident_kib() - before < 8 << 10
+
+
+async def test_servers_of_http2_at_fault(stack, tmp_path):
+    proxy = await stack.enter_async_context(Pipy(tmp_path / "pipy"))
+    watch = Watch(proxy)
+    match = config.http_match(proxy.outbound.port, config.host(config.route()), protocol="grpc")
+    before = 0
+    for name, says in H2_SERVERS.items():
+        async with h2_server(says) as to:
+            await proxy.apply(
+                config.whole(
+                    outbound={"matches": [match]},
+                    clusters={"app": config.cluster(config.endpoint(to))},
+                    timeouts=TIMEOUTS | {"idle_ms": 20_000},
+                )
+            )
+            before = before or proxy.resident_kib()
+            await watch.fault(name, partial(faults.client_of, proxy.outbound, "/"))
+    watch.judge()
+    await until(lambda: proxy.descriptors() < 40, "connections closed")
+    assert proxy.resident_kib() - before < 16 << 10
 
 
 async def member(stack, directory: Path, authority: Authority, **changes: Any) -> Pipy:
@@ -262,7 +284,7 @@ async def test_servers_of_tls_at_fault(stack, tmp_path):
 
 def test_every_row_has_its_fault_and_every_fault_its_row():
     told = (Path(__file__).parent / "test_each_fault.py").read_text()
-    named = {*CLIENTS, *SERVERS, *(f"h2 flood: {name}" for name in FLOODS)}
+    named = {*CLIENTS, *SERVERS, *H2_SERVERS, *(f"h2 flood: {name}" for name in FLOODS)}
     named |= {f"certificate: {kind}" for kind in ("wildcard", "nul", "two")}
     for row in table():
         assert row in named or f'"{row}"' in told, f"{row} is held by no test"

@@ -6,6 +6,7 @@ use pipy_pipeline::{CloseReason, Cx, Event};
 use pipy_upstream::{HealthResult, Outcome, Verdict};
 
 use super::fate::Fate;
+use super::open::count_fault;
 use super::{Found, LoadBalancing, TIMER_PAUSE};
 use crate::runtime::Cluster;
 use crate::stages::default::{respond, respond_with};
@@ -35,6 +36,7 @@ impl LoadBalancing {
             _ => {
                 if reason == CloseReason::Protocol {
                     counters.cx_protocol_error.inc();
+                    count_fault(current.lease.session(), &exchange.connection.shared.metrics);
                 }
                 counters.cx_destroy_remote_with_active_rq.inc();
                 counters.rq_rx_reset.inc();

@@ -8,12 +8,13 @@ use std::time::Duration;
 use pipy_filters::{
     CodecBytes, Http2Client, Http2Settings, HttpClient, HttpVersion, Scheme, Session, TlsClient,
 };
+use pipy_observe::WorkerMetrics;
 use pipy_pipeline::{ConnectTo, Cx, Filter, PipelineId};
 use pipy_worker::Accepted;
 use rustls::pki_types::ServerName;
 
 use crate::exchange::{Direction, Exchange};
-use crate::runtime::{Endpoint, Load};
+use crate::runtime::{Active, Endpoint, Load};
 use crate::sidecar::Shared;
 
 /// The application sees requests come from this address, which tells them apart from those that the redirection must
@@ -64,6 +65,27 @@ pub(crate) fn also(direction: Direction, to: SocketAddr) -> Option<(SocketAddr, 
     local.then(|| ((Ipv4Addr::LOCALHOST, to.port()).into(), Some(LOCAL_SOURCE)))
 }
 
+/// Counts a connection while it is there, and how its server has broken the rules when it is gone: also where no request
+/// was under way that could tell.
+struct Watched {
+    session: Rc<Session>,
+    metrics: WorkerMetrics,
+    _counted: Active,
+}
+
+/// Counts how a server has broken the rules, once.
+pub(super) fn count_fault(session: &Session, metrics: &WorkerMetrics) {
+    if let Some(label) = session.take_fault() {
+        metrics.proxy.upstream_protocol_errors.get(label).inc();
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        count_fault(&self.session, &self.metrics);
+    }
+}
+
 /// After how long a silence another sidecar is asked whether it is still there, while requests wait for it: a machine that
 /// is gone sends no reset, and many requests share the connection.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -79,9 +101,13 @@ pub(super) fn open_session(
     version: HttpVersion,
 ) -> Option<Rc<Session>> {
     let shared = &exchange.connection.shared;
-    let guard = Box::new(keeping.load.connection());
+    let watched = |session: &Rc<Session>| {
+        let (session, metrics) = (Rc::clone(session), shared.metrics.clone());
+        Box::new(Watched { session, metrics, _counted: keeping.load.connection() })
+    };
     if version == HttpVersion::Http1 {
         let session = Rc::new(Session::exclusive());
+        let guard = watched(&session);
         let client = HttpClient::new(Rc::clone(&session), keeping.idle, guard).aging(keeping.age);
         open_upstream(cx, shared, endpoint, upstream, Some(Box::new(client)), &[])?;
         return Some(session);
@@ -98,7 +124,7 @@ pub(super) fn open_session(
         bytes: CodecBytes::STANDARD,
     };
     let session = Rc::new(Session::multiplexed(settings.streams_first()));
-    let client = Http2Client::new(Rc::clone(&session), settings, cx.now(), guard);
+    let client = Http2Client::new(Rc::clone(&session), settings, cx.now(), watched(&session));
     open_upstream(cx, shared, endpoint, upstream, Some(Box::new(client)), &[b"h2"])?;
     endpoint.keep(&session);
     Some(session)
