@@ -238,7 +238,7 @@ fn alone_every_request_has_one_outcome_and_nothing_is_left() {
 
 #[test]
 fn pair_every_request_has_one_outcome_and_nothing_is_left() {
-    let Some(outcomes) = all(60, true) else { return };
+    let Some(outcomes) = all(200, true) else { return };
     let Outcomes { answered, failed, cut, echoed, letters, lost, dismissed, shared, handshakes } = outcomes;
     let each = [answered, failed, cut, echoed, letters, lost, dismissed, shared, handshakes];
     assert!(each.iter().all(|count| *count > 0), "something never happens: {outcomes:?}");

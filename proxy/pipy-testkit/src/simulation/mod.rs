@@ -159,7 +159,8 @@ impl<A: App> Simulation<A> {
         let jump = self.dice.below(1000) < self.faults.jumps;
         let passed = if jump { self.dice.below(60_000) } else { self.dice.below(5) };
         self.pass(Duration::from_millis(passed as u64));
-        let ready: Vec<Place> = self.sockets.keys().copied().filter(|place| self.is_ready(*place)).collect();
+        let ready = self.sockets.iter().filter(|(_, socket)| self.is_ready(socket));
+        let ready: Vec<Place> = ready.map(|(place, _)| *place).collect();
         if ready.is_empty() {
             return self.pass_to_next();
         }
@@ -240,11 +241,12 @@ impl<A: App> Simulation<A> {
     /// Something happens to a socket.
     fn act(&mut self, place: Place) {
         self.note(place, 1);
-        let room = self.room(place);
-        let Some(socket) = self.sockets.get_mut(&place) else { return };
+        let Some(socket) = self.sockets.get(&place) else { return };
         if socket.connecting.is_some() {
             return self.attempted(place);
         }
+        let room = self.room(socket);
+        let Some(socket) = self.sockets.get_mut(&place) else { return };
         let writes = socket.can_write(room) && (!socket.can_read() || self.dice.below(2) == 0);
         match (socket.datagrams, writes) {
             (true, true) => self.post(place),

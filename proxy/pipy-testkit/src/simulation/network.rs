@@ -23,23 +23,23 @@ const ATTEMPT_MAX: Duration = Duration::from_secs(120);
 
 impl<A: App> Simulation<A> {
     /// How much the other end would take now.
-    pub(super) fn room(&self, place: Place) -> usize {
-        match self.sockets.get(&place).map(|socket| &socket.end) {
-            Some(End::Socket(far)) => {
+    pub(super) fn room(&self, socket: &Socket) -> usize {
+        match &socket.end {
+            End::Socket(far) => {
                 self.sockets.get(far).map_or(WINDOW, |far| WINDOW.saturating_sub(far.incoming.len()))
             }
             _ => usize::MAX,
         }
     }
 
-    pub(super) fn is_ready(&self, place: Place) -> bool {
-        let Some(socket) = self.sockets.get(&place) else { return false };
+    pub(super) fn is_ready(&self, socket: &Socket) -> bool {
         if socket.stalled.is_some_and(|until| until > self.now) {
             return false;
         }
         match socket.connecting {
             Some(_) => !socket.silent,
-            None => socket.can_read() || socket.can_write(self.room(place)),
+            // Most say all that they have at once, so that there is no need to look at the other end.
+            None => socket.can_read() || (socket.wants_to_write() && socket.can_write(self.room(socket))),
         }
     }
 

@@ -138,6 +138,11 @@ impl Socket {
         self.reading && !self.eof && (!self.incoming.is_empty() || self.peer_finished)
     }
 
+    /// Whether there is something that could leave.
+    pub(super) fn wants_to_write(&self) -> bool {
+        !self.outgoing.is_empty() || !self.letters_out.is_empty() || (self.finishing && !self.shut)
+    }
+
     /// Whether something can leave, when there is so much room at the other end.
     pub(super) fn can_write(&self, room: usize) -> bool {
         if self.datagrams {
