@@ -19,6 +19,7 @@ from fsm.cli.podhttp import PodHttp
 
 if TYPE_CHECKING:
     from fsm.kube import KubeClient
+    from fsm.settings import Settings
 
 CONTROLLER_LABEL = "app=fsm-controller"
 LEASE = "fsm-controller"
@@ -61,6 +62,18 @@ async def require(client: KubeClient, mesh: str) -> ControlPlane:
         if not known
         else "choose one with --mesh-name",
     )
+
+
+async def settings(client: KubeClient, namespace: str) -> Settings | None:
+    """Return what the control plane of ``namespace`` was started with; ``None``: there is none."""
+    from fsm.controllers.settings import ControllerSettings
+    from fsm.kube.resources import DEPLOYMENTS
+
+    for deployment in (await client.list(DEPLOYMENTS, namespace, labels=CONTROLLER_LABEL)).items:
+        (container, *_) = deployment["spec"]["template"]["spec"]["containers"]
+        environ = {v["name"]: v["value"] for v in container.get("env") or [] if "value" in v}
+        return ControllerSettings.from_environment(environ, fsm_namespace=namespace).mesh
+    return None
 
 
 async def controller_pods(client: KubeClient, namespace: str) -> list[str]:

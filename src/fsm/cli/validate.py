@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import yaml
 
     from fsm.controllers.validation import Finding
+    from fsm.settings import Settings
 
 SUFFIXES = (".yaml", ".yml", ".json")
 BYTES_MAX = 64 * 1024 * 1024
@@ -70,9 +71,11 @@ def validate(
     rows: list[dict[str, object]] = []
     for name, text in _texts(files):
         _parse(name, text, sources, rows)
-    world = runner.run(_world(target), "reading what the mesh has") if against_mesh else None
+    world, settings = None, None
+    if against_mesh:
+        world, settings = runner.run(_world(target), "reading what the mesh has")
     values = [source.value for source in sources]
-    found = validate_documents(values, world, namespace=target.pod_namespace())
+    found = validate_documents(values, world, settings, namespace=target.pod_namespace())
     found = runner.run(_examined(values, found))
     rows += [_row(finding, sources[finding.document]) for finding in found]
     if output_format is output.Format.TABLE:
@@ -199,8 +202,10 @@ async def _examined(documents: list[object], found: list[Finding]) -> list[Findi
     return await examine_documents(documents, found, Scripts().violations)
 
 
-async def _world(target: options.Target) -> dict[str, list[dict[str, Any]]]:
-    from fsm.cli import kinds
+async def _world(
+    target: options.Target,
+) -> tuple[dict[str, list[dict[str, Any]]], Settings | None]:
+    from fsm.cli import kinds, planes
     from fsm.kube import NotFound
     from fsm.kube.resources import ENDPOINTSLICES, NAMESPACES, PODS, SERVICEACCOUNTS, SERVICES
 
@@ -212,4 +217,5 @@ async def _world(target: options.Target) -> dict[str, list[dict[str, Any]]]:
                 world[resource.kind] = (await client.list(resource)).items
             except NotFound:
                 continue
-    return world
+        settings = await planes.settings(client, target.fsm_namespace)
+    return world, settings

@@ -52,7 +52,7 @@ _TEMPLATES = {
 """Where the Pod stands in what makes Pods."""
 _DEPENDS_ON_THE_CLUSTER = ("NoWorkload", "NoService", "PermissiveMode", "NotReferenced")
 """Reasons of a status that say nothing about the object itself."""
-_ELSEWHERE_PERHAPS = ("RefNotFound", "NotEnabled")
+_ELSEWHERE_PERHAPS = ("RefNotFound", "NotEnabled", "NotCarried")
 """Reasons that objects may undo which the documents need not hold."""
 
 

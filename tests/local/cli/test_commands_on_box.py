@@ -45,6 +45,12 @@ spec:
   - {kind: HTTPRouteGroup, name: get, matches: [get]}
 """
 
+DATAGRAMS = (
+    POLICY.replace("HTTPRouteGroup", "UDPRoute")
+    .replace("matches:\n  - {name: get, pathRegex: /get, methods: [GET]}", "matches: {ports: [53]}")
+    .replace(", matches: [get]", "")
+)
+
 
 class Shell:
     def __init__(self, home):
@@ -179,6 +185,11 @@ def test_pods_may_not_talk_without_a_policy_and_every_command_says_so(shell):
 def test_policy_is_validated_applied_and_followed(shell):
     (shell.home / "policy.yaml").write_text(POLICY)
     shell.fsm("validate", "-f", "policy.yaml", "--against-mesh")
+    # The box's sidecars carry datagrams, as the control plane's own settings say.
+    (shell.home / "udp.yaml").write_text(DATAGRAMS)
+    assert (
+        "cannot carry UDP" not in shell.fsm("validate", "-f", "udp.yaml", "--against-mesh").stdout
+    )
     shell.kubectl("apply", "-f", "-", given=POLICY)
     report = shell.data("rollout", "status", "traffictarget/curl", "-n", "httpbin")
     assert report["change"]["applied"] == report["change"]["proxies"] >= 1

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsm.controllers.validation import Finding, validate_documents
+from fsm.settings import Proxy, Settings
 
 BOOKSTORE = """
 kind: TrafficTarget
@@ -230,3 +231,24 @@ spec:
     assert "as far as these documents say" in found.message
     (known,) = check(retry, world={})
     assert known.severity == "warning"
+
+
+def test_who_carries_datagrams_is_for_the_mesh_to_say() -> None:
+    route = """
+kind: UDPRoute
+apiVersion: specs.smi-spec.io/v1alpha4
+metadata: {name: routes, namespace: bookstore}
+spec: {matches: {ports: [53]}}
+"""
+    target = BOOKSTORE.split("---")[0].replace("HTTPRouteGroup", "UDPRoute")
+    both = route + "---" + target.replace(", matches: [books]", "")
+    assert {f.severity for f in check(both)} == {"note"}
+    namespaces = [
+        {"metadata": {"name": name, "labels": {"flomesh.io/monitored-by": "fsm"}}}
+        for name in ("bookstore", "bookbuyer")
+    ]
+    world = {"Namespace": namespaces}
+    told = [f.message for f in check(both, world=world) if f.severity == "warning"]
+    assert any("cannot carry UDP" in message for message in told)
+    carrying = Settings(proxy=Proxy(carries_udp=True))
+    assert not [f for f in check(both, world=world, settings=carrying) if "UDP:" in f.message]
