@@ -38,6 +38,21 @@ def test_the_index_has_every_page_in_its_kind() -> None:
     assert sorted(map(pages.name, there - listed)) == []
 
 
+@pytest.mark.parametrize(
+    ("index", "folder"),
+    [
+        ("examples/pipy/README.md", "examples/pipy"),
+        ("docs/how-to/start-from-an-example.md", "examples/pipy"),
+        ("examples/scenarios/README.md", "examples/scenarios"),
+    ],
+)
+def test_the_index_has_every_example(index: str, folder: str) -> None:
+    page = pages.ROOT / index
+    listed = {(page.parent / link).resolve() for link in pages.links(page)}
+    there = {page.parent for page in pages.pages() if page.parent.parent == pages.ROOT / folder}
+    assert sorted(map(pages.name, there - listed)) == []
+
+
 def test_the_reader_of_headings_spells_them_as_links_do(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# The `fsm` command, [in short](x.md)\n```\n# no heading\n```\n## A-b c\n")
