@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -219,8 +220,8 @@ def test_forgotten_events_stay_forgotten_after_a_restart(
 
 
 async def test_ten_thousand_objects_are_fine(api: KubeClient) -> None:
-    loop = asyncio.get_running_loop()
-    begin = loop.time()
+    # The server runs in this process; of a machine that is busy its own share is what counts.
+    begin = time.process_time()
 
     async def some(part: int) -> None:
         for i in range(625):
@@ -231,12 +232,12 @@ async def test_ten_thousand_objects_are_fine(api: KubeClient) -> None:
             )
 
     await asyncio.gather(*(some(part) for part in range(16)))
-    made = loop.time()
+    made = time.process_time()
     listed = await api.list(res.CONFIGMAPS, "default")
     assert len(listed.items) == 10_001
     # Generous: this is a test of "fine", not a benchmark; a quadratic list or write would fail it.
     assert made - begin < 60
-    assert loop.time() - made < 6
+    assert time.process_time() - made < 6
     with pytest.raises(ApiError):
         await api.get(res.CONFIGMAPS, "absent", "default")
 
