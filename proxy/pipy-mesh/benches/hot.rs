@@ -8,19 +8,21 @@
 use std::hint::black_box;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use pipy_h2::{Config, Connection, Scheme};
 use pipy_http::{
-    BodyLength, Headers, Limits, Method, RequestDecoder, RequestHead, RequestItem, ResponseHead,
-    encode_request_head, normalise_path, strip_hop_by_hop,
+    BodyLength, Headers, Limits, Method, ReplyTo, RequestDecoder, RequestHead, RequestItem, ResponseDecoder,
+    ResponseHead, ResponseItem, encode_request_head, encode_response_head, normalise_path, strip_hop_by_hop,
 };
 use pipy_mesh::Plan;
 use pipy_mesh::decide::{Caller, OutboundConnection, Request, outbound_connection, request};
 use pipy_observe::{
     DestinationLabels, Entry, Labels, LogWriter, Metrics, Span, SpanReport, TraceContext, TraceId,
 };
+use pipy_pipeline::{Event, Filter, Graph};
 use pipy_upstream::{Balancer, Candidate, Dice, Policy};
 use serde_json::json;
 
@@ -44,6 +46,63 @@ fn http1(c: &mut Criterion) {
             black_box(out.len())
         });
     });
+}
+
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Sat, 21 Nov 2026 12:00:00 GMT\r\n\
+    Content-Type: text/plain\r\nContent-Length: 26\r\nConnection: keep-alive\r\n\r\nabcdefghijklmnopqrstuvwxyz";
+
+fn http1_response(c: &mut Criterion) {
+    c.bench_function("http1/response: parse, write anew", |b| {
+        let mut decoder = ResponseDecoder::new(Limits::default());
+        let reply = ReplyTo::new(&RequestHead::new(Method::Get, "/books/7"));
+        let mut out = Vec::with_capacity(1024);
+        b.iter(|| {
+            out.clear();
+            decoder.expect(&Method::Get);
+            decoder.push(Bytes::from_static(ANSWER));
+            let mut body = None;
+            while let Ok(Some(item)) = decoder.next() {
+                match item {
+                    ResponseItem::Head(mut head, length) => {
+                        strip_hop_by_hop(&mut head.headers, false);
+                        body = encode_response_head(&head, length, reply, &mut out).ok();
+                    }
+                    ResponseItem::Data(data) => {
+                        assert!(body.as_mut().is_some_and(|body| body.encode(&data, &mut out).is_ok()));
+                    }
+                    ResponseItem::Interim(_) | ResponseItem::End(_) => {}
+                }
+            }
+            black_box(out.len())
+        });
+    });
+}
+
+/// A filter that leaves every hook at its default.
+struct PassOn;
+
+impl Filter for PassOn {
+    fn name(&self) -> &'static str {
+        "pass-on"
+    }
+}
+
+fn graph(c: &mut Criterion) {
+    let mut group = c.benchmark_group("graph/an event through so many filters, to the socket");
+    for filters in [0, 1, 5, 10] {
+        let mut graph = Graph::new(Instant::now());
+        let all = (0..filters).map(|_| Box::new(PassOn) as Box<dyn Filter>).collect();
+        let (socket, _) = graph.accept_turning(all);
+        group.bench_function(BenchmarkId::from_parameter(filters), |b| {
+            b.iter(|| {
+                graph.from_socket(socket, Event::Data(Bytes::from_static(b"x")));
+                graph.run();
+                assert_eq!(graph.ops.len(), 1);
+                graph.ops.clear();
+            });
+        });
+    }
+    group.finish();
 }
 
 fn deliver(from: &mut Connection, to: &mut Connection) {
@@ -175,6 +234,12 @@ fn observe(c: &mut Criterion) {
         ..Entry::default()
     };
     c.bench_function("log/line", |b| b.iter(|| log.record(black_box(&entry))));
+    let callers: Vec<_> =
+        (0..100).map(|i| format!("spiffe://cluster.local/ns/shop-{i}/sa/default")).collect();
+    c.bench_function("log/line, of 100 callers in turn", |b| {
+        let mut turn = callers.iter().cycle();
+        b.iter(|| log.record(black_box(&Entry { source: turn.next().map(String::as_str), ..entry })));
+    });
 
     let worker = Metrics::new(Labels::default()).worker();
     let cluster = worker.cluster("bookstore/bookstore-v1|14001");
@@ -216,5 +281,5 @@ fn observe(c: &mut Criterion) {
     });
 }
 
-criterion_group!(hot, http1, http2, decide, balance, observe);
+criterion_group!(hot, http1, http1_response, http2, graph, decide, balance, observe);
 criterion_main!(hot);
