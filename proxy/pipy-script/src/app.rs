@@ -413,6 +413,7 @@ impl pipy_worker::App for App {
     }
 
     fn turn_ends(&mut self, now: Instant) -> Option<Instant> {
+        self.listeners.values().for_each(|listener| listener.places.release());
         let tasks = self.tasks.iter().filter_map(|task| task.due);
         let scripts = self.scripts();
         // What was freed or asked for in the last step of a turn must not wait for the next event.

@@ -5,11 +5,15 @@ from __future__ import annotations
 import signal
 import socket
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from .conftest import PATIENCE, Start
 from .test_more_filters import reach
+from .test_repo_secure import pki
+
+__all__ = ["pki"]
 
 HUBS = {
     "a hub": """
@@ -55,4 +59,19 @@ def test_a_client_that_was_told_the_end_and_stays_does_not_hold_a_drain(start: S
         client.sendall(b"x")
         assert client.makefile("rb").read() == b"x"
         pipy.process.send_signal(signal.SIGTERM)
+        assert pipy.process.wait(PATIENCE) == 0
+
+
+def test_a_client_of_tls_that_says_nothing_does_not_hold_a_drain(start: Start, pki: Path) -> None:
+    pipy = start(
+        f"""
+        pipy().listen(PORT0).acceptTLS({{ certificate: {{
+          cert: new crypto.Certificate(os.readFile('{pki}/server.pem')),
+          key: new crypto.PrivateKey(os.readFile('{pki}/server.key')) }} }}).to($ => $)
+        """
+    )
+    with socket.create_connection(("127.0.0.1", pipy.ports[0]), PATIENCE) as client:
+        client.settimeout(PATIENCE)
+        pipy.process.send_signal(signal.SIGTERM)
+        assert client.recv(1) == b""
         assert pipy.process.wait(PATIENCE) == 0

@@ -104,6 +104,8 @@ pub(crate) struct Places {
     taken: Rc<Cell<usize>>,
     /// Counted where the port has a limit.
     port: Option<Arc<AtomicUsize>>,
+    /// A place of the port that was taken for a connection which is about to be accepted: several workers look at once.
+    reserved: Cell<bool>,
 }
 
 impl Places {
@@ -112,18 +114,35 @@ impl Places {
             let mut ports = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(ports.entry(address.to_owned()).or_default())
         });
-        Places { listen, taken: Rc::default(), port }
+        Places { listen, taken: Rc::default(), port, reserved: Cell::new(false) }
     }
 
     pub(crate) fn listen(&self) -> &Listen {
         &self.listen
     }
 
-    /// Whether there is one left.
+    /// Whether there is one left, which is kept for the next connection until [`Places::release`].
     pub(crate) fn any(&self) -> bool {
         let here = self.listen.connections_max.is_none_or(|most| self.taken.get() < most);
+        here && (self.port.is_none() || self.reserved.get() || self.reserve())
+    }
+
+    fn reserve(&self) -> bool {
         let most = self.listen.port_connections_max.unwrap_or(usize::MAX);
-        here && self.port.as_ref().is_none_or(|taken| taken.load(Ordering::Relaxed) < most)
+        let one_more = |taken: usize| (taken < most).then_some(taken + 1);
+        let reserved = self
+            .port
+            .as_ref()
+            .is_some_and(|port| port.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok());
+        self.reserved.set(reserved);
+        reserved
+    }
+
+    /// Gives a place back that nobody has come for.
+    pub(crate) fn release(&self) {
+        if let (true, Some(port)) = (self.reserved.replace(false), &self.port) {
+            port.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Puts what the options ask for around a connection's filters. `turning` where what the last one sends on goes back.
@@ -136,7 +155,7 @@ impl Places {
             return;
         }
         self.taken.set(self.taken.get() + 1);
-        if let Some(port) = &self.port {
+        if let (false, Some(port)) = (self.reserved.replace(false), &self.port) {
             port.fetch_add(1, Ordering::Relaxed);
         }
         let activity = Rc::new(Activity::default());
@@ -154,6 +173,12 @@ impl Places {
         if turning {
             row.push(Box::new(Going(activity)));
         }
+    }
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 

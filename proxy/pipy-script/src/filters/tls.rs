@@ -273,6 +273,9 @@ struct Server {
     scope: Scope,
 }
 
+/// Until the client has said whom it wants. Apart from the timers of the filter behind, whose are small numbers.
+const TIMER_HELLO: u32 = u32::MAX;
+
 enum State {
     /// What the client has said so far.
     Hello(BytesMut),
@@ -345,6 +348,12 @@ impl Server {
         }
     }
 
+    /// Sends a client away that has not said whom it wants.
+    fn leave(&mut self, cx: &mut Cx<'_>) {
+        self.state = State::Over;
+        cx.back(Event::Close(CloseReason::IdleTimeout));
+    }
+
     /// Ends the connection of a client that the script has refused.
     fn turn_away(&mut self, cx: &mut Cx<'_>) {
         if self.session.as_ref().is_some_and(|session| session.refused()) {
@@ -405,6 +414,12 @@ impl Filter for Server {
         "acceptTLS"
     }
 
+    fn start(&mut self, cx: &mut Cx<'_>) {
+        if !self.def.handshake.is_zero() {
+            cx.timer(self.def.handshake, TIMER_HELLO);
+        }
+    }
+
     fn input(&mut self, cx: &mut Cx<'_>, event: Event) {
         match (&mut self.state, event) {
             (State::Open(server), event) => {
@@ -444,14 +459,18 @@ impl Filter for Server {
     }
 
     fn timer(&mut self, cx: &mut Cx<'_>, token: u32) {
-        if let State::Open(server) = &mut self.state {
-            server.timer(cx, token);
+        match &mut self.state {
+            State::Hello(_) if token == TIMER_HELLO => self.leave(cx),
+            State::Open(server) if token != TIMER_HELLO => server.timer(cx, token),
+            _ => {}
         }
     }
 
     fn drain(&mut self, cx: &mut Cx<'_>) {
-        if let State::Open(server) = &mut self.state {
-            server.drain(cx);
+        match &mut self.state {
+            State::Hello(said) if said.is_empty() => self.leave(cx),
+            State::Hello(_) | State::Over => {}
+            State::Open(server) => server.drain(cx),
         }
     }
 
