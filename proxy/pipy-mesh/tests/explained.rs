@@ -422,7 +422,7 @@ fn what_is_explained_of_connections_is_what_happens() {
     let only = number("EXPLAIN_SEED");
     let seeds = match only {
         Some(seed) => seed..seed + 1,
-        None => 0..number("EXPLAIN_SEEDS").unwrap_or(150),
+        None => 0..number("EXPLAIN_SEEDS").unwrap_or(300),
     };
     let mut outcomes: BTreeMap<(&str, bool, bool, bool), usize> = BTreeMap::new();
     for seed in seeds {
