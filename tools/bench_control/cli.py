@@ -27,6 +27,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--changes", type=_count, default=20, help="TrafficTargets to change")
     parser.add_argument("--only", action="store_true", help="leave out the smaller meshes")
     parser.add_argument("--permissive", action="store_true", help="everyone may reach everything")
+    parser.add_argument(
+        "--check",
+        type=_count,
+        metavar="N",
+        help="compare N configurations with those compiled from nothing, instead of all",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, with every sample")
     chosen = parser.parse_args(arguments)
     described = machine.describe()
@@ -36,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         proxies = max(1, chosen.proxies * services // chosen.services)
         print(f"{services} services, {proxies} proxies …", file=sys.stderr, flush=True)
         try:
-            run = Run(Mesh(services, proxies, chosen.permissive))
+            run = Run(Mesh(services, proxies, chosen.permissive), chosen.check)
             results.append(asyncio.run(run.measure(chosen.changes)))
         except (Failed, TimeoutError) as error:
             print(f"error: {error or 'it took too long'}", file=sys.stderr)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import random
 from types import SimpleNamespace
@@ -97,6 +98,8 @@ async def play(seed: int, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(module, "time", clock)
     # Now and then the publisher lets others run after every single configuration.
     patch.setattr(publisher, "SLICE_S", dice.choice([0.01, -1.0]))
+    # Looking at everything once a minute would hide what nobody gave news of.
+    patch.setattr(status, "WHOLE_S", math.inf)
     api, model = SimApi(dice), first_world(dice)
     for kind, found in model.objects().items():
         for obj in found:
