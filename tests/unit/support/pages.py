@@ -36,8 +36,8 @@ class Block:
 
 @cache
 def pages() -> tuple[Path, ...]:
-    """Every Markdown file of the repository."""
-    command = ["git", "ls-files", "-co", "--exclude-standard", "*.md"]
+    """Every Markdown file of the repository: those that git knows."""
+    command = ["git", "ls-files", "*.md"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     return tuple(ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file())
 
