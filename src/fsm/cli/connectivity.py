@@ -12,7 +12,6 @@ out here.
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -238,14 +237,8 @@ async def _decisions(
 
 
 async def _outside(checks: _Checks, client: KubeClient, caller: Pod, wish: Wish) -> None:
-    url = f"http://{wish.host}:{wish.port}{wish.path or '/'}"
-    try:
-        ipaddress.ip_address(wish.host)
-    except ValueError:
-        raise Failure(
-            f"{wish.host!r} is not an address",
-            hint="give the address that the name has; only the Pod's own resolver can tell",
-        ) from None
+    host = f"[{wish.host}]" if ":" in wish.host else wish.host
+    url = f"http://{host}:{wish.port}{wish.path or '/'}"
     question = explain.Question(explain.split_url(url), wish.method, ())
     answer = (await explain.ask_all(client, caller, question))[0]
     what = f"{wish.host}:{wish.port} can be reached from {answer['at']}"

@@ -276,35 +276,61 @@ async def _destination(client: KubeClient, home: str, asked: Question) -> str:
     """Return the address that the Pod would dial, as its resolver would find it."""
     import ipaddress
 
-    from fsm.cli.pods import there_are
-    from fsm.kube import NotFound
-    from fsm.kube.resources import ENDPOINTS, SERVICES
-
     host, port = asked.url.hostname or "", asked.url.port or _PORTS[asked.url.scheme]
     try:
         ip = str(ipaddress.ip_address(host))
     except ValueError:
-        service, _, rest = host.partition(".")
-        namespace = rest.partition(".")[0] or home
-        try:
-            found = await client.get(SERVICES, service, namespace)
-        except NotFound as error:
-            names = [s["metadata"]["name"] for s in (await client.list(SERVICES, namespace)).items]
-            raise Failure(
-                f"there is no Service {namespace}/{service}, as {host!r} means in {home}",
-                hint=there_are(f"Services in {namespace}", names, service)
-                + "; for a host outside of the cluster give its address",
-            ) from error
-        ip = found["spec"].get("clusterIP") or "None"
-        if ip == "None":
-            endpoints = await client.get(ENDPOINTS, service, namespace)
-            ready = [
-                a["ip"] for s in endpoints.get("subsets") or [] for a in s.get("addresses") or []
-            ]
-            if not ready:
-                raise Failure(f"Service {namespace}/{service} has no ready endpoint") from None
-            ip = ready[0]
+        ip = await _address(client, home, host)
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+async def _address(client: KubeClient, home: str, host: str) -> str:
+    """Return the address that a Pod's resolver gives for a name, of a Service or outside."""
+    from fsm.cli.pods import there_are
+    from fsm.kube import NotFound
+    from fsm.kube.resources import ENDPOINTS, NAMESPACES, SERVICES
+
+    service, _, rest = host.partition(".")
+    namespace = rest.partition(".")[0] or home
+    try:
+        found = await client.get(SERVICES, service, namespace)
+    except NotFound as error:
+        try:
+            await client.get(NAMESPACES, namespace)
+        except NotFound:
+            return await _address_outside(host, home)
+        names = [s["metadata"]["name"] for s in (await client.list(SERVICES, namespace)).items]
+        raise Failure(
+            f"there is no Service {namespace}/{service}, as {host!r} means in {home}",
+            hint=there_are(f"Services in {namespace}", names, service)
+            + "; for a host outside of the cluster give its address",
+        ) from error
+    if found["spec"].get("type") == "ExternalName":
+        return await _address_outside(str(found["spec"].get("externalName")), home)
+    ip = str(found["spec"].get("clusterIP") or "None")
+    if ip != "None":
+        return ip
+    endpoints = await client.get(ENDPOINTS, service, namespace)
+    ready = [a["ip"] for s in endpoints.get("subsets") or [] for a in s.get("addresses") or []]
+    if not ready:
+        raise Failure(f"Service {namespace}/{service} has no ready endpoint")
+    return str(ready[0])
+
+
+async def _address_outside(host: str, home: str) -> str:
+    """Return what this machine's resolver says; a Pod's asks the same, or one that should agree."""
+    import asyncio
+    import socket
+
+    try:
+        found = await asyncio.to_thread(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise Failure(
+            f"{host!r} is no Service as seen from {home}, and this machine knows no such host:"
+            f" {error.strerror}",
+            hint="for a host outside of the cluster its address will do, too",
+        ) from error
+    return str(found[0][4][0])
 
 
 async def _pods_by_address(client: KubeClient) -> dict[str, dict[str, Any]]:

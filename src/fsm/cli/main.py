@@ -12,13 +12,18 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import fsm
 from fsm.cli import errors
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
 
 def main() -> None:
     """Run the command line and end the process."""
+    sys.argv = [sys.argv[0], *plain_switches(sys.argv[1:])]
     if "--verbose" in sys.argv[1:]:
         # It may stand anywhere, and commands need not know of it.
         sys.argv = [word for word in sys.argv if word != "--verbose"]
@@ -40,6 +45,36 @@ def main() -> None:
         raise SystemExit(errors.ExitCode.FAILED) from None
     except Exception as error:
         raise SystemExit(errors.report(error)) from None
+
+
+#: Options without a value, by what says the opposite; where nothing does, it is the default.
+_SWITCHES = {
+    "--all": "",
+    "--atomic": "",
+    "--client-only": "",
+    "--delete-cluster-wide-resources": "",
+    "--delete-namespace": "",
+    "--disable-sidecar-injection": "",
+    "--dry-run": "",
+    "--enforce-single-mesh": "--no-enforce-single-mesh",
+    "--force": "",
+    "--reset-values": "",
+    "--version-only": "",
+    "--wait": "--no-wait",
+    "--watch": "--no-watch",
+}
+
+
+def plain_switches(arguments: Iterable[str]) -> Iterator[str]:
+    """Yield the words with ``--switch=true`` and ``=false``, as its relatives take them, plain."""
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        if name not in _SWITCHES or not equals or value not in ("true", "false"):
+            yield word
+        elif value == "true":
+            yield name
+        elif _SWITCHES[name]:
+            yield _SWITCHES[name]
 
 
 def program_name() -> str:

@@ -54,7 +54,7 @@ def build() -> typer.Typer:
 
 
 def run_once(
-    file: Annotated[Path, typer.Argument(help="The plugin, a PipyJS file.")],
+    file: Annotated[Path, typer.Argument(help="The plugin: a PipyJS file, or its manifest.")],
     request: Annotated[
         str, typer.Option("--request", help="Method and path, such as 'GET /get'.")
     ] = "GET /",
@@ -108,6 +108,25 @@ def _told(config: Path | None) -> object:
         raise Failure(f"{config} cannot be read: {' '.join(str(error).split())}") from error
 
 
+def _from_manifest(file: Path, text: str) -> tuple[str, str]:
+    """Return name and script of the one Plugin in a manifest."""
+    import yaml
+
+    try:
+        found = [
+            (str(document["metadata"]["name"]), str(document["spec"]["pipyscript"]))
+            for document in yaml.safe_load_all(text)
+            if isinstance(document, dict) and document.get("kind") == "Plugin"
+        ]
+    except (ValueError, yaml.YAMLError) as error:
+        raise Failure(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+    except (KeyError, TypeError) as error:
+        raise Failure(f"{file} has a Plugin without metadata.name or spec.pipyscript") from error
+    if len(found) != 1:
+        raise Failure(f"{file} has {len(found)} Plugins, and one is run at a time")
+    return found[0]
+
+
 def _document(file: Path, told: object, side: str, port: int) -> dict[str, Any]:
     try:
         script = file.read_text()
@@ -116,6 +135,8 @@ def _document(file: Path, told: object, side: str, port: int) -> dict[str, Any]:
     except ValueError as error:
         raise Failure(f"{file} is not text: {error}") from error
     name = file.stem
+    if file.suffix in (".yaml", ".yml"):
+        name, script = _from_manifest(file, script)
     stage = [f"modules/{side}-http-{part}.js" for part in ("routing", "load-balancing", "default")]
     target = [{"cluster": "server", "weight": 100}]
     rule = {

@@ -71,16 +71,20 @@ def connectivity(
     ] = "",
     method: Annotated[str, typer.Option("--request", "-X", help="Of an HTTP request.")] = "GET",
     to_ext_host: Annotated[
-        str, typer.Option("--to-ext-host", help="An address outside of the mesh.")
+        str, typer.Option("--to-ext-host", help="A host outside of the mesh, or its address.")
     ] = "",
     to_ext_port: Annotated[int, typer.Option("--to-ext-port", help="A port there.")] = 80,
+    mesh_name: Annotated[
+        str, typer.Option("--mesh-name", help="Accepted; the Pod's namespace says which.")
+    ] = "",
     namespace: options.NamespaceOption = None,
     kubeconfig: options.KubeconfigOption = None,
     context: options.ContextOption = None,
     fsm_namespace: options.FsmNamespaceOption = None,
     output_format: output.OutputOption = output.Format.TABLE,
 ) -> None:
-    """Verify that a Pod can call a Pod, a Service, or an address outside."""
+    """Verify that a Pod can call a Pod, a Service, or a host outside."""
+    del mesh_name
     from fsm.cli import connectivity as checks
     from fsm.cli import runner
 

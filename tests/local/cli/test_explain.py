@@ -1,11 +1,13 @@
 """What ``fsm explain`` makes of its words and of the sidecars' answers."""
 
+import socket
 from urllib.parse import parse_qsl
 
 import pytest
 
 from fsm.cli.errors import Failure
-from fsm.cli.explain import Question, _reached, rows, split_url
+from fsm.cli.explain import Question, _destination, _reached, rows, split_url
+from fsm.kube import NotFound
 
 OUTBOUND = {
     "at": "bookbuyer/bookbuyer-1",
@@ -103,3 +105,56 @@ def test_datagrams_are_asked_about_wherever_there_is_a_sidecar():
     assert _reached(OUTBOUND, datagrams=True) == ["10.244.0.5:14001", "10.244.0.6:14001"]
     with pytest.raises(Failure):
         split_url("udp://lobby.games")
+
+
+class Api:
+    """Services and Namespaces by name."""
+
+    def __init__(self, services=(), namespaces=("curl",)):
+        self._services = {s["metadata"]["name"]: s for s in services}
+        self._namespaces = namespaces
+
+    async def get(self, resource, name, namespace=None):
+        known = self._services if resource.plural == "services" else self._namespaces
+        if name not in known:
+            raise NotFound(404, "NotFound", f"{resource.plural} {name}")
+        return self._services.get(name)
+
+    async def list(self, resource, namespace=None):
+        class Listed:
+            items = tuple(self._services.values())
+
+        return Listed
+
+
+@pytest.fixture
+def outside(monkeypatch):
+    def known(host, *_, **__):
+        if host != "example.test":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.7", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", known)
+
+
+async def test_a_host_outside_has_the_address_that_this_machine_knows(outside):
+    question = Question(split_url("http://example.test/"), "GET", ())
+    assert await _destination(Api(), "curl", question) == "192.0.2.7:80"
+    named = {"metadata": {"name": "bank"}, "spec": {"type": "ExternalName"}}
+    named["spec"]["externalName"] = "example.test"
+    question = Question(split_url("http://bank.curl:81/"), "GET", ())
+    assert await _destination(Api([named]), "curl", question) == "192.0.2.7:81"
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("shop.curl", "there is no Service curl/shop"),
+        ("shop", "there is no Service curl/shop"),
+        ("shop.nowhere", "knows no such host: Name or service not known"),
+    ],
+)
+async def test_a_name_that_nobody_knows_is_told_as_what_it_looks_like(outside, host, told):
+    question = Question(split_url(f"http://{host}/"), "GET", ())
+    with pytest.raises(Failure, match=told):
+        await _destination(Api(), "curl", question)

@@ -51,6 +51,19 @@ def test_what_a_plugin_changes_is_shown(tmp_path: Path) -> None:
     ]
 
 
+def test_a_manifest_is_taken_like_the_script_in_it(tmp_path: Path) -> None:
+    script = "".join(f"    {line}\n" for line in GUARD.splitlines())
+    text = f"kind: Plugin\nmetadata: {{name: guard}}\nspec:\n  pipyscript: |\n{script}"
+    done = fsm(written(tmp_path, "guard.yaml", f"kind: ConfigMap\n---\n{text}"))
+    assert done.returncode == 0, done.stderr
+    assert "401" in done.stdout
+    twice = fsm(written(tmp_path, "two.yaml", f"{text}---\n{text}"))
+    assert twice.returncode == 1
+    assert "has 2 Plugins" in twice.stderr
+    bare = fsm(written(tmp_path, "bare.yaml", "kind: Plugin\nspec: {}\n"))
+    assert "without metadata.name" in bare.stderr
+
+
 def test_a_plugin_that_answers_itself_keeps_the_request(tmp_path: Path) -> None:
     done = fsm(written(tmp_path, "guard.js", GUARD), "--chain", "outbound-http")
     assert done.returncode == 0, done.stderr

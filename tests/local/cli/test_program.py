@@ -5,12 +5,14 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from fsm import __version__
 from fsm.cli import errors, output, program
 from fsm.cli.errors import ExitCode, Failure
+from fsm.cli.main import _SWITCHES, plain_switches
 
 FSM = [sys.executable, "-m", "fsm.cli.main"]
 
@@ -287,3 +289,20 @@ def test_the_reference_page_is_what_the_program_says():
     how = "refresh it: make docs"
     assert (folder / "cli.md").read_text() == reference.page(), how
     assert (folder / "install-values.md").read_text() == reference.values_page(), how
+
+
+def test_switches_may_be_said_as_relatives_say_them():
+    words = ["install", "--atomic=true", "--dry-run=false", "--enforce-single-mesh=false"]
+    assert list(plain_switches(words)) == ["install", "--atomic", "--no-enforce-single-mesh"]
+    others = ["--set=fsm.enableEgress=true", "--set", "a=false", "--mesh-name=true", "--force=x"]
+    assert list(plain_switches(others)) == others
+
+
+def test_every_switch_that_may_be_said_so_is_one(fsm):
+    root = Path(__file__).resolve().parents[3]
+    page = (root / "docs" / "reference" / "cli.md").read_text()
+    for name in _SWITCHES:
+        assert f"`{name}`" in page
+    done = fsm("install", "--dry-run=true", "--enforce-single-mesh=true")
+    assert done.returncode == ExitCode.OK
+    assert "kind: CustomResourceDefinition" in done.stdout
