@@ -41,6 +41,11 @@ pub fn hold() {
     HELD.set(Some(Vec::new()));
 }
 
+/// Whether this thread's words are held back: the script is loaded to look at it, and will be loaded again to run.
+pub(crate) fn is_held() -> bool {
+    HELD.with_borrow(Option::is_some)
+}
+
 /// Says what was held back, or drops it.
 pub fn release(say: bool) {
     let held = HELD.take().unwrap_or_default();

@@ -84,7 +84,7 @@ const members = [
   ['CUnion', new CUnion({ a: 'int8' }), 'encode decode size reflect'],
   ['Database', sqlite(':memory:'), 'sql exec close'],
   ['Statement', sqlite(':memory:').sql('select 1'), 'reset bind step exec column row'],
-  ['bpf', bpf, 'object'],
+  ['bpf', bpf, 'object pin attach detach cgroup Map Program'],
 ];
 const names = list => list.split(/\s+/).filter(Boolean);
 const missing = [

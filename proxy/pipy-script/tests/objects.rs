@@ -89,7 +89,10 @@ fn failures_say_what_was_wrong() {
     fails("new Int(1).div(0)", "division by zero");
     fails("new Data([-1])", "a number is out of range");
     fails("pipy.load({})", "expected a text, got an object");
-    fails("bpf.object(new Data('x'))", "loads no BPF programs");
+    fails("bpf.object(new Data('x'))", "no object file");
+    fails("bpf.Map.open()", "undefined is no number of a map");
+    fails("bpf.attach('BPF_CGROUP', 1, '/')", "unknown way to attach: BPF_CGROUP");
+    fails("bpf.pin('/a')", "expected the fd");
     fails("new ListenerArray(['http'])", "'http' is no port");
     fails("os.writ('a', 'b')", "os.writ is not a function, did you mean 'write'?");
     fails("(a => (a.push(a), RESP.encode(a)))([])", "contains itself");

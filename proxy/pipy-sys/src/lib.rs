@@ -3,6 +3,7 @@
 //! INVARIANT: every function here is safe to call with any arguments; `SAFETY.md` beside this crate says what the unsafe
 //! blocks rely on.
 
+pub mod bpf;
 mod datagrams;
 mod memory;
 mod socket_options;

@@ -20,7 +20,9 @@ from .readme import blocks
 def _can() -> bool:
     if not all(shutil.which(program) for program in ("ip", "unshare", "nsenter")):
         return False
-    return subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode == 0
+    return (
+        subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True).returncode == 0
+    )
 
 
 needs_root = pytest.mark.skipif(not _can(), reason="needs root and network namespaces")
@@ -37,8 +39,7 @@ class Namespace:
     def type(self, command: str) -> str:
         """What a command shows."""
         done = subprocess.run(
-            [*self.inside, "bash", "-c", command],
-            cwd=ROOT,
+            [*self.inside, "bash", "-c", f"cd {ROOT}\n{command}"],
             capture_output=True,
             text=True,
             timeout=2 * PATIENCE,
@@ -50,8 +51,8 @@ class Namespace:
         """Begin a program that goes on; its log stays in the folder."""
         log = self.folder / f"log-{len(self.running)}"
         with log.open("wb") as out:
-            argv = [*self.inside, "bash", "-c", f"exec {command}"]
-            self.running.append(subprocess.Popen(argv, cwd=ROOT, stdout=out, stderr=out))
+            argv = [*self.inside, "bash", "-c", f"cd {ROOT}\nexec {command}"]
+            self.running.append(subprocess.Popen(argv, stdout=out, stderr=out))
 
     def logs(self) -> str:
         """All that was logged."""
@@ -66,8 +67,8 @@ class Namespace:
 
 @contextmanager
 def namespace(folder: Path) -> Iterator[Namespace]:
-    holder = subprocess.Popen(["unshare", "--net", "sleep", "3600"])
-    made = Namespace(["nsenter", "--net", "--target", str(holder.pid)], folder)
+    holder = subprocess.Popen(["unshare", "--net", "--mount", "sleep", "3600"])
+    made = Namespace(["nsenter", "--net", "--mount", "--target", str(holder.pid)], folder)
     try:
         own = os.readlink("/proc/self/ns/net")
         deadline = time.monotonic() + PATIENCE
@@ -95,8 +96,9 @@ def at_work(folder: Path, name: str, replaced: dict[str, str]) -> Iterator[Names
 
     with namespace(folder) as made:
         for line in own(start).splitlines()[1:]:
-            command, background, _ = line.partition(" &")
-            if background:
+            command = line.partition("#")[0].rstrip()
+            if command.endswith("&"):
+                command = command.removesuffix("&")
                 made.start(
                     command.replace("pipy ", f"{PIPY} ", 1) if "main.js" in line else command
                 )
@@ -133,3 +135,13 @@ def test_a_router_learns_routes_and_forgets_them(tmp_path: Path) -> None:
             assert time.monotonic() < deadline, example.logs()
             time.sleep(0.05)
         assert "203.0.113.0" not in example.type(f"birdc -s {control} show route")
+
+
+@needs_root
+@pytest.mark.skipif(not shutil.which("bpf-gcc"), reason="needs gcc-bpf")
+def test_a_program_in_the_kernel_counts_and_drops_packets(tmp_path: Path) -> None:
+    with at_work(tmp_path, "21-packet-counter", {}) as example:
+        assert "xdp" in example.type("ip link show dev lo")
+        example.stop()
+        assert "xdp" not in example.type("ip link show dev lo")
+        assert "packet-counter" not in example.type("ls /mnt/bpf")

@@ -138,8 +138,9 @@ fn reach(cursor: &mut Cursor) -> Result<Value, Error> {
         [a, b, c, d] => Ipv4Addr::new(a, b, c, d).to_string().into(),
         // The second address, if there is one, is link-local (RFC 2545 section 3).
         _ if matches!(length, 16 | 32) => {
-            let all = next_hop.as_chunks::<16>().0.iter().map(|one| Ipv6Addr::from(*one).to_string().into());
-            let mut all: Vec<Value> = all.collect();
+            let address = |bytes: &[u8]| <[u8; 16]>::try_from(bytes).map(Ipv6Addr::from);
+            let all = next_hop.chunks_exact(16).filter_map(|bytes| address(bytes).ok());
+            let mut all: Vec<Value> = all.map(|address| address.to_string().into()).collect();
             if all.len() == 1 { all.pop().unwrap_or_default() } else { all.into() }
         }
         _ => return Err(cursor.malformed(format!("a next hop of {length} bytes"))),

@@ -9,6 +9,7 @@ use rquickjs::{Ctx, Function, Object, Result};
 
 use crate::engine::Engine;
 
+mod bpf;
 mod certificates;
 mod ciphers;
 pub(crate) mod connections;
@@ -65,7 +66,7 @@ const GROUPS: &[Group] = &[
     Group { names: &["protobuf"], natives: &[protobuf::install], files: &[file!("protobuf.js")] },
     Group { names: &["CStruct", "CUnion", "CString"], natives: &[], files: &[file!("structs.js")] },
     Group { names: &["Int"], natives: &[], files: &[file!("int.js")] },
-    Group { names: &["bpf"], natives: &[], files: &[file!("bpf.js")] },
+    Group { names: &["bpf"], natives: &[bpf::install], files: &[file!("bpf.js")] },
     Group { names: &["sqlite"], natives: &[sqlite::install], files: &[] },
 ];
 
