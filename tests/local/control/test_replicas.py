@@ -11,6 +11,7 @@ from controlworld import BUYER, STORE, install, routes, settings, smi_mode, targ
 from controlworld.rotating import kept, phase, request, spread_roots
 
 from fsm.ca.rotation import Phase
+from fsm.controllers import publisher
 from fsm.controllers.main import Controller
 from fsm.kube.resources import CONFIGMAPS, LEASES, PODS, TRAFFICTARGETS
 
@@ -244,3 +245,56 @@ async def test_a_rotation_goes_on_when_the_one_that_leads_it_ends(replica, kube,
     kube.remove(PODS, "a", "fsm-system")
     await kept(second)
     await wait_until(lambda: phase(kube) is Phase.STABLE, "the other to end it", 20.0)
+
+
+async def test_a_wave_that_its_replica_does_not_survive_is_ended_by_the_other(
+    replica, kube, make_proxy, wait_until, monkeypatch
+):
+    monkeypatch.setattr(publisher, "SLICE_S", -1.0)
+    first, task, second, _ = await both(replica, kube, wait_until)
+    names = [f"shop-{number}" for number in range(6)]
+    for number, name in enumerate(names):
+        workload(kube, name, f"10.244.0.{10 + number}")
+    proxies, following = [], []
+    try:
+        for name in names:
+            await wait_until(lambda n=name: spread_roots(kube, n), "roots in the namespace")
+            proxy, follows = await connect(kube, make_proxy, first, name)
+            proxies.append(proxy)
+            following.append(follows)
+        await wait_until(lambda: all(proxy.applied for proxy in proxies), "configurations")
+        await wait_until(lambda: all(r.polls for r in first.registry.records()), "polls")
+        before = {proxy.namespace: proxy.version for proxy in proxies}
+        told = []
+        publish = first.registry.publish
+
+        def published(key, compiled, change=None):
+            if change is not None:
+                told.append(key)
+                if len(told) == 3:
+                    task.cancel()
+            return publish(key, compiled, change)
+
+        monkeypatch.setattr(first.registry, "publish", published)
+        smi_mode(kube)
+        await wait_until(task.done, "the replica to end")
+        assert len(told) < len(names), "in the middle of the wave"
+        assert any(proxy.version == before[proxy.namespace] for proxy in proxies)
+        for proxy in proxies:
+            # As the Service leads them now.
+            proxy.port = second.ports["delivery"]
+
+        def ended():
+            shall = {r.key.namespace: r.target for r in second.registry.records() if r.target}
+            return len(shall) == len(names) and all(
+                before[p.namespace] != p.version == shall[p.namespace].version for p in proxies
+            )
+
+        await wait_until(ended, "the other to end it", 30)
+        await wait_until(lambda: second.elector.leads, "the other to lead")
+        target(kube)
+        status = lambda: kube.objects[TRAFFICTARGETS][STORE, "allow"].get("status")  # noqa: E731
+        await wait_until(status, "a status that the other writes")
+    finally:
+        for follows in following:
+            await end(follows)
