@@ -132,15 +132,18 @@ async def _named(client: KubeClient, name: str, namespace: str) -> Object:
         return await client.get(PODS, name, namespace)
     except NotFound as error:
         await check_namespace(client, namespace)
-        found = (await client.list(PODS)).items
-        elsewhere = [
-            p["metadata"]["namespace"] for p in found if p["metadata"]["name"].startswith(name)
-        ]
-        here = [p["metadata"]["name"] for p in found if p["metadata"]["namespace"] == namespace]
-        hint = there_are(f"Pods in {namespace}", here, name)
-        if not here and elsewhere:
-            hint = f"name its namespace with -n: one like it is in {elsewhere[0]}"
+        hint = _where("Pods", (await client.list(PODS)).items, name, namespace)
         raise Failure(f"there is no Pod {name} in namespace {namespace}", hint=hint) from error
+
+
+def _where(what: str, found: Iterable[Object], name: str, namespace: str) -> str:
+    """Return a hint: what there is in the namespace, or in which one there is what was meant."""
+    names = [(o["metadata"]["namespace"], o["metadata"]["name"]) for o in found]
+    here = [known for home, known in names if home == namespace]
+    elsewhere = [home for home, known in names if known.startswith(name)]
+    if not here and elsewhere:
+        return f"name its namespace with -n: one like it is in {elsewhere[0]}"
+    return there_are(f"{what} in {namespace}", here, name)
 
 
 async def _of_workload(client: KubeClient, plural: str, name: str, namespace: str) -> Object:
@@ -152,10 +155,9 @@ async def _of_workload(client: KubeClient, plural: str, name: str, namespace: st
         workload = await client.get(resource, name, namespace)
     except NotFound as error:
         await check_namespace(client, namespace)
-        names = [w["metadata"]["name"] for w in (await client.list(resource, namespace)).items]
+        hint = _where(f"{resource.kind}s", (await client.list(resource)).items, name, namespace)
         raise Failure(
-            f"there is no {resource.kind} {name} in namespace {namespace}",
-            hint=there_are(f"{resource.kind}s in {namespace}", names, name),
+            f"there is no {resource.kind} {name} in namespace {namespace}", hint=hint
         ) from error
     labels = (workload["spec"].get("selector") or {}).get("matchLabels") or {}
     chosen = ",".join(f"{key}={value}" for key, value in labels.items())

@@ -222,6 +222,7 @@ def test_explain_names_the_objects(shell):
         (("proxy", "get", "stats", "x", "-n", "crl"), 1, "hint: namespaces: curl"),
         (("proxy", "get", "statz", "curl/deploy/curl"), 1, "it answers config_dump, stats"),
         (("explain", "curl/deploy/crl", "http://x/"), 1, "hint: Deployments in curl: curl"),
+        (("proxy", "get", "stats", "deploy/curl"), 1, "hint: name its namespace with -n"),
         (("explain", "curl/deploy/curl", "http://x.httpbin/"), 1, "Services in httpbin: httpbin"),
         (("rollout", "status", "traffictarget/x", "-n", "httpbin"), 1, "TrafficTargets in httpbin"),
         (("rollout", "status", "trafficsplt/x"), 2, "hint: TrafficSplit? the mesh's kinds are"),
