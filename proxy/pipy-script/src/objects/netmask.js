@@ -50,6 +50,8 @@ native => {
     return { version: bytes.length === 4 ? 4 : 6, value: bytes.reduce((value, byte) => (value << 8n) | BigInt(byte), 0n) };
   };
 
+  const composed = parts => fromBytes(parts.length === 8 ? parts.flatMap(word => [(word >> 8) & 255, word & 255]) : parts);
+
   class IP {
     #version; #value;
     constructor(from) {
@@ -68,8 +70,10 @@ native => {
   class Netmask {
     #version; #ip; #bits; #mask; #next;
     constructor(cidr, given) {
-      const [address, length] = given === undefined ? String(cidr).split('/') : [cidr, given];
-      const ip = parse(address);
+      // The other way round, too: a length, and an address as what decompose() gives, or as bytes.
+      const parts = given instanceof Data ? given.toArray() : given;
+      const [address, length] = Array.isArray(parts) ? [parts, cidr] : given === undefined ? String(cidr).split('/') : [cidr, given];
+      const ip = Array.isArray(address) ? composed(address) : parse(address);
       const width = ip?.version === 6 ? 128 : 32;
       const bits = length === undefined ? width : Number(length);
       if (!ip || !Number.isInteger(bits) || bits < 0 || bits > width || length === '') throw new TypeError(`invalid CIDR notation: ${cidr}`);
