@@ -151,6 +151,12 @@ thread_local! {
     static BURIED: RefCell<Vec<(Option<Context>, Runtime)>> = const { RefCell::new(Vec::new()) };
 }
 
+/// How many runtimes of this thread wait to be let go.
+#[cfg(test)]
+pub(crate) fn buried() -> usize {
+    BURIED.with(|buried| buried.borrow().len())
+}
+
 /// Lets go of the runtimes of this thread that nobody uses any more. For when no filter is being dropped.
 pub(crate) fn bury() {
     drop(BURIED.take());

@@ -9,7 +9,7 @@ use rquickjs::module::Declared;
 use rquickjs::{Class, Ctx, Error, Function, Module, Object, Result, Value};
 
 use crate::data::Data;
-use crate::engine::{Engine, Limits};
+use crate::engine::{Engine, Limits, bury};
 use crate::error::ScriptError;
 use crate::filters::{Joint, TABLE};
 use crate::layout::Script;
@@ -48,6 +48,8 @@ pub(crate) fn load_tamed(
     limits: Limits,
     tame: &str,
 ) -> std::result::Result<Loaded, ScriptError> {
+    // WHY: who loads to see whether it can be done lets go of it at once, and no turn of a worker follows that would bury it.
+    bury();
     let engine = Engine::new(limits)?;
     let overlay = Overlay::over(codebase);
     let codebase: Rc<dyn Codebase> = Rc::clone(&overlay) as Rc<dyn Codebase>;

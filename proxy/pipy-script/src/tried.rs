@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use crate::engine::Limits;
+use crate::engine::{Limits, bury};
 use crate::error::ScriptError;
 use crate::files::Inline;
 use crate::load;
@@ -28,7 +28,9 @@ const TAME: &str = r"(pipy => {
 /// # Errors
 /// When it does not load: what, and where.
 pub fn try_out(text: &str, limits: Limits) -> Result<(), ScriptError> {
-    load::load_tamed(Rc::new(Inline(text.to_owned())), "/main.js", limits, TAME).map(drop)
+    let tried = load::load_tamed(Rc::new(Inline(text.to_owned())), "/main.js", limits, TAME).map(drop);
+    bury();
+    tried
 }
 
 #[cfg(test)]
@@ -68,5 +70,20 @@ mod tests {
         drop(try_out(script, limits));
         // All of them would take 200 s.
         assert!(since.elapsed() < std::time::Duration::from_secs(60));
+    }
+
+    #[test]
+    fn what_was_loaded_for_nothing_is_let_go() {
+        for _ in 0..20 {
+            drop(try_out("pipy().listen(8080).dummy()", Limits::default()));
+            drop(try_out("pipy().listen(8080).dumy()", Limits::default()));
+            assert_eq!(crate::engine::buried(), 0);
+        }
+        // A script that is checked again and again, by a thread that runs none.
+        for _ in 0..20 {
+            let files = Rc::new(Inline("pipy().listen(8080).dummy()".to_owned()));
+            drop(load::load(files, "/main.js", Limits::default()));
+            assert!(crate::engine::buried() <= 1);
+        }
     }
 }
