@@ -6,7 +6,8 @@
 //!            ▼                                                                    │
 //!   idle ─ head ─► exchange (request and response each begin and end in their own time)
 //!     │                │  101 or CONNECT 2xx ─► tunnel: bytes both ways
-//!     └─ end, error, drain ─► closing: what is written is sent, then the end, then a short wait for the client's
+//!     └─ end, error, drain ─► closing: what is written is sent, then the end, then a short wait for the client's, which
+//!                             is not waited for where the client has said that nothing more comes
 //! ```
 //!
 //! INVARIANTS: one exchange at a time, so responses leave in the order of requests; what a client sends ahead is held
