@@ -50,6 +50,8 @@ pub struct HttpClient {
     /// The connection carries bytes, no longer messages.
     tunnel: bool,
     request_done: bool,
+    /// Something has come since the request began.
+    heard: bool,
     response_done: bool,
     ended: bool,
     deferred: bool,
@@ -72,6 +74,7 @@ impl HttpClient {
             challenge: None,
             tunnel: false,
             request_done: true,
+            heard: false,
             response_done: true,
             ended: false,
             deferred: false,
@@ -100,6 +103,7 @@ impl HttpClient {
             self.decoder.expect(&head.method);
         }
         (self.request_done, self.response_done) = (false, false);
+        self.heard = false;
         self.connect = head.method == Method::Connect;
         match encode_request_head(&head, length, &mut self.out.bytes) {
             Ok(encoder) => {
@@ -245,11 +249,15 @@ impl Filter for HttpClient {
         match event {
             Event::Data(data) => {
                 self.session.count(0, data.len());
+                self.heard |= !data.is_empty();
                 self.decoder.push(data);
                 self.pump(cx);
             }
             Event::Close(CloseReason::Finished) => {
                 self.session.retire();
+                if !self.heard {
+                    self.session.decline();
+                }
                 self.decoder.finish();
                 self.pump(cx);
                 if self.tunnel {

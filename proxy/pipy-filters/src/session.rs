@@ -34,6 +34,8 @@ pub struct Session {
     requests_max: Cell<u32>,
     sent: Cell<u64>,
     received: Cell<u64>,
+    /// The server ended the connection in good order before it said a word about the request in progress.
+    declined: Cell<bool>,
     /// How the server broke the rules, in a word.
     fault: Cell<Option<&'static str>>,
     /// The head of the request in progress, until a response to it begins. Exclusive sessions only.
@@ -83,6 +85,7 @@ impl Session {
             requests_max: Cell::new(0),
             sent: Cell::new(0),
             received: Cell::new(0),
+            declined: Cell::new(false),
             fault: Cell::new(None),
             request: Cell::new(None),
             streams: None,
@@ -162,6 +165,18 @@ impl Session {
     /// Bytes sent and received since the last time this was asked.
     pub fn take_bytes(&self) -> (u64, u64) {
         (self.sent.take(), self.received.take())
+    }
+
+    /// States that the server has ended the connection in good order before it said a word about the request in progress. For
+    /// the codec's filter of an exclusive session.
+    pub fn decline(&self) {
+        self.declined.set(true);
+    }
+
+    /// Whether it has. A server that ends connections in good order only between two requests has then not looked at it;
+    /// whether this one does, the caller must know.
+    pub fn was_declined(&self) -> bool {
+        self.declined.get()
     }
 
     /// States how the server has broken the rules: a short, stable word for counters. For the codec's filter.

@@ -198,8 +198,37 @@ fn a_response_that_breaks_off_is_a_reset() {
             stage.world.finish(stage.server);
             assert_eq!(stage.noted(), ["close reset"], "{said:?}");
             assert!(!stage.session.reusable());
+            assert_eq!(stage.session.was_declined(), said.is_empty(), "{said:?}");
             // For another try there is the head, as long as no response has begun.
             assert_eq!(stage.session.take_request().is_some(), !said.contains("200"), "{said:?}");
+        }
+    }
+}
+
+#[test]
+fn only_an_orderly_end_before_a_word_about_a_request_declines_it() {
+    for (broken, declined) in [(false, true), (true, false)] {
+        for mut stage in stages() {
+            stage.ask(GET);
+            assert_eq!(stage.answer(OK), ["200 Length(2)", "data ok", "end"]);
+            stage.ask(GET);
+            match broken {
+                true => stage.world.fail(stage.server, CloseReason::Reset),
+                false => stage.world.finish(stage.server),
+            }
+            assert_eq!(stage.noted(), ["close reset"]);
+            assert_eq!(stage.session.was_declined(), declined);
+        }
+    }
+}
+
+#[test]
+fn a_request_that_a_gateway_answers_can_be_had_back() {
+    for (status, kept) in [(200, false), (502, true), (503, false), (504, true)] {
+        for mut stage in stages() {
+            stage.ask(GET);
+            stage.answer(&format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n"));
+            assert_eq!(stage.session.take_request().is_some(), kept, "{status}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pipy_http::Method;
 use pipy_mesh::{Page, Pages, Plan, Sidecar, Update, listener};
@@ -171,6 +171,10 @@ struct Town {
 
 impl Town {
     fn new(first: First, more: &str) -> Self {
+        Town::seeded(first, more, 1)
+    }
+
+    fn seeded(first: First, more: &str, seed: u64) -> Self {
         let start = Instant::now();
         let [caller_credentials, server_credentials] = credentials();
         let (mut metrics, mut logs, mut apps) = (Vec::new(), Vec::new(), Vec::new());
@@ -210,7 +214,7 @@ impl Town {
                 }
             }
         };
-        let world = Simulation::new(apps, 1, start, Faults::default(), upstream);
+        let world = Simulation::new(apps, seed, start, Faults::default(), upstream);
         Town { world, metrics, logs, asked, clients: 0 }
     }
 
@@ -260,7 +264,7 @@ impl Town {
     /// The log of one, when all is over.
     fn log(mut self, node: usize) -> String {
         let (log, shelf) = self.logs.swap_remove(node);
-        self.world.pass(std::time::Duration::from_secs(7200));
+        self.world.pass(Duration::from_secs(7200));
         self.settle();
         drop(self.world);
         log.shutdown();
@@ -331,6 +335,24 @@ fn a_kept_connection_that_was_written_to_leaves_no_one_sure() {
     assert!(lost > 0, "{answers:?}");
     assert_eq!(first + second, 8, "each was carried out once, or begun");
     assert_eq!(town.count(0, "upstream_rq_elsewhere"), 0);
+}
+
+#[test]
+fn what_crosses_the_orderly_end_of_a_kept_connection_is_sent_again_whatever_its_method() {
+    let mut crossed = 0;
+    for seed in 0..40 {
+        let mut town = Town::seeded(First::Says(OK), PATIENT, seed);
+        assert!(town.ask_all(4, POST).iter().all(|answer| is_ok(answer)));
+        // Both servers end what is kept, and nobody has heard of it yet.
+        town.world.nodes.iter_mut().skip(1).for_each(|node| node.graph.drain());
+        town.world.pass(Duration::from_millis(600));
+        for answer in town.ask_all(4, POST) {
+            assert!(is_ok(&answer), "seed {seed}: {answer}");
+        }
+        assert_eq!(town.asked().iter().sum::<usize>(), 8, "seed {seed}: each was carried out once");
+        crossed += town.count(0, "upstream_cx_destroy_remote_with_active_rq");
+    }
+    assert!(crossed > 0, "none was on its way");
 }
 
 #[test]

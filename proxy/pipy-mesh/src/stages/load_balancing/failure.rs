@@ -47,15 +47,19 @@ impl LoadBalancing {
             finish(cx, current, reason);
             return cx.back(Event::Close(if reason.is_clean() { reason } else { CloseReason::Reset }));
         }
-        // Only an exclusive session keeps what was sent; others give back what the peer has not looked at.
-        let untouched = returned.is_some() && (unreachable || current.lease.session().is_multiplexed());
+        // Only an exclusive session keeps what was sent; others give back what the peer has not looked at. Other sidecars say
+        // that they close (TLS) only between two requests: what crosses that on its way is dropped unread.
+        let session = current.lease.session();
+        let member = current.in_hand.endpoint.identity.is_some();
+        let declined = member && reason == CloseReason::Reset && session.was_declined();
+        let untouched = returned.is_some() && (unreachable || declined || session.is_multiplexed());
         if !untouched && current.lease.session().is_multiplexed() {
             returned = current.lease.take_lost();
         }
         let idempotent = returned.as_ref().is_some_and(|head| head.method.is_idempotent());
         self.exposed |= !untouched;
         let lost = !untouched && reason == CloseReason::Reset && idempotent;
-        let stale = lost && !current.fresh;
+        let stale = (lost || declined) && !current.fresh;
         // The next connection to it will speak what it understands.
         let disagreed = untouched && current.lease.session().is_multiplexed() && self.speaks_less(&current);
         if !stale && !disagreed && (!untouched || unreachable) {

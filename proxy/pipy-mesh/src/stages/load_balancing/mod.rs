@@ -14,7 +14,8 @@
 //! of its body is here:
 //!
 //! - at another endpoint, when no connection to the first could be made, by us or by its sidecar (`fate.rs`);
-//! - when the peer says that it has not looked at it (HTTP/2);
+//! - when the peer says that it has not looked at it (HTTP/2), or is a sidecar that has ended the connection in good order
+//!   before a word about it (HTTP/1);
 //! - where its method is idempotent (RFC 9110 section 9.2.2): when a kept connection closed under it before an answer
 //!   began; and once at another endpoint, when a new one did, or that of its sidecar to the application.
 //!
