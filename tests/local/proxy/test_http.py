@@ -245,6 +245,25 @@ async def test_a_client_of_http_1_0_is_answered_and_the_connection_ends(rig):
     assert backend.requests[0].version == "HTTP/1.1"
 
 
+async def test_a_client_that_announces_the_end_gets_all_of_its_response_and_then_the_end(rig):
+    """Its socket is closed without waiting for its side; what is on its way still arrives."""
+    body = hashlib.sha256(b"piece").digest() * 150_000
+
+    async def script(request: Request, connection: Connection) -> bool:
+        await connection.respond(200, body)
+        return True
+
+    backend = await rig.backend(script)
+    proxy = await rig.plain(backend)
+    # A client that is slow to read: the proxy has long since sent the last byte when it comes.
+    async with await Wire.open(proxy.outbound, receive_buffer=4096) as wire:
+        await wire.send(request("GET", "/", "Connection: close"))
+        response = await wire.response()
+        assert (response.status, response.header("connection")) == (200, "close")
+        assert response.body == body
+        assert await wire.rest() == b""
+
+
 async def test_http_1_0_with_keep_alive_goes_on(rig):
     backend = await rig.backend()
     proxy = await rig.plain(backend)
