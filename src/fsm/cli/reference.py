@@ -37,7 +37,7 @@ its traceback.
 """
 
 EXIT_CODES = {
-    ExitCode.OK: "Done.",
+    ExitCode.OK: "Done; of `fsm explain` also where it explains why a request is denied.",
     ExitCode.FAILED: "It was tried and did not work; or the answer is no: not allowed, not valid, "
     "in conflict, refused, not well, a claim of the demo did not hold.",
     ExitCode.USAGE: "The command line is wrong; nothing was tried.",
