@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable
 log = logging.getLogger("fsm.memory")
 
 # How long nothing must have happened, seconds.
-QUIET_S = 5.0
+QUIET_S = 1.0
 # How often old objects are looked through, seconds.
 WHOLE_S = 3600.0
 

@@ -49,7 +49,7 @@ async def test_it_waits_until_nothing_happens(monkeypatch):
 
     monkeypatch.setattr(memory, "set_aside", lambda: looked.append(now))
     with pytest.raises(asyncio.CancelledError):
-        await memory.tend(lambda: last, clock=lambda: now, sleep=sleep)
+        await memory.tend(lambda: last, clock=lambda: now, sleep=sleep, quiet_s=5.0)
     assert (waits, looked) == ([4.0, 4.0, memory.WHOLE_S], [108.0])
     assert gc.get_freeze_count() == 0, "it leaves the collector as it was"
 
@@ -65,5 +65,5 @@ async def test_a_mesh_that_is_never_quiet_is_looked_through_in_the_end(monkeypat
 
     monkeypatch.setattr(memory, "set_aside", lambda: looked.append(now))
     with pytest.raises(asyncio.CancelledError):
-        await memory.tend(lambda: now, clock=lambda: now, sleep=sleep, whole_s=60.0)
+        await memory.tend(lambda: now, clock=lambda: now, sleep=sleep, quiet_s=5.0, whole_s=60.0)
     assert looked == [65.0]
