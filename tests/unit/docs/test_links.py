@@ -26,7 +26,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", pages.pages(), ids=pages.name)
 def test_files_that_are_named_are_there(page: Path) -> None:
-    named = PATH.findall(pages.prose(page))
+    # The changelog tells what once was.
+    named = PATH.findall(pages.prose(page)) if page.name != "CHANGELOG.md" else []
     near = (pages.ROOT, page.parent, pages.ROOT / "proxy/pipy-script")
     assert [path for path in named if not any((folder / path).exists() for folder in near)] == []
 
