@@ -28,6 +28,8 @@ APPLICATION = r"""
 import http.server, signal, threading
 class H(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # An answer leaves whole or not at all: half of one can't be taken back.
+    wbufsize = 65536
     def do_GET(self):
         self.send_response(200)
         self.send_header("Content-Length", "2")

@@ -16,6 +16,8 @@ SERVER = r"""
 import http.server, os, signal, sys, threading
 class H(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # An answer leaves whole or not at all, also when the process ends in the middle.
+    wbufsize = 65536
     def do_GET(self):
         text = (os.environ["HOSTNAME"] + " " + self.path + "\n").encode()
         self.send_response(200)
