@@ -14,6 +14,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod callbacks;
+mod crash;
 mod exports;
 mod host;
 mod module;

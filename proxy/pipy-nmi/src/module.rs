@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-use crate::exports;
 use crate::host::{Host, enter};
+use crate::{crash, exports};
 
 /// Why a module was not loaded.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +65,7 @@ impl Module {
         std::mem::forget(library);
         let module = Module { init };
         loaded.insert(file, module);
+        crash::name(loaded.keys().map(|file| file.display()));
         Ok(module)
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import threading
@@ -216,3 +217,29 @@ def test_the_example_counts_words(start: Start, tmp_path: Path) -> None:
     assert len(results) == 2
     for command, expected, got in results:
         assert got == expected, command
+
+
+CRASHING = """
+#include <pipy/nmi.h>
+static void init(pipy_pipeline ppl, void **user) { (void)ppl; *user = 0; }
+static void end(pipy_pipeline ppl, void *user) { (void)ppl; (void)user; }
+static void process(pipy_pipeline ppl, void *user, pjs_value event) {
+  (void)ppl; (void)event;
+  *(volatile int *)user = 1;
+}
+void pipy_module_init(void) { pipy_define_pipeline("", init, end, process); }
+"""
+
+
+def test_a_crash_names_the_modules_that_may_be_at_fault(tmp_path: Path) -> None:
+    (tmp_path / "crash.c").write_text(CRASHING)
+    module = compile_module(tmp_path / "crash.c", tmp_path / "crash.so")
+    script = tmp_path / "main.js"
+    script.write_text(f"pipy().task().onStart(new Data('x')).use('{module}')")
+    # No file of the memory is to remain.
+    command = ["sh", "-c", 'ulimit -c 0; exec "$@"', "sh", str(PIPY), str(script)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=2 * PATIENCE, check=False
+    )
+    assert done.returncode == -signal.SIGSEGV, done.stderr
+    assert f"native modules are part of the process: {module}" in done.stderr
