@@ -10,6 +10,7 @@ mod faults;
 mod front;
 mod notice;
 mod pages;
+mod patience;
 mod process;
 mod repo;
 mod script;

@@ -4,6 +4,7 @@
 //! SIGHUP, or a new version in the repository, loads it anew: what does not load changes nothing. SIGINT and SIGTERM drain; a second one ends at once.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -20,6 +21,7 @@ use pipy_worker::{Handle, Settings, Worker};
 use signal_hook::consts::{self, SIGHUP, SIGINT, SIGTERM};
 
 use crate::admin::{self, Shared, Status};
+use crate::patience::PATIENCE;
 use crate::repo::Following;
 
 /// How a script is run.
@@ -178,7 +180,16 @@ pub(crate) fn run(options: &ScriptOptions) -> Result<(), String> {
     }
     // The workers load it again: what it says meanwhile is said once.
     log::hold();
-    let loaded = options.code.load();
+    let loaded = PATIENCE.with(
+        || options.code.load(),
+        |said, given_up| {
+            // What is logged is held back until the script has loaded.
+            let _ = writeln!(std::io::stderr(), "pipy: {said}");
+            if given_up {
+                std::process::exit(255);
+            }
+        },
+    );
     let runs = loaded.as_ref().is_ok_and(|loaded| !loaded.listens().is_empty() || loaded.has_tasks());
     log::release(!runs || options.check);
     let loaded = loaded?;
@@ -449,7 +460,8 @@ impl<'o> Running<'o> {
             self.code = Code::File(folder.join(main.trim_start_matches('/')));
         }
         log::hold();
-        let loaded = self.code.load();
+        // What runs goes on.
+        let loaded = PATIENCE.with(|| self.code.load(), |said, _| log::line("ERR", said));
         log::release(false);
         let reloaded = loaded.and_then(|loaded| self.apply(&loaded).map(|()| self.applied(&loaded)));
         if reloaded.is_err() {
