@@ -298,9 +298,10 @@ impl TcpForward {
         }
         self.failure = Some(reason);
         // WHY: an upstream that breaks before it says a word looks to the client like one that closes, so that a client
-        // in the mesh (curl: 52) can be told from one that is kept out of it (curl: 56).
-        let seen = if self.received == 0 { CloseReason::Finished } else { CloseReason::Reset };
-        self.end(cx, seen);
+        // in the mesh (curl: 52) can be told from one that is kept out of it (curl: 56). A protocol that is unknown may have
+        // no form of an answer that would be missed: there only a reset says that something failed.
+        let silent = self.received == 0 && self.spoken != Some(Spoken::Tcp);
+        self.end(cx, if silent { CloseReason::Finished } else { CloseReason::Reset });
     }
 
     fn end(&mut self, cx: &mut Cx<'_>, reason: CloseReason) {

@@ -249,6 +249,55 @@ async def test_egress_passes_through_to_where_it_was_going(rig, authority, space
         await listener.wait()
 
 
+RESETTING = """
+import socket, struct
+server = socket.create_server(("0.0.0.0", 14001))
+print("ready", flush=True)
+while True:
+    client, _ = server.accept()
+    client.recv(100)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+"""
+
+ASKING = """
+import socket, sys
+with socket.create_connection(("10.77.0.2", 14001), 10) as server:
+    server.sendall(sys.argv[1].encode())
+    try:
+        print("ended" if not server.recv(1) else "answered")
+    except ConnectionResetError:
+        print("reset")
+"""
+
+
+async def test_a_server_that_resets_looks_closed_to_http_and_broken_to_others(rig, spaces):
+    server = await asyncio.create_subprocess_exec(
+        *spaces.within(spaces.server),
+        sys.executable,
+        "-c",
+        RESETTING,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert server.stdout is not None
+        await asyncio.wait_for(server.stdout.readline(), 10)
+        await must(*spaces.within(spaces.server), "nft", "flush", "ruleset")
+        await rig.pipy(
+            boot=config.whole(outbound={"matches": [], "unmatched": "passthrough"}),
+            flags=(f"--mark={MARK}",),
+            outbound="0.0.0.0:15001",
+            command=spaces.within(spaces.client),
+        )
+        ask = (*spaces.within(spaces.client), sys.executable, "-c", ASKING)
+        # curl has a code of its own for a server that ends without a word (52).
+        assert await must(*ask, "GET / HTTP/1.1\r\nHost: server\r\n\r\n") == "ended\n"
+        assert await must(*ask, "hello\n") == "reset\n"
+    finally:
+        server.terminate()
+        await server.wait()
+
+
 async def test_ipv6_is_redirected_and_its_destination_known(rig, spaces):
     """The product's own ruleset; the sidecar listens on all addresses of IPv4 and so of IPv6."""
     from fsm.injector.ruleset import Redirection, redirect_ruleset
