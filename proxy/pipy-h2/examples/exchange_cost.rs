@@ -1,4 +1,4 @@
-//! What one exchange costs in this crate. `cargo run --release -p pipy-h2 --example cost`.
+//! What one exchange costs in this crate. `cargo run --release -p pipy-h2 --example exchange_cost`.
 //!
 //! Client and server share a thread and hand each other their output: one round is everything that
 //! both ends of a connection do for it, twice what a proxy does on one of its sides. Prints

@@ -1,4 +1,4 @@
-//! What observing one request costs: a log line, and the counters. `cargo run --release -p pipy-observe --example cost`.
+//! What observing one request costs: a log line, and the counters. `cargo run --release -p pipy-observe --example log_cost`.
 //!
 //! Prints nanoseconds per request to standard error, the best of several rounds (the others met a busy machine).
 
