@@ -317,6 +317,11 @@ class Console:
                 poll.register(client.sock, select.POLLOUT)
                 if not poll.poll(wait_s * 1000) or not self._flush(client):
                     break
+            # What it has said and nobody has read would reset it before it reads the end.
+            with contextlib.suppress(OSError):
+                client.sock.shutdown(socket.SHUT_RD)
+                while client.sock.recv(_CHUNK):
+                    continue
             client.sock.close()
 
 
