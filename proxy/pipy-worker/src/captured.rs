@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
-use crate::datagrams::RECEIVE_BUFFER_BYTES;
+use crate::datagrams::bind_prepared;
 
 /// Bytes of a UDP header (RFC 768).
 const HEADER_BYTES: usize = 8;
@@ -34,19 +34,10 @@ pub fn bind_captured(address: SocketAddr, workers: usize) -> io::Result<Vec<std:
 /// # Errors
 /// What the operating system says, such as "operation not permitted".
 pub fn bind_captured_once(address: SocketAddr, shared: bool) -> io::Result<std::net::UdpSocket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    pipy_sys::make_transparent(&socket, address.is_ipv6())?;
-    pipy_sys::tell_destination(&socket, address.is_ipv6())?;
-    if shared {
-        socket.set_reuse_port(true)?;
-    }
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket.into())
+    bind_prepared(address, shared, |socket| {
+        pipy_sys::make_transparent(socket, address.is_ipv6())?;
+        pipy_sys::tell_destination(socket, address.is_ipv6())
+    })
 }
 
 /// The sockets of a worker that answer in others' names, made when there is something to say.

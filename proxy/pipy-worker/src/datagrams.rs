@@ -352,7 +352,17 @@ pub fn bind_datagrams(address: SocketAddr, workers: usize) -> io::Result<Vec<std
 /// # Errors
 /// What the operating system says, such as "address in use".
 pub fn bind_datagrams_once(address: SocketAddr, shared: bool) -> io::Result<std::net::UdpSocket> {
+    bind_prepared(address, shared, |_| Ok(()))
+}
+
+/// The same with what is done to the socket before it has its address.
+pub(crate) fn bind_prepared(
+    address: SocketAddr,
+    shared: bool,
+    prepare: impl FnOnce(&Socket) -> io::Result<()>,
+) -> io::Result<std::net::UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    prepare(&socket)?;
     if shared {
         socket.set_reuse_port(true)?;
     }

@@ -85,7 +85,7 @@ class Exchange:
         self._connection = connection
         self.method, self.path, self.query = method, path, query
         self.headers, self.body = headers, body
-        self.left: Callable[[], None] | None = None
+        self.left: Callable[[], object] | None = None
         """Is called if the client leaves before the answer."""
 
     @property

@@ -191,7 +191,7 @@ class DeliveryServer:
         task = asyncio.get_running_loop().create_task(self._certified(exchange))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        exchange.left = task.cancel  # type: ignore[assignment]
+        exchange.left = task.cancel
 
     async def _certified(self, exchange: Exchange) -> None:
         begun = time.monotonic()

@@ -65,6 +65,10 @@ def holder(kube) -> str:
     return kube.objects[LEASES]["fsm-system", "fsm-controller"]["spec"]["holderIdentity"]
 
 
+def status(kube) -> dict | None:
+    return kube.objects[TRAFFICTARGETS][STORE, "allow"].get("status")
+
+
 async def end(task) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -78,8 +82,7 @@ async def test_one_writes_and_when_it_ends_the_other_does(replica, kube, wait_un
     await wait_until(lambda: second.elector.leads, "the other to lead")
     assert holder(kube) == "b"
     target(kube)
-    status = lambda: kube.objects[TRAFFICTARGETS][STORE, "allow"].get("status")  # noqa: E731
-    assert await wait_until(status, "a status that the other writes")
+    assert await wait_until(lambda: status(kube), "a status that the other writes")
     spec = kube.objects[LEASES]["fsm-system", "fsm-controller"]["spec"]
     assert spec["leaseTransitions"] >= 1
     assert not first.elector.leads
@@ -119,7 +122,7 @@ async def test_only_the_one_that_leads_writes(replica, kube, wait_until):
     smi_mode(kube)
     before = len(kube.writes)
     target(kube)
-    await wait_until(lambda: kube.objects[TRAFFICTARGETS][STORE, "allow"].get("status"), "a status")
+    await wait_until(lambda: status(kube), "a status")
     writes = [w for w in kube.writes[before:] if w[1] == "TrafficTarget"]
     assert [w[0] for w in writes] == ["ADDED", "MODIFIED"], "the status is written once"
 
@@ -293,8 +296,7 @@ async def test_a_wave_that_its_replica_does_not_survive_is_ended_by_the_other(
         await wait_until(ended, "the other to end it", 30)
         await wait_until(lambda: second.elector.leads, "the other to lead")
         target(kube)
-        status = lambda: kube.objects[TRAFFICTARGETS][STORE, "allow"].get("status")  # noqa: E731
-        await wait_until(status, "a status that the other writes")
+        await wait_until(lambda: status(kube), "a status that the other writes")
     finally:
         for follows in following:
             await end(follows)

@@ -95,7 +95,7 @@ def _upstream(start: Start, options: str) -> Running:
 
 
 def _numbers(pipy: Running, count: int, path: str = "/") -> list[int]:
-    """By which connection to the server each of so many requests, one after the other, was answered."""  # noqa: E501
+    """By which connection to the server each of so many requests in turn was answered."""
     first = int(pipy.curl(path).stdout)
     return [0, *(int(pipy.curl(path).stdout) - first for _ in range(count - 1))]
 
